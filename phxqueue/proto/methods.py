@@ -1,0 +1,34 @@
+"""Every call of the wire protocol: number, name, request and response type, in one table.
+
+Numbers are part of the protocol and never reused. Stores answer 1 to 99, locks 100 to 199,
+schedulers 200 to 299, every node 900 to 999; 1000 and above are spoken between Paxos members only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from phxqueue.proto import paxos_pb2, status_pb2, store_pb2
+
+RequestT = TypeVar("RequestT", bound=Message)
+ResponseT = TypeVar("ResponseT", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[RequestT, ResponseT]):
+    """One call: its number on the wire, its name in logs and metrics, its types."""
+
+    number: int
+    name: str
+    request: type[RequestT]
+    response: type[ResponseT]
+
+
+ADD = Method(1, "Add", store_pb2.AddRequest, store_pb2.AddResponse)
+GET = Method(2, "Get", store_pb2.GetRequest, store_pb2.GetResponse)
+NODE_STATUS = Method(900, "NodeStatus", status_pb2.NodeStatusRequest, status_pb2.NodeStatusResponse)
+PEER_HELLO = Method(1000, "PeerHello", paxos_pb2.PeerHelloRequest, paxos_pb2.PeerHelloResponse)
+PEER_FRAME = Method(1001, "PeerFrame", paxos_pb2.PeerFrame, paxos_pb2.PeerFrame)  # one-way
