@@ -1,0 +1,105 @@
+# Everything a person does more than once. `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PHXQUEUE := $(VENV)/bin/phxqueue
+PYTEST := $(PYTHON) -m pytest
+
+# Worker processes of the test runner.
+WORKERS ?= 2
+# Further arguments for pytest: make test-unit ARGS='-k cursor -x'
+ARGS ?=
+
+PROTO_SOURCES := $(wildcard phxqueue/proto/*.proto)
+
+##@ Try it
+
+.PHONY: demo
+demo: bootstrap-runtime ## Three stores and three consumers on this machine, an echo, a killed master
+	@$(PHXQUEUE) demo start
+
+.PHONY: demo-stop
+demo-stop: bootstrap-runtime ## Stop what `make demo` started
+	@$(PHXQUEUE) demo stop
+
+.PHONY: certs
+certs: bootstrap-runtime ## A private certificate authority and certificates for the files in etc/
+	@$(PHXQUEUE) certs init
+
+.PHONY: bench
+bench: bootstrap ## Measure throughput and latency on this machine
+	@$(PYTHON) -m benchmarks $(ARGS)
+
+##@ Work on it
+
+.PHONY: test
+test: lint ## Everything that CI checks: lint, then every test (unit, simulation, real processes)
+	$(PYTEST) -n $(WORKERS) --dist worksteal $(ARGS) tests
+
+.PHONY: test-unit
+test-unit: bootstrap ## The quick part of the tests: neither simulation nor real processes
+	$(PYTEST) -n $(WORKERS) --dist worksteal --ignore tests/simulation --ignore tests/integration $(ARGS) tests
+
+.PHONY: test-simulation
+test-simulation: bootstrap ## The simulated clusters alone
+	$(PYTEST) -n $(WORKERS) --dist worksteal $(ARGS) tests/simulation
+
+.PHONY: test-integration
+test-integration: bootstrap ## The tests that start, kill and pause real processes alone
+	$(PYTEST) -n $(WORKERS) --dist worksteal $(ARGS) tests/integration
+
+.PHONY: lint
+lint: bootstrap ## ruff (lint and format), mypy --strict, import contracts
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+.PHONY: format
+format: bootstrap ## Let ruff mend what it can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+.PHONY: proto
+proto: bootstrap ## Generate phxqueue/proto/*_pb2.py and .pyi from the .proto files
+	$(PYTHON) contrib/generate_proto.py
+
+.PHONY: proto-check
+proto-check: bootstrap ## Fail when the generated modules are not what `make proto` writes
+	$(PYTHON) contrib/generate_proto.py --check
+
+.PHONY: docs
+docs: bootstrap ## Build the documentation into build/docs, strictly
+	contrib/bootstrap docs
+	$(VENV)/bin/mkdocs build --strict
+
+##@ Clean up
+
+.PHONY: clean-data
+clean-data: ## Remove data/: what the demo's nodes stored
+	@contrib/clean data
+
+.PHONY: clean-logs
+clean-logs: ## Remove logs/: what the demo's nodes logged
+	@contrib/clean logs
+
+##@ Set up
+
+.PHONY: bootstrap
+bootstrap: ## Install what is missing: system packages, .venv, everything for development
+	@contrib/bootstrap dev
+
+.PHONY: bootstrap-runtime
+bootstrap-runtime: ## The same, only what running needs
+	@contrib/bootstrap runtime
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
