@@ -1,0 +1,80 @@
+"""The cluster's configuration: models, loading, validation, live reload.
+
+Reading a configuration gives an immutable snapshot or a report of everything that is wrong with it; it never
+writes, and it knows nothing of the other packages.
+
+:mod:`~phxqueue.config.settings`, :mod:`~phxqueue.config.cluster` and :mod:`~phxqueue.config.nodes` are what
+other packages use; docs/configuration.md is generated from the same models.
+"""
+
+from __future__ import annotations
+
+from phxqueue.config.certificates import Leaf, TlsPaths, certificate_paths
+from phxqueue.config.cluster import (
+    DEAD_LETTER_BASE,
+    MAX_CONSUMER_GROUP_ID,
+    Cluster,
+    Consumer,
+    ConsumerGroup,
+    FreqInfo,
+    LockGroup,
+    NodeAddress,
+    Pub,
+    QueueInfo,
+    ReplayInfo,
+    ReplicaSet,
+    SkipInfo,
+    Store,
+    Topic,
+    dead_letter_queue,
+    group_bit,
+    host_port,
+)
+from phxqueue.config.nodes import ConsumerNode, StoreNode
+from phxqueue.config.problems import ConfigError, Problem, Report, UnknownIdError
+from phxqueue.config.settings import (
+    JournalSettings,
+    LogSettings,
+    NetSettings,
+    ReplicaSettings,
+    RetrySettings,
+    StoreLimits,
+    TopicSettings,
+)
+
+__all__ = [
+    "DEAD_LETTER_BASE",
+    "MAX_CONSUMER_GROUP_ID",
+    "Cluster",
+    "ConfigError",
+    "Consumer",
+    "ConsumerGroup",
+    "ConsumerNode",
+    "FreqInfo",
+    "JournalSettings",
+    "Leaf",
+    "LockGroup",
+    "LogSettings",
+    "NetSettings",
+    "NodeAddress",
+    "Problem",
+    "Pub",
+    "QueueInfo",
+    "ReplayInfo",
+    "ReplicaSet",
+    "ReplicaSettings",
+    "Report",
+    "RetrySettings",
+    "SkipInfo",
+    "Store",
+    "StoreLimits",
+    "StoreNode",
+    "TlsPaths",
+    "Topic",
+    "TopicSettings",
+    "UnknownIdError",
+    "certificate_paths",
+    "dead_letter_queue",
+    "group_bit",
+    "host_port",
+]

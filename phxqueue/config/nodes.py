@@ -1,0 +1,90 @@
+"""The immutable snapshot of one process: its node file together with the cluster it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from phxqueue.config.certificates import TlsPaths
+from phxqueue.config.cluster import Cluster, Consumer, NodeAddress, Store, Topic, host_port
+from phxqueue.config.settings import (
+    MIB,
+    JournalSettings,
+    LogSettings,
+    NetSettings,
+    ReplicaSettings,
+    RetrySettings,
+    StoreLimits,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreNode:
+    """One store process: `node` of `store` of `topic`."""
+
+    cluster: Cluster
+    topic: Topic
+    store: Store
+    node: NodeAddress
+    data_dir: Path
+    path: Path = Path("store.conf")
+    bind_ip: str = ""  # where it listens, when that is not node.ip
+    tls: TlsPaths | None = None  # None: off, loopback only
+    journal: JournalSettings = field(default_factory=JournalSettings)
+    replica: ReplicaSettings = field(default_factory=ReplicaSettings)
+    limits: StoreLimits = field(default_factory=StoreLimits)
+    net: NetSettings = field(default_factory=NetSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+    @property
+    def cluster_config(self) -> Path:
+        """The path of globalconfig.conf."""
+        return self.cluster.path
+
+    @property
+    def identity_name(self) -> str:
+        """The name in its certificate: phxqueue://store/<identity_name>."""
+        return f"{self.store.store_id}/{self.node.node_id}"
+
+    @property
+    def listen_address(self) -> str:
+        return host_port(self.bind_ip or self.node.ip, self.node.port)
+
+    @property
+    def listen_paxos_address(self) -> str:
+        return host_port(self.bind_ip or self.node.ip, self.node.paxos_port)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerNode:
+    """One consumer process: `consumer` is its entry of consumerconfig.conf."""
+
+    cluster: Cluster
+    topic: Topic
+    consumer: Consumer
+    consumer_group_ids: tuple[int, ...]  # the groups it takes part in, resolved
+    handlers: Mapping[int, str]  # handle_id -> "module:object"
+    path: Path = Path("consumer.conf")
+    nhandler: int = 100
+    handler_timeout_s: float = 60.0
+    fetch_items: int = 1000
+    fetch_bytes: int = 1 * MIB
+    prefetch_bytes: int = 64 * MIB
+    get_wait_ms: int = 10_000
+    ack_interval_ms: int = 100
+    stop_timeout_s: float = 30.0
+    retry: RetrySettings = field(default_factory=RetrySettings)
+    tls: TlsPaths | None = None
+    net: NetSettings = field(default_factory=NetSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+    @property
+    def cluster_config(self) -> Path:
+        """The path of globalconfig.conf."""
+        return self.cluster.path
+
+    @property
+    def identity_name(self) -> str:
+        """The name in its certificate: phxqueue://consumer/<identity_name>."""
+        return self.consumer.name
