@@ -97,6 +97,12 @@ bootstrap: ## Install what is missing: system packages, .venv, everything for de
 bootstrap-runtime: ## The same, only what running needs
 	@contrib/bootstrap runtime
 
+.PHONY: constraints
+constraints: ## Take the newest packages that setup.cfg allows and record them in contrib/constraints.txt
+	PHXQUEUE_LATEST=1 contrib/bootstrap dev
+	PHXQUEUE_LATEST=1 contrib/bootstrap docs
+	$(PYTHON) contrib/record_constraints.py
+
 .PHONY: help
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } \
