@@ -1,36 +1,37 @@
 """The consensus core: Multi-Paxos for one group of nodes, as a pure state machine.
 
-It does no I/O, reads no clock, starts no thread and imports neither Twisted nor any other package of PhxQueue. A ``Group``
-is fed with messages, proposals, the time, and the news that something became durable; every call answers with ``Effects``,
-which its owner (the *runtime*, ``phxqueue.replica``) carries out. Given the same calls it does the same things, always.
+It does no I/O, reads no clock, starts no thread and imports neither Twisted nor any other package of PhxQueue. A
+``Group`` is fed with messages, proposals, the time, and the news that something became durable; every call answers
+with ``Effects``, which its owner (the *runtime*, ``phxqueue.replica``) carries out. Given the same calls it does the
+same things, always.
 
 
 The order contract
 ==================
 
-Whoever calls ``step``, ``propose``, ``tick``, ``persisted``, ``peer_unreachable`` or ``repair`` must carry out the Effects
-of that call before, or in the order of, those of every later call, and each Effects like this:
+Whoever calls ``step``, ``propose``, ``tick``, ``persisted``, ``peer_unreachable`` or ``repair`` must carry out the
+Effects of that call before, or in the order of, those of every later call, and each Effects like this:
 
-1. ``persist``: hand the records to the journal, in order. When they (and everything handed over before) are durable, first
-   send ``send_after``, then call ``persisted(token)``, whose Effects come next. Confirming a token confirms all earlier ones,
-   so confirmations may be merged. Records of an Effects whose ``token`` is None are lazy: write them with whatever is
-   written next. If a write fails, stop the node: nothing more may be sent, applied or acknowledged.
-2. ``send``: send now, there is no need to wait for the disk. A message may be lost, repeated, delayed or overtaken; it must
-   not be altered (entries are checked) or come from someone else (authenticate the peers).
-3. ``chosen``: apply to the state machine, in order, before looking at ``events`` or asking ``lease_valid``. These entries
-   are on this node's own disk already.
+1. ``persist``: hand the records to the journal, in order. When they (and everything handed over before) are durable,
+   first send ``send_after``, then call ``persisted(token)``, whose Effects come next. Confirming a token confirms all
+   earlier ones, so confirmations may be merged. Records of an Effects whose ``token`` is None are lazy: write them
+   with whatever is written next. If a write fails, stop the node: nothing more may be sent, applied or acknowledged.
+2. ``send``: send now, there is no need to wait for the disk. A message may be lost, repeated, delayed or overtaken;
+   it must not be altered (entries are checked) or come from someone else (authenticate the peers).
+3. ``chosen``: apply to the state machine, in order, before looking at ``events`` or asking ``lease_valid``. These
+   entries are on this node's own disk already.
 4. ``serve``: read a range of the own log and send it as LearnReply, in your own time; drop it when overloaded.
 5. ``events``: tell those concerned, write them to the log.
 
-``send_after`` is where the safety of Paxos lives: a Promise or Accepted must not leave before what it says is durable, nor
-may a candidate ask for promises under a ballot it could forget. A node that crashes restarts from what was durable, with the
-rest lost, as ``Restored``.
+``send_after`` is where the safety of Paxos lives: a Promise or Accepted must not leave before what it says is
+durable, nor may a candidate ask for promises under a ballot it could forget. A node that crashes restarts from what
+was durable, with the rest lost, as ``Restored``.
 
 ``next_deadline()`` says when ``tick`` has something to do. It moves later by itself, as messages arrive, and may move
 earlier with any call: a runtime keeps one timer, and when it fires early just arms it anew.
 
-``now`` is a monotonic clock in float seconds, the same one for the life of the object. It may stand still or leap forward
-(a paused process); a step back breaks leases and raises InvariantViolation.
+``now`` is a monotonic clock in float seconds, the same one for the life of the object. It may stand still or leap
+forward (a paused process); a step back breaks leases and raises InvariantViolation.
 
 ``InvariantViolation`` out of any call means that the protocol or the disk is broken: stop the node.
 """

@@ -118,7 +118,13 @@ class GroupConfig:
             problems.append(f"step_down_after {self.step_down_after} must not be below lease {self.lease}")
         if self.retransmit_interval_max < self.retransmit_interval:
             problems.append("retransmit_interval_max must not be below retransmit_interval")
-        above_zero = ("election_stagger", "election_timeout", "retransmit_interval", "learn_timeout", "recovery_timeout")
+        above_zero = (
+            "election_stagger",
+            "election_timeout",
+            "retransmit_interval",
+            "learn_timeout",
+            "recovery_timeout",
+        )
         for name in above_zero:
             if getattr(self, name) <= 0:
                 problems.append(f"{name} {getattr(self, name)} must be above 0")

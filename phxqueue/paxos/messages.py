@@ -4,9 +4,9 @@ Every message names ``sender`` and ``receiver`` (node ids) and has a class attri
 any of them lost, repeated, late or out of order; none of them is ever trusted to have arrived.
 
 On the wire all of them are one flat record (``PaxosMessage`` of ``paxos.proto``); ``WIRE_FIELDS`` says which attribute
-travels in which of its fields. Messages are plain slotted dataclasses because several are built per entry; treat them as
-immutable. The Accepts of one proposal to several receivers share one ``entries`` tuple, so an encoder may serialise it
-once (compare by ``is``).
+travels in which of its fields. Messages are plain slotted dataclasses because several are built per entry; treat them
+as immutable. The Accepts of one proposal to several receivers share one ``entries`` tuple, so an encoder may
+serialise it once (compare by ``is``).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Message:
 
 @dataclass(slots=True)
 class PreVote(Message):
-    """"Would you promise ``ballot`` to me?" Binds nobody; asked so that a node that merely lost touch deposes no
+    """Asks: "would you promise ``ballot`` to me?" Binds nobody; asked so that a node that merely lost touch deposes no
     healthy master.
     """
 
@@ -94,8 +94,8 @@ class Promise(Message):
     """Phase 1b. Sent only when the promise of ``ballot`` is durable.
 
     Complete for the instances ``first`` to ``last``: those up to ``chosen`` are chosen (to be learned, they are not
-    listed), those above are listed in ``entries`` when anything was accepted there. ``final``: nothing was accepted above
-    ``last`` either; otherwise the candidate asks for the page that starts at ``last + 1``.
+    listed), those above are listed in ``entries`` when anything was accepted there. ``final``: nothing was accepted
+    above ``last`` either; otherwise the candidate asks for the page that starts at ``last + 1``.
     """
 
     type: ClassVar[MessageType] = MessageType.PROMISE
@@ -123,8 +123,8 @@ class Accept(Message):
 class Accepted(Message):
     """Phase 2b for the instances ``first`` to ``last``, all durable here at ``ballot``.
 
-    ``last < first``: nothing was accepted (the instances are known to be chosen, or too far ahead); the message then only
-    tells ``chosen``, the prefix that is chosen and durable at the sender.
+    ``last < first``: nothing was accepted (the instances are known to be chosen, or too far ahead); the message then
+    only tells ``chosen``, the prefix that is chosen and durable at the sender.
     """
 
     type: ClassVar[MessageType] = MessageType.ACCEPTED
