@@ -1,0 +1,129 @@
+"""Runs one role as a Twisted service: start, say ready, reload on SIGHUP, drain on SIGTERM, end loudly on failure."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from phxqueue.daemon.readiness import notify
+
+
+class ExpectedFailure(Exception):
+    """A reason to stop that is not a defect of the program: its text says what to do, a traceback would not help."""
+
+
+class Role(Protocol):
+    """One role of one node. `name` is for people: "store 1 node 0"."""
+
+    name: str
+
+    async def start(self, fail: Callable[[str], None]) -> None:
+        """Come up completely: when this returns, the role serves. `fail(reason)` may be called any time later."""
+
+    async def stop(self) -> None:
+        """Finish what can be finished, then let go of everything. Called also after a start that failed half-way."""
+
+    def reload(self) -> None:
+        """Read certificates (and whatever else may change at run time) again."""
+
+
+class RoleService(Service):
+    """The Twisted service around a role."""
+
+    def __init__(self, role: Role, reactor: Any) -> None:
+        self.role = role
+        self.setName(role.name)
+        self.exit_status = 0
+        self.started: Deferred[None] = Deferred()
+        self._reactor = reactor
+        self._starting: Deferred[None] | None = None
+        self._log = Logger(namespace="phxqueue.daemon")
+
+    def startService(self) -> None:
+        """Start the role; readiness is announced when it serves."""
+        super().startService()
+        self._starting = Deferred.fromCoroutine(self.role.start(self.fail))
+        self._starting.addCallbacks(self._ready, self._start_failed)
+
+    def stopService(self) -> Deferred[None]:
+        """Drain the role; fires when it has let go of everything."""
+        super().stopService()
+        notify({"STOPPING": "1", **self._identity()})
+        self._log.info("{name}: stopping", name=self.role.name)
+        stopping = Deferred.fromCoroutine(self.role.stop())
+        stopping.addErrback(self._stop_failed)
+        return stopping
+
+    def fail(self, reason: str) -> None:
+        """End the process with a non-zero status; `reason` says what happened and what to do."""
+        if self.exit_status:
+            return
+        self.exit_status = 1
+        self._log.critical("{name}: {reason}", name=self.role.name, reason=reason)
+        notify({"STATUS": reason, "ERRNO": "1", **self._identity()})
+        _exit_with_status(reason)
+        if self._reactor.running:
+            self._reactor.stop()
+        else:
+            self._reactor.callWhenRunning(self._reactor.stop)
+
+    def _ready(self, _: None) -> None:
+        self._log.info("{name}: ready", name=self.role.name)
+        notify({"READY": "1", "STATUS": "serving", **self._identity()})
+        self.started.callback(None)
+
+    def _start_failed(self, failure: Failure) -> None:
+        if failure.check(ExpectedFailure) is None:
+            self._log.failure("{name} failed to start", failure, name=self.role.name)
+        self.fail(failure.getErrorMessage())
+
+    def _stop_failed(self, failure: Failure) -> None:
+        self._log.failure("{name} failed to stop cleanly", failure, name=self.role.name)
+        self.exit_status = 1
+        _exit_with_status(failure.getErrorMessage())
+
+    def _identity(self) -> dict[str, str]:
+        return {"MAINPID": str(os.getpid()), "X_PHXQUEUE_NAME": self.role.name}
+
+
+def reload_on_sighup(reactor: Any, services: list[RoleService]) -> None:
+    """Have SIGHUP reload every role; a reload that fails is logged and the old state stays in use."""
+    log = Logger(namespace="phxqueue.daemon")
+
+    def reload_all() -> None:
+        for service in services:
+            try:
+                service.role.reload()
+            except Exception:
+                log.failure("{name}: reload failed, the previous state stays in use", name=service.role.name)
+            else:
+                log.info("{name}: reloaded", name=service.role.name)
+
+    signal.signal(signal.SIGHUP, lambda signum, frame: reactor.callFromThread(reload_all))
+
+
+_exit_registered = False
+
+
+def _exit_with_status(reason: str) -> None:
+    """Make the process exit with status 1 once the reactor has stopped: twistd itself always exits with 0."""
+    global _exit_registered
+    if _exit_registered:
+        return
+    _exit_registered = True
+
+    def leave() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+    atexit.register(leave)

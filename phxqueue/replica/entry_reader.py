@@ -1,0 +1,116 @@
+"""Reads applied entries back: from memory, else from the journal, and a damaged one from a peer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from phxqueue.journal.errors import CorruptEntry, JournalError
+from phxqueue.journal.interfaces import IJournal
+from phxqueue.journal.records import StoredEntry
+from phxqueue.paxos.entry import Entry
+from phxqueue.replica.entry_cache import EntryCache
+from phxqueue.replica.errors import EntryUnreadable
+from phxqueue.replica.interfaces import Clock
+
+
+def verified_payload(group_id: int, instance: int, stored: StoredEntry) -> bytes:
+    """Return the payload of an entry read from disk; raises CorruptEntry when its checksum does not fit."""
+    if not Entry(stored.ballot, stored.kind, stored.checksum, stored.payload).valid():
+        raise CorruptEntry(group_id, instance, "its checksum does not fit")
+    return stored.payload
+
+
+class EntryReader:
+    """Serves payloads of one group. A corrupt entry is fetched again from a peer and never handed out.
+
+    Args:
+        repair: asks the core to fetch one chosen entry from a peer; its answer arrives through `repaired`.
+        repair_timeout: seconds after which a reader stops waiting for a repair.
+        max_waiting_repairs: readers that may wait for repairs at once; more fail with EntryUnreadable at once.
+    """
+
+    def __init__(
+        self,
+        group_id: int,
+        journal: IJournal,
+        clock: Clock,
+        repair: Callable[[int], None],
+        *,
+        cache_bytes: int,
+        repair_timeout: float = 5.0,
+        max_waiting_repairs: int = 1000,
+    ) -> None:
+        self.cache = EntryCache(cache_bytes)
+        self._group_id = group_id
+        self._journal = journal
+        self._clock = clock
+        self._repair = repair
+        self._repair_timeout = repair_timeout
+        self._max_waiting_repairs = max_waiting_repairs
+        self._waiting: dict[int, list[Deferred[bytes]]] = {}
+        self._waiting_count = 0
+        self._log = Logger(namespace="phxqueue.replica.reader")
+
+    def read(self, instances: Sequence[int]) -> Deferred[list[bytes]]:
+        """Return the payloads of applied entries, in order; fails with EntryUnreadable."""
+        cached = [self.cache.get(instance) for instance in instances]
+        if None not in cached:
+            return succeed([payload for payload in cached if payload is not None])
+        missing = [instance for instance, payload in zip(instances, cached, strict=True) if payload is None]
+        return Deferred.fromCoroutine(self._read(cached, missing))
+
+    async def _read(self, cached: list[bytes | None], missing: list[int]) -> list[bytes]:
+        repaired: dict[int, bytes] = {}
+        found: dict[int, bytes] = {}
+        while True:
+            wanted = [instance for instance in missing if instance not in repaired]
+            try:
+                stored = await self._journal.read_instances(self._group_id, wanted)
+                for instance, entry in zip(wanted, stored, strict=True):
+                    found[instance] = verified_payload(self._group_id, instance, entry)
+                break
+            except CorruptEntry as corrupt:
+                # Each turn repairs one more of `missing`, so this ends.
+                self._log.error("{corrupt}", corrupt=str(corrupt))
+                repaired[corrupt.instance] = await self._fetch(corrupt)
+            except JournalError as error:
+                raise EntryUnreadable(f"group {self._group_id}: {error}") from error
+        found.update(repaired)
+        rest = iter(missing)
+        return [found[next(rest)] if payload is None else payload for payload in cached]
+
+    def _fetch(self, corrupt: CorruptEntry) -> Deferred[bytes]:
+        if self._waiting_count >= self._max_waiting_repairs:
+            raise EntryUnreadable(f"{corrupt}; {self._waiting_count} readers wait for repairs already")
+        waiting: Deferred[bytes] = Deferred()
+        self._waiting_count += 1
+        first = corrupt.instance not in self._waiting
+        self._waiting.setdefault(corrupt.instance, []).append(waiting)
+        timer = self._clock.callLater(self._repair_timeout, self._give_up, corrupt, waiting)
+
+        def done(result: Any) -> Any:
+            self._waiting_count -= 1
+            if timer.active():
+                timer.cancel()
+            return result
+
+        waiting.addBoth(done)
+        if first:
+            self._repair(corrupt.instance)
+        return waiting
+
+    def repaired(self, instance: int, payload: bytes) -> None:
+        """Take the news that the core has fetched an entry from a peer."""
+        for waiting in self._waiting.pop(instance, ()):
+            waiting.callback(payload)
+
+    def _give_up(self, corrupt: CorruptEntry, waiting: Deferred[bytes]) -> None:
+        readers = self._waiting.get(corrupt.instance, [])
+        readers.remove(waiting)
+        if not readers:
+            self._waiting.pop(corrupt.instance, None)
+        waiting.errback(EntryUnreadable(f"{corrupt}; no peer sent it within {self._repair_timeout} s"))

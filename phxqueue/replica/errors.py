@@ -1,0 +1,30 @@
+"""Why a proposal has no result."""
+
+from __future__ import annotations
+
+
+class ReplicaError(Exception):
+    """Base of everything a replica refuses or cannot answer."""
+
+
+class NotServing(ReplicaError):
+    """This node is not the master of the group, or its lease has run out: nothing was proposed."""
+
+
+class Overloaded(ReplicaError):
+    """The group's window of entries in flight is full: nothing was proposed, try again shortly."""
+
+
+class OutcomeUnknown(ReplicaError):
+    """Mastership was lost while the entry was in flight: it may or may not become chosen.
+
+    Proposing it again is safe only if the command is idempotent (batches carry producer_id and sequence for that).
+    """
+
+
+class EntryUnreadable(ReplicaError):
+    """An applied entry could not be read back intact from the local journal."""
+
+
+class Halted(ReplicaError):
+    """The state machine refuses to apply an entry (a newer command version): this group stopped applying."""

@@ -1,0 +1,331 @@
+"""Carries out what the Paxos core decides for one group, and lets a service propose, read and learn who is master."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from phxqueue.journal.errors import JournalError
+from phxqueue.journal.interfaces import IJournal
+from phxqueue.journal.records import PutChosen, PutEntry, PutPromise, StoredEntry, Write
+from phxqueue.paxos.effects import (
+    AcceptRecord,
+    BecameMaster,
+    Effects,
+    EntryRepaired,
+    LostMaster,
+    PromiseRecord,
+    ServeLearn,
+)
+from phxqueue.paxos.entry import Entry, EntryKind
+from phxqueue.paxos.errors import NotMaster, WindowFull
+from phxqueue.paxos.group import Group
+from phxqueue.paxos.messages import LearnReply, Message
+from phxqueue.replica.entry_reader import EntryReader, verified_payload
+from phxqueue.replica.errors import Halted, NotServing, OutcomeUnknown, Overloaded
+from phxqueue.replica.interfaces import Clock, IStateMachine
+
+
+@dataclass(slots=True)
+class _Proposal:
+    """What waits for one instance to be applied."""
+
+    payload: bytes
+    result: Deferred[Any]
+
+
+class GroupRuntime:
+    """One Paxos group on one node: what a service sees of consensus.
+
+    Callbacks, called in the reactor thread; they must not raise:
+
+    - ``on_applied(instance, payload)`` after each applied value,
+    - ``on_mastership(is_master)`` when this node becomes master or stops being it,
+    - ``on_window_free()`` after a proposal left the window, so that a waiting batch may be proposed.
+    """
+
+    def __init__(
+        self,
+        core: Group,
+        state_machine: IStateMachine,
+        journal: IJournal,
+        clock: Clock,
+        send: Callable[[int, Message], None],
+        unreachable_reason: Callable[[], str],
+        *,
+        cache_bytes: int,
+    ) -> None:
+        self.core = core
+        self.group_id = core.config.group_id
+        self.state_machine = state_machine
+        self.halted: str | None = None
+        self.on_applied: list[Callable[[int, bytes], None]] = []
+        self.on_mastership: list[Callable[[bool], None]] = []
+        self.on_window_free: list[Callable[[], None]] = []
+        self._journal = journal
+        self._clock = clock
+        self._send = send
+        self._unreachable_reason = unreachable_reason
+        self._reader = EntryReader(self.group_id, journal, clock, self._repair, cache_bytes=cache_bytes)
+        self._proposals: dict[int, _Proposal] = {}
+        self._effects: deque[Effects] = deque()
+        self._carrying_out = False
+        self._learners_served: set[int] = set()
+        self._closed = False
+        self._log = Logger(namespace="phxqueue.replica.group")
+
+    # ---- what a service asks ----------------------------------------------------------------------
+
+    def serving(self) -> bool:
+        """Tell whether this node may answer reads of this group right now: a master under a valid lease."""
+        return self.halted is None and self.core.lease_valid(self._clock.seconds())
+
+    def master_node(self) -> int | None:
+        """Return the node that is believed to be master; a hint for redirects, never a proof."""
+        return self.core.master_id
+
+    def unreachable_reason(self) -> str:
+        """Return a sentence for a client that finds no master: what is missing and what to do."""
+        if self.halted is not None:
+            return self.halted
+        return self._unreachable_reason()
+
+    @property
+    def in_flight(self) -> int:
+        """Number of entries proposed and not yet chosen."""
+        return self.core.in_flight
+
+    @property
+    def window_free(self) -> bool:
+        """Whether propose() would find room."""
+        return self.core.window_free and not self._journal.overloaded
+
+    def propose(self, payload: bytes) -> Deferred[Any]:
+        """Replicate one command; fires with the result of applying it.
+
+        Fails with NotServing or Overloaded (nothing was proposed) or OutcomeUnknown (it may still be chosen).
+        """
+        if not self.serving():
+            return fail(NotServing(self.unreachable_reason()))
+        if self._journal.overloaded:
+            return fail(Overloaded(f"group {self.group_id}: the journal's queue is full"))
+        try:
+            instance, effects = self.core.propose(payload, self._clock.seconds())
+        except NotMaster:
+            return fail(NotServing(self.unreachable_reason()))
+        except WindowFull as full:
+            return fail(Overloaded(str(full)))
+        result: Deferred[Any] = Deferred()
+        self._proposals[instance] = _Proposal(payload, result)
+        self._carry_out(effects)
+        return result
+
+    def cached(self, instance: int) -> bytes | None:
+        """Return the payload of a recent entry without waiting, or None."""
+        return self._reader.cache.get(instance)
+
+    def read(self, instances: Sequence[int]) -> Deferred[list[bytes]]:
+        """Return the payloads of applied entries, from memory or from the journal (off the reactor).
+
+        A damaged entry is fetched again from a peer. Fails with EntryUnreadable when that does not succeed either.
+        """
+        return self._reader.read(instances)
+
+    # ---- what the node feeds in ----------------------------------------------------------------------
+
+    def receive(self, message: Message) -> None:
+        """Take one message of a peer. While the journal is overloaded it is dropped, as a network would."""
+        if not self._closed and not self._journal.overloaded:
+            self._carry_out(self.core.step(message, self._clock.seconds()))
+
+    def tick(self) -> None:
+        """Let time pass in the core, if it has something to do by now."""
+        now = self._clock.seconds()
+        if not self._closed and self.core.next_deadline() <= now:
+            self._carry_out(self.core.tick(now))
+
+    def peer_unreachable(self, node_id: int) -> None:
+        """Tell the core that a peer's connection was closed and a new one refused."""
+        if not self._closed:
+            self._carry_out(self.core.peer_unreachable(node_id, self._clock.seconds()))
+
+    def close(self) -> None:
+        """Stop taking part. Proposals in flight end as OutcomeUnknown; nothing more is sent or applied."""
+        self._closed = True
+        self._fail_proposals("this node is shutting down")
+
+    def replay(self, entries: Sequence[tuple[int, StoredEntry]]) -> None:
+        """Apply entries known to be chosen, read from the own journal at start-up.
+
+        Raises CorruptEntry at one whose checksum does not fit.
+        """
+        for instance, stored in entries:
+            verified_payload(self.group_id, instance, stored)
+            self._apply(instance, Entry(stored.ballot, stored.kind, stored.checksum, stored.payload))
+
+    # ---- carrying out effects ----------------------------------------------------------------------
+
+    def _carry_out(self, effects: Effects) -> None:
+        """Carry out in the order received, even when applying one makes a service propose the next."""
+        self._effects.append(effects)
+        if self._carrying_out:
+            return
+        self._carrying_out = True
+        try:
+            while self._effects:
+                self._carry_out_one(self._effects.popleft())
+        finally:
+            self._carrying_out = False
+
+    def _carry_out_one(self, effects: Effects) -> None:
+        if effects.persist:
+            self._persist(effects)
+        elif effects.send_after:
+            raise AssertionError("the core asked to send after a persist that it did not ask for")
+        for message in effects.send:
+            self._send(message.receiver, message)
+        for instance, entry in effects.chosen:
+            self._apply(instance, entry)
+        for event in effects.events:
+            self._handle_event(event)
+        for request in effects.serve:
+            self._serve_learner(request)
+
+    def _persist(self, effects: Effects) -> None:
+        group_id = self.group_id
+        writes: list[Write] = []
+        for record in effects.persist:
+            if isinstance(record, AcceptRecord):
+                entry = record.entry
+                writes.append(
+                    PutEntry(group_id, record.instance, entry.ballot, entry.checksum, int(entry.kind), entry.payload)
+                )
+            elif isinstance(record, PromiseRecord):
+                writes.append(PutPromise(group_id, record.ballot))
+            else:
+                writes.append(PutChosen(group_id, record.instance))
+        token = effects.token
+        if token is None:
+            self._journal.submit(writes)
+            return
+        send_after = effects.send_after
+
+        def durable() -> None:
+            if self._closed:
+                return
+            for message in send_after:
+                self._send(message.receiver, message)
+            self._carry_out(self.core.persisted(token, self._clock.seconds()))
+
+        self._journal.submit(writes, durable)
+
+    def _apply(self, instance: int, entry: Entry) -> None:
+        if self.halted is not None:
+            return
+        result: Any = None
+        if entry.kind == EntryKind.VALUE:
+            try:
+                result = self.state_machine.apply(instance, int(entry.kind), entry.payload)
+            except Halted as halted:
+                self._halt(instance, halted)
+                return
+            self._reader.cache.put(instance, entry.payload)
+        else:
+            self.state_machine.apply(instance, int(entry.kind), b"")
+        proposal = self._proposals.pop(instance, None)
+        if proposal is not None:
+            if proposal.payload == entry.payload:
+                proposal.result.callback(result)
+            else:
+                proposal.result.errback(
+                    OutcomeUnknown(f"group {self.group_id}: another master's entry was chosen for instance {instance}")
+                )
+            for window_freed in self.on_window_free:
+                window_freed()
+        if entry.kind == EntryKind.VALUE:
+            for applied in self.on_applied:
+                applied(instance, entry.payload)
+
+    def _halt(self, instance: int, reason: Halted) -> None:
+        self.halted = f"group {self.group_id} stopped applying at instance {instance}: {reason}"
+        self._log.critical("{reason}", reason=self.halted)
+        self._fail_proposals(self.halted)
+        for mastership_changed in self.on_mastership:
+            mastership_changed(False)
+
+    def _handle_event(self, event: object) -> None:
+        if isinstance(event, BecameMaster):
+            self._log.info("group {group}: this node is master now ({event})", group=self.group_id, event=event)
+            for mastership_changed in self.on_mastership:
+                mastership_changed(True)
+        elif isinstance(event, LostMaster):
+            self._log.info("group {group}: no longer master ({event})", group=self.group_id, event=event)
+            self._fail_proposals("this node lost mastership while the entry was in flight")
+            for mastership_changed in self.on_mastership:
+                mastership_changed(False)
+        elif isinstance(event, EntryRepaired):
+            self._log.warn(
+                "group {group}: instance {i} was repaired from a peer", group=self.group_id, i=event.instance
+            )
+            self._reader.repaired(event.instance, event.entry.payload)
+        else:
+            self._log.info("group {group}: {event}", group=self.group_id, event=event)
+
+    def _fail_proposals(self, reason: str) -> None:
+        proposals, self._proposals = self._proposals, {}
+        for proposal in proposals.values():
+            proposal.result.errback(OutcomeUnknown(f"group {self.group_id}: {reason}"))
+
+    def _repair(self, instance: int) -> None:
+        self._carry_out(self.core.repair(instance, self._clock.seconds()))
+
+    # ---- catching a peer up ----------------------------------------------------------------------
+
+    def _serve_learner(self, request: ServeLearn) -> None:
+        """Read a range of chosen entries and send it; at most one such read per peer at a time."""
+        if request.to in self._learners_served:
+            return
+        self._learners_served.add(request.to)
+        last = self.core.chosen
+        reading = self._journal.read_entries(self.group_id, request.first, last, request.max_bytes)
+
+        def send_reply(stored: list[tuple[int, StoredEntry]]) -> None:
+            entries = tuple(
+                (instance, Entry(entry.ballot, entry.kind, entry.checksum, entry.payload)) for instance, entry in stored
+            )
+            if self._closed:
+                return
+            self._send(
+                request.to,
+                LearnReply(
+                    sender=self.core.config.node_id,
+                    receiver=request.to,
+                    first=request.first,
+                    entries=entries,
+                    chosen=last,
+                ),
+            )
+
+        def failed(failure: Failure) -> None:
+            failure.trap(JournalError)
+            self._log.error(
+                "group {group}: cannot read instance {first} for node {to}: {reason}",
+                group=self.group_id,
+                first=request.first,
+                to=request.to,
+                reason=failure.getErrorMessage(),
+            )
+
+        def finished(result: Any) -> Any:
+            self._learners_served.discard(request.to)
+            return result
+
+        reading.addBoth(finished)
+        reading.addCallbacks(send_reply, failed)
+        reading.addErrback(lambda failure: self._log.failure("serving a learner failed", failure))

@@ -1,0 +1,71 @@
+"""What the runtime asks of its surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from zope.interface import Attribute, Interface
+
+from phxqueue.paxos.messages import Message
+
+
+class IStateMachine(Interface):
+    """A replicated state machine: pure, deterministic, fed with chosen entries in order.
+
+    ``apply`` depends on the entry and prior state alone: not on local configuration, clock or node.
+    """
+
+    applied: int = Attribute("Instance of the last entry applied; -1 before the first.")  # type: ignore[assignment]
+
+    def apply(instance: int, kind: int, payload: bytes) -> Any:
+        """Apply one chosen entry; return the result that its proposer gets.
+
+        A payload that makes no sense yields a deterministic error *result*. Only a command version newer than this
+        program raises (:class:`phxqueue.replica.errors.Halted`): guessing would make replicas diverge.
+        """
+
+    def checkpoint() -> Checkpoint:
+        """Return the state as of ``applied``, and the segments sealed since the last call."""
+
+    def restore(state: bytes, segments: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take over a checkpoint's state and all segments stored so far (also ones sealed after it: ignore those)."""
+
+    def state_hash() -> int:
+        """Return a hash of the whole replicated state: equal on all replicas at equal ``applied``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A state machine's state at one instance, ready to be written in one transaction."""
+
+    applied: int
+    state: bytes
+    segments: Sequence[tuple[bytes, bytes]]
+
+
+class ITransport(Interface):
+    """Carries messages to the other members; may lose, delay, repeat and reorder them."""
+
+    def send(receiver: int, messages: Sequence[tuple[int, Message]]) -> None:
+        """Send (group_id, message) pairs to a node in one frame; never raises, never blocks."""
+
+    def reachable() -> frozenset[int]:
+        """Return the other members this node has a working connection to, right now."""
+
+
+class DelayedCall(Protocol):
+    """The part of Twisted's delayed call that the runtime needs."""
+
+    def cancel(self) -> None: ...
+
+    def active(self) -> bool: ...
+
+
+class Clock(Protocol):
+    """A monotonic clock with timers: the reactor, :class:`twisted.internet.task.Clock`, or a simulated one."""
+
+    def seconds(self) -> float: ...
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> DelayedCall: ...  # noqa: N802

@@ -1,0 +1,204 @@
+"""One node of a replica set: its Paxos groups, their recovery, their ticks and their checkpoints."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from phxqueue.journal.interfaces import IJournal
+from phxqueue.journal.records import PutBlob, PutChosen, Write
+from phxqueue.paxos.config import GroupConfig
+from phxqueue.paxos.effects import Restored
+from phxqueue.paxos.entry import Entry
+from phxqueue.paxos.group import Group
+from phxqueue.paxos.messages import Message
+from phxqueue.replica.group_runtime import GroupRuntime
+from phxqueue.replica.interfaces import Clock, DelayedCall, IStateMachine, ITransport
+from phxqueue.replica.outbox import Outbox
+
+CHECKPOINTS = "checkpoints"
+SEGMENTS = "segments"
+
+_GROUP_KEY = struct.Struct(">H")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaSettings:
+    """Bounds and intervals of the runtime. Times in seconds.
+
+    tick_interval: how often groups are asked whether they have something to do.
+    checkpoint_interval: a group's state machine is checkpointed this long after its last checkpoint, if it moved.
+    checkpoint_entries: ... or after so many entries, whichever comes first; bounds the replay at start-up.
+    cache_bytes: payloads of recent entries kept in memory, for the whole node.
+    replay_bytes: how much of the log is held in memory at once while replaying at start-up.
+    """
+
+    tick_interval: float = 0.02
+    checkpoint_interval: float = 10.0
+    checkpoint_entries: int = 20_000
+    cache_bytes: int = 64 << 20
+    replay_bytes: int = 8 << 20
+
+
+class ReplicaNode:
+    """Hosts the groups of one node. Build it, `await start()`, feed it what peers send, `close()` it."""
+
+    def __init__(
+        self,
+        configs: Sequence[GroupConfig],
+        make_state_machine: Callable[[int], IStateMachine],
+        journal: IJournal,
+        transport: ITransport,
+        clock: Clock,
+        *,
+        seed: int,
+        settings: ReplicaSettings,
+        describe_members: Callable[[frozenset[int]], str],
+    ) -> None:
+        self.groups: dict[int, GroupRuntime] = {}
+        self._configs = configs
+        self._make_state_machine = make_state_machine
+        self._journal = journal
+        self._transport = transport
+        self._clock = clock
+        self._seed = seed
+        self._settings = settings
+        self._describe_members = describe_members
+        self._outbox = Outbox(transport, clock)
+        self._tick_call: DelayedCall | None = None
+        self._checkpointed: dict[int, tuple[int, float]] = {}
+        self._started = False
+        self._log = Logger(namespace="phxqueue.replica.node")
+
+    async def start(self) -> None:
+        """Recover every group from the journal, then take part.
+
+        Raises EntryUnreadable or a JournalError when the log is damaged, Halted when it holds a command version
+        that this program does not know.
+        """
+        for config in self._configs:
+            self.groups[config.group_id] = await self._recover(config)
+        self._started = True
+        self._tick()
+
+    async def _recover(self, config: GroupConfig) -> GroupRuntime:
+        group_id = config.group_id
+        state_machine = self._make_state_machine(group_id)
+        checkpoint = next(
+            (value for key, value in self._journal.load_blobs(CHECKPOINTS, _GROUP_KEY.pack(group_id))), None
+        )
+        if checkpoint is not None:
+            prefix = _GROUP_KEY.pack(group_id)
+            segments = ((key[len(prefix) :], value) for key, value in self._journal.load_blobs(SEGMENTS, prefix))
+            state_machine.restore(checkpoint, segments)
+        stored = self._journal.load_group(group_id)
+        chosen = max(stored.chosen, state_machine.applied)
+        entries = {
+            instance: Entry(entry.ballot, entry.kind, entry.checksum, entry.payload)
+            for instance, entry in stored.entries
+            if instance > chosen
+        }
+        restored = Restored(promised=stored.promised, chosen=chosen, first=stored.first, entries=entries)
+        core = Group(config, restored, self._clock.seconds(), self._seed + group_id)
+        runtime = GroupRuntime(
+            core,
+            state_machine,
+            self._journal,
+            self._clock,
+            partial(self._outbox.put, group_id),
+            self.unreachable_reason,
+            cache_bytes=self._settings.cache_bytes // len(self._configs),
+        )
+        replayed = await self._replay(runtime, chosen)
+        self._checkpointed[group_id] = (state_machine.applied, self._clock.seconds())
+        self._log.info(
+            "group {group}: recovered up to instance {chosen} ({replayed} replayed), {above} accepted above it",
+            group=group_id,
+            chosen=chosen,
+            replayed=replayed,
+            above=len(entries),
+        )
+        return runtime
+
+    async def _replay(self, runtime: GroupRuntime, chosen: int) -> int:
+        replayed = 0
+        while runtime.state_machine.applied < chosen:
+            first = runtime.state_machine.applied + 1
+            entries = await self._journal.read_entries(runtime.group_id, first, chosen, self._settings.replay_bytes)
+            runtime.replay(entries)
+            if runtime.halted is not None:
+                break
+            replayed += len(entries)
+        return replayed
+
+    def receive(self, messages: Sequence[tuple[int, Message]]) -> None:
+        """Take the messages of one frame; the sender has been identified as a member of this replica set."""
+        if not self._started:
+            return
+        for group_id, message in messages:
+            group = self.groups.get(group_id)
+            if group is not None:
+                group.receive(message)
+
+    def peer_unreachable(self, node_id: int) -> None:
+        """A peer's connection was closed and a new one refused: its process is gone."""
+        for group in self.groups.values():
+            group.peer_unreachable(node_id)
+
+    def unreachable_reason(self) -> str:
+        """Say how many of which members are reachable from here, and what to do."""
+        return self._describe_members(self._transport.reachable())
+
+    def _tick(self) -> None:
+        self._tick_call = self._clock.callLater(self._settings.tick_interval, self._tick)
+        for group in self.groups.values():
+            group.tick()
+            self._checkpoint_if_due(group)
+
+    # ---- checkpoints ----------------------------------------------------------------------
+
+    def _checkpoint_if_due(self, group: GroupRuntime) -> None:
+        applied, at = self._checkpointed[group.group_id]
+        moved = group.state_machine.applied - applied
+        if moved <= 0 or self._journal.overloaded:
+            return
+        if moved >= self._settings.checkpoint_entries or (
+            self._clock.seconds() - at >= self._settings.checkpoint_interval
+        ):
+            self.checkpoint(group)
+
+    def checkpoint(self, group: GroupRuntime, done: Callable[[], None] | None = None) -> None:
+        """Write the state machine's checkpoint, with everything it rests on, in one transaction."""
+        checkpoint = group.state_machine.checkpoint()
+        prefix = _GROUP_KEY.pack(group.group_id)
+        writes: list[Write] = [PutBlob(SEGMENTS, prefix + key, value) for key, value in checkpoint.segments]
+        writes.append(PutBlob(CHECKPOINTS, prefix, checkpoint.state))
+        writes.append(PutChosen(group.group_id, checkpoint.applied))
+        self._checkpointed[group.group_id] = (checkpoint.applied, self._clock.seconds())
+        self._journal.submit(writes, done if done is not None else _nothing)
+
+    async def close(self) -> None:
+        """Take a last checkpoint of every group and stop taking part. The journal stays open for its owner to close."""
+        if self._tick_call is not None and self._tick_call.active():
+            self._tick_call.cancel()
+        written: list[Deferred[Any]] = []
+        for group in self.groups.values():
+            if group.state_machine.applied > self._checkpointed[group.group_id][0]:
+                waiting: Deferred[Any] = Deferred()
+                written.append(waiting)
+                self.checkpoint(group, partial(waiting.callback, None))
+            group.close()
+        self._started = False
+        self._outbox.clear()
+        for waiting in written:
+            await waiting
+
+
+def _nothing() -> None:
+    """A checkpoint that nobody waits for."""
