@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from twisted.python import usage
 
@@ -20,7 +20,7 @@ class NodeOptions(usage.Options):
     """
 
     role = "node"
-    optParameters = [["config", "c", None, "The node's configuration file, for example etc/store.conf"]]
+    optParameters: ClassVar = [["config", "c", None, "The node's configuration file, for example etc/store.conf"]]
 
     def load(self, path: Path) -> Any:
         """Return the validated configuration of the node; raises ConfigError."""

@@ -18,24 +18,20 @@ entries = st.lists(
     st.tuples(instances, st.builds(make_entry, ballots, st.integers(0, 255), st.binary(max_size=50))), max_size=4
 ).map(tuple)
 
+ME = (st.just(1), st.just(2))  # sender, receiver
+versions = st.integers(0, 99)
 MESSAGES = {
-    m.PreVote: st.builds(m.PreVote, st.just(1), st.just(2), ballots, instances),
-    m.PreVoteReply: st.builds(
-        m.PreVoteReply, st.just(1), st.just(2), ballots, st.booleans(), ballots, instances, times
-    ),
-    m.Prepare: st.builds(m.Prepare, st.just(1), st.just(2), ballots, instances),
-    m.Promise: st.builds(
-        m.Promise, st.just(1), st.just(2), ballots, instances, instances, st.booleans(), instances, entries
-    ),
-    m.Accept: st.builds(m.Accept, st.just(1), st.just(2), ballots, instances, entries),
-    m.Accepted: st.builds(m.Accepted, st.just(1), st.just(2), ballots, instances, instances, instances),
-    m.Reject: st.builds(m.Reject, st.just(1), st.just(2), ballots, ballots, times),
-    m.Heartbeat: st.builds(m.Heartbeat, st.just(1), st.just(2), ballots, instances, times, st.integers(0, 99)),
-    m.HeartbeatReply: st.builds(
-        m.HeartbeatReply, st.just(1), st.just(2), ballots, instances, times, st.integers(0, 99)
-    ),
-    m.LearnRequest: st.builds(m.LearnRequest, st.just(1), st.just(2), instances, st.integers(1, 2**40)),
-    m.LearnReply: st.builds(m.LearnReply, st.just(1), st.just(2), instances, instances, entries),
+    m.PreVote: st.builds(m.PreVote, *ME, ballots, instances),
+    m.PreVoteReply: st.builds(m.PreVoteReply, *ME, ballots, st.booleans(), ballots, instances, times),
+    m.Prepare: st.builds(m.Prepare, *ME, ballots, instances),
+    m.Promise: st.builds(m.Promise, *ME, ballots, instances, instances, st.booleans(), instances, entries),
+    m.Accept: st.builds(m.Accept, *ME, ballots, instances, entries),
+    m.Accepted: st.builds(m.Accepted, *ME, ballots, instances, instances, instances),
+    m.Reject: st.builds(m.Reject, *ME, ballots, ballots, times),
+    m.Heartbeat: st.builds(m.Heartbeat, *ME, ballots, instances, times, versions),
+    m.HeartbeatReply: st.builds(m.HeartbeatReply, *ME, ballots, instances, times, st.integers(0, 99)),
+    m.LearnRequest: st.builds(m.LearnRequest, *ME, instances, st.integers(1, 2**40)),
+    m.LearnReply: st.builds(m.LearnReply, *ME, instances, instances, entries),
 }
 
 
