@@ -41,7 +41,7 @@ class RoleService(Service):
 
     def __init__(self, role: Role, reactor: Any) -> None:
         self.role = role
-        self.setName(role.name)
+        self.setName(role.name)  # type: ignore[no-untyped-call]
         self.exit_status = 0
         self.started: Deferred[None] = Deferred()
         self._reactor = reactor
@@ -50,13 +50,13 @@ class RoleService(Service):
 
     def startService(self) -> None:
         """Start the role; readiness is announced when it serves."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self._starting = Deferred.fromCoroutine(self.role.start(self.fail))
         self._starting.addCallbacks(self._ready, self._start_failed)
 
     def stopService(self) -> Deferred[None]:
         """Drain the role; fires when it has let go of everything."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         notify({"STOPPING": "1", **self._identity()})
         self._log.info("{name}: stopping", name=self.role.name)
         stopping = Deferred.fromCoroutine(self.role.stop())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
+from typing import Any
 
 from phxqueue.paxos.entry import Entry
 from phxqueue.paxos.messages import MESSAGE_CLASSES, WIRE_FIELDS, Heartbeat, HeartbeatReply, Message
@@ -13,7 +14,7 @@ _PLAIN_FIELDS = {
     cls: tuple((attribute, field) for attribute, field in fields if field != "entries")
     for cls, fields in WIRE_FIELDS.items()
 }
-_DECODERS = {
+_DECODERS: dict[int, tuple[Callable[..., Message], attrgetter[tuple[Any, ...]]]] = {
     number: (cls, attrgetter(*(field for _, field in WIRE_FIELDS[cls]))) for number, cls in MESSAGE_CLASSES.items()
 }
 _HAS_ENTRIES = {cls for cls, fields in WIRE_FIELDS.items() if any(field == "entries" for _, field in fields)}

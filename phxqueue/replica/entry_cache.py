@@ -21,7 +21,7 @@ class EntryCache:
         return len(self._payloads)
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """Sum of the sizes of the cached payloads."""
         return self._bytes
 

@@ -57,10 +57,10 @@ class EntryReader:
 
     def read(self, instances: Sequence[int]) -> Deferred[list[bytes]]:
         """Return the payloads of applied entries, in order; fails with EntryUnreadable."""
-        cached = [self.cache.get(instance) for instance in instances]
-        if None not in cached:
-            return succeed([payload for payload in cached if payload is not None])
+        cached: list[bytes | None] = [self.cache.get(instance) for instance in instances]
         missing = [instance for instance, payload in zip(instances, cached, strict=True) if payload is None]
+        if not missing:
+            return succeed([payload for payload in cached if payload is not None])
         return Deferred.fromCoroutine(self._read(cached, missing))
 
     async def _read(self, cached: list[bytes | None], missing: list[int]) -> list[bytes]:

@@ -17,7 +17,7 @@ class IStateMachine(Interface):
     ``apply`` depends on the entry and prior state alone: not on local configuration, clock or node.
     """
 
-    applied: int = Attribute("Instance of the last entry applied; -1 before the first.")  # type: ignore[assignment]
+    applied: int = Attribute("Instance of the last entry applied; -1 before the first.")
 
     def apply(instance: int, kind: int, payload: bytes) -> Any:
         """Apply one chosen entry; return the result that its proposer gets.

@@ -13,8 +13,7 @@ from twisted.logger import Logger
 
 from phxqueue.journal.interfaces import IJournal
 from phxqueue.journal.records import PutBlob, PutChosen, Write
-from phxqueue.paxos.config import GroupConfig
-from phxqueue.paxos.effects import Restored
+from phxqueue.paxos.config import GroupConfig, Restored
 from phxqueue.paxos.entry import Entry
 from phxqueue.paxos.group import Group
 from phxqueue.paxos.messages import Message

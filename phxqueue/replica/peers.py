@@ -234,14 +234,21 @@ def peer_service(
                 Status.PERMISSION_DENIED, f"the certificate says {context.peer}, the caller node {request.node_id}"
             )
         greeted[id(context.connection)] = request.node_id
-        context.connection.on_lost(lambda reason: greeted.pop(id(context.connection), None))
+        context.connection.on_lost(lambda reason: forget(context.connection))
         return PeerHelloResponse(node_id=membership.node_id, incarnation=membership.incarnation)
+
+    def forget(connection: RpcConnection) -> None:
+        greeted.pop(id(connection), None)
 
     def frame(request: PeerFrame, context: CallContext) -> None:
         sender = greeted.get(id(context.connection))
         if sender is None:
             raise RpcError(Status.PERMISSION_DENIED, "a peer must say hello before it sends frames")
-        receive(codec.decode_frame(request, sender, membership.node_id))
+        try:
+            messages = codec.decode_frame(request, sender, membership.node_id)
+        except codec.UndecodableMessage as error:
+            raise RpcError(Status.INVALID_ARGUMENT, str(error)) from error
+        receive(messages)
 
     members = {membership.identity(node) for node in membership.addresses}
     greeted: dict[int, int] = {}
