@@ -39,7 +39,10 @@ def required(root: str, extras: tuple[str, ...]) -> set[str]:
 
 def main() -> None:
     """Write the file."""
-    lines = [f'{name}=={metadata.version(name)}; python_version >= "3.11"\n' for name in sorted(required("phxqueue", ("dev", "docs")))]
+    lines = [
+        f'{name}=={metadata.version(name)}; python_version >= "3.11"\n'
+        for name in sorted(required("phxqueue", ("dev", "docs")))
+    ]
     Path(__file__).with_name("constraints.txt").write_text(HEAD + "".join(lines))
 
 

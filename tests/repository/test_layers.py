@@ -1,0 +1,146 @@
+"""The arrows between packages, and the purity of what must be pure: by reading the sources, not by trusting them."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "phxqueue"
+
+PURE = (
+    "paxos",
+    "store/queues.py",
+    "store/index.py",
+    "store/columns.py",
+    "store/batcher.py",
+    "store/idempotence.py",
+    "producer/selection.py",
+    "producer/batching.py",
+    "producer/items.py",
+    "consumer/assignment.py",
+    "consumer/lanes.py",
+    "consumer/cursor_window.py",
+    "net/framing.py",
+)
+"""Values in, values out, time passed in: these run in the simulator as they are (docs/architecture.md)."""
+
+IMPURE_MODULES = {
+    *("twisted", "asyncio", "time", "datetime", "threading", "_thread", "multiprocessing", "concurrent", "socket"),
+    *("select", "selectors", "signal", "subprocess", "os", "secrets", "uuid", "pathlib", "shutil", "tempfile"),
+    *("logging", "bsddb3", "berkeleydb"),
+}
+
+IMPURE_CALLS = {"open", "print", "input", "hash", "id"}
+
+PURE_NEIGHBOURS = re.compile(r"phxqueue\.(proto|config|replica\.(interfaces|errors)|net\.(status|address|framing))\b")
+"""What a pure module may import of the rest: types and values."""
+
+
+PURE_MODULES = re.compile(
+    "|".join(rf"phxqueue\.{re.escape(name.removesuffix('.py').replace('/', '.'))}\b" for name in PURE)
+)
+
+
+def pure_files() -> list[Path]:
+    paths = [PACKAGE / name for name in PURE]
+    return [file for path in paths for file in ([path] if path.suffix else path.rglob("*.py"))]
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Every module imported at run time: line and dotted name."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+        else:
+            yield from imports(node)
+
+
+def impurities(source: str) -> list[str]:
+    """What keeps this source from giving the same results in every run: one phrase each."""
+    tree = ast.parse(source)
+    return [*_impure_imports(tree), *_impure_expressions(tree)]
+
+
+def _impure_imports(tree: ast.Module) -> Iterator[str]:
+    for line, name in imports(tree):
+        if name.split(".")[0] in IMPURE_MODULES:
+            yield f"line {line}: imports {name}"
+        elif name.startswith("phxqueue.") and not PURE_NEIGHBOURS.match(name) and not PURE_MODULES.match(name):
+            yield f"line {line}: imports {name}, which is not pure"
+
+
+def _impure_expressions(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        # random.Random(seed) is a value like any other; random.random() reads the process's hidden state.
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "random" and node.attr != "Random":
+            yield f"line {node.lineno}: uses random.{node.attr}, which no seed decides"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in IMPURE_CALLS:
+            yield f"line {node.lineno}: calls {node.func.id}(), which is not the same in every run"
+
+
+@pytest.mark.parametrize("path", pure_files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_pure_module(path: Path) -> None:
+    assert impurities(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("import time", "line 1: imports time"),
+        ("from twisted.internet import defer", "line 1: imports twisted.internet.defer"),
+        ("def f():\n    import os.path", "line 2: imports os.path"),
+        ("from phxqueue.journal import errors", "line 1: imports phxqueue.journal.errors, which is not pure"),
+        ("import random\nrandom.shuffle([])", "line 2: uses random.shuffle, which no seed decides"),
+        ("print(1)", "line 1: calls print(), which is not the same in every run"),
+    ],
+)
+def test_impurity_is_found(source: str, problem: str) -> None:
+    assert impurities(source) == [problem]
+
+
+def test_every_package_has_a_contract_on_who_may_import_it() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    protected = {
+        name for contract in contracts if contract["type"] == "protected" for name in contract["protected_modules"]
+    }
+    packages = {f"phxqueue.{path.parent.name}" for path in PACKAGE.glob("*/__init__.py")}
+    assert packages - protected == set()
+
+
+def test_plugins_import_nothing_heavy() -> None:
+    # twistd imports every plugin file to list its commands: each may only name the module to load later.
+    files = list((ROOT / "twisted" / "plugins").glob("*.py"))
+    assert files
+    for path in files:
+        names = {name for _, name in imports(ast.parse(path.read_text()))}
+        assert {
+            name for name in names if not name.startswith(("__future__", "twisted.application.service"))
+        } == set(), path
+
+
+def test_the_core_loads_without_the_outside_world() -> None:
+    # What a source does not say, a dependency might: look at what is really loaded.
+    script = (
+        "import sys, phxqueue.paxos, pkgutil, importlib\n"
+        "for found in pkgutil.walk_packages(phxqueue.paxos.__path__, 'phxqueue.paxos.'):\n"
+        "    importlib.import_module(found.name)\n"
+        "print(sorted({name.split('.')[0] for name in sys.modules} & {'twisted', 'asyncio', 'socket'}))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert run.stdout.strip() == "[]"
