@@ -1,0 +1,1 @@
+"""What users' tests and our own share: simulated clusters."""

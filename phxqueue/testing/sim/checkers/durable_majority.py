@@ -1,0 +1,30 @@
+"""Acknowledged means durable on a majority: when a value is applied, a majority of disks holds it, synced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from phxqueue.testing.sim.checkers import Violation
+from phxqueue.testing.sim.disk import Disk
+
+
+class DurableMajority:
+    """Looks at the platters, past everything the nodes believe."""
+
+    def __init__(self, disks: Mapping[int, Disk], voters: int) -> None:
+        self._disks = disks
+        self._majority = voters // 2 + 1
+
+    def applied(self, group_id: int, instance: int, value: bytes) -> None:
+        """A node applied a value, so somebody may have been told that it is safe."""
+        holders = 0
+        for disk in self._disks.values():
+            group = disk.group(group_id)
+            entry = group.log.get(instance)
+            if (entry is not None and entry.payload == value) or instance < group.first:
+                holders += 1
+        if holders < self._majority:
+            raise Violation(
+                f"group {group_id} instance {instance} was applied while only {holders} of the {len(self._disks)} "
+                f"disks hold it; a majority is {self._majority}"
+            )

@@ -1,0 +1,107 @@
+"""A network that loses, delays, repeats and reorders, and that can be cut in one direction only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zope.interface import implementer
+
+from phxqueue.paxos.messages import Message
+from phxqueue.proto.paxos_pb2 import PeerFrame
+from phxqueue.replica import codec
+from phxqueue.replica.interfaces import ITransport
+from phxqueue.testing.sim.world import ProcessClock, World
+
+
+@dataclass(slots=True)
+class NetworkFaults:
+    """How bad the network is. Probabilities per frame; delays in seconds."""
+
+    loss: float = 0.0
+    duplicate: float = 0.0
+    delay_min: float = 0.0001
+    delay_max: float = 0.001
+    spike: float = 0.0  # probability of a delay of up to spike_max
+    spike_max: float = 0.5
+
+
+class Network:
+    """Delivers frames between processes. `cut` holds the (sender, receiver) pairs that hear nothing."""
+
+    def __init__(self, world: World) -> None:
+        self.faults = NetworkFaults()
+        self.cut: set[tuple[int, int]] = set()
+        self._world = world
+        self._inboxes: dict[int, tuple[ProcessClock, Callable[[int, bytes], None]]] = {}
+
+    def attach(self, node_id: int, clock: ProcessClock, receive: Callable[[int, bytes], None]) -> None:
+        """Have frames for `node_id` handed to `receive(sender, wire)`; replaces what was attached before."""
+        self._inboxes[node_id] = (clock, receive)
+
+    def detach(self, node_id: int) -> None:
+        """The process is gone; frames for it are lost."""
+        self._inboxes.pop(node_id, None)
+
+    def attached(self, node_id: int) -> bool:
+        """Whether that process is running."""
+        return node_id in self._inboxes
+
+    def send(self, sender: int, receiver: int, wire: bytes) -> None:
+        """Send one frame, to be delivered never, once, or twice."""
+        random = self._world.random
+        if (sender, receiver) in self.cut or random.random() < self.faults.loss:
+            return
+        self._deliver_later(sender, receiver, wire)
+        if random.random() < self.faults.duplicate:
+            self._deliver_later(sender, receiver, wire)
+
+    def delay(self) -> float:
+        """Draw how long one message travels."""
+        random = self._world.random
+        if random.random() < self.faults.spike:
+            return random.uniform(0.0, self.faults.spike_max)
+        return random.uniform(self.faults.delay_min, self.faults.delay_max)
+
+    def _deliver_later(self, sender: int, receiver: int, wire: bytes) -> None:
+        self._world.call_later(self.delay(), self._deliver, sender, receiver, wire)
+
+    def _deliver(self, sender: int, receiver: int, wire: bytes) -> None:
+        inbox = self._inboxes.get(receiver)
+        if inbox is not None:
+            clock, receive = inbox
+            clock.callLater(0, receive, sender, wire)
+
+
+@implementer(ITransport)
+class SimTransport:
+    """One node's end of the network. Frames really are encoded, so the codec is part of what is tested."""
+
+    def __init__(self, network: Network, node_id: int, members: Sequence[int]) -> None:
+        self._network = network
+        self._node_id = node_id
+        self._peers = [member for member in members if member != node_id]
+
+    def send(self, receiver: int, messages: Sequence[tuple[int, Message]]) -> None:
+        """Send one frame."""
+        wire = codec.encode_frame(self._node_id, messages).SerializeToString()
+        self._network.send(self._node_id, receiver, wire)
+
+    def reachable(self) -> frozenset[int]:
+        """Return the peers that are running and not cut off (a connection would be open)."""
+        me = self._node_id
+        return frozenset(
+            peer
+            for peer in self._peers
+            if self._network.attached(peer) and not {(me, peer), (peer, me)} & self._network.cut
+        )
+
+
+def frame_receiver(node_id: int, receive: Callable[[Sequence[tuple[int, Any]]], None]) -> Callable[[int, bytes], None]:
+    """Return an inbox that decodes frames for a node."""
+
+    def take(sender: int, wire: bytes) -> None:
+        receive(codec.decode_frame(PeerFrame.FromString(wire), sender, node_id))
+
+    return take
