@@ -86,6 +86,14 @@ class GroupRuntime:
         """Tell whether this node may answer reads of this group right now: a master under a valid lease."""
         return self.halted is None and self.core.lease_valid(self._clock.seconds())
 
+    def proposing(self) -> bool:
+        """Tell whether propose() may be called: this node is master, with or without a valid lease at this moment.
+
+        Writes are safe without the lease, Paxos sees to that; only reads rest on it. So a master whose heartbeats are
+        late for a moment goes on taking writes.
+        """
+        return self.halted is None and not self._closed and self.core.is_master
+
     def master_node(self) -> int | None:
         """Return the node that is believed to be master; a hint for redirects, never a proof."""
         return self.core.master_id
@@ -111,7 +119,7 @@ class GroupRuntime:
 
         Fails with NotServing or Overloaded (nothing was proposed) or OutcomeUnknown (it may still be chosen).
         """
-        if not self.serving():
+        if not self.proposing():
             return fail(NotServing(self.unreachable_reason()))
         if self._journal.overloaded:
             return fail(Overloaded(f"group {self.group_id}: the journal's queue is full"))

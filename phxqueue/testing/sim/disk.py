@@ -1,8 +1,8 @@
 """A disk that survives crashes of its process with exactly what was synced, and a journal on it.
 
-The journal keeps the contract of :class:`phxqueue.journal.interfaces.IJournal`: submissions are atomic, durable in order,
-confirmed after the sync that contains them; what was not synced when the process died is gone. Berkeley DB itself is not
-part of the simulation; its own tests kill real processes.
+The journal keeps the contract of :class:`phxqueue.journal.interfaces.IJournal`: submissions are atomic, durable in
+order, confirmed after the sync that contains them; what was not synced when the process died is gone. Berkeley DB
+itself is not part of the simulation; its own tests kill real processes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from phxqueue.journal.records import (
 )
 from phxqueue.paxos.entry import Entry
 from phxqueue.testing.sim.world import ProcessClock, World
-
 
 ResultT = TypeVar("ResultT")
 Submission = tuple[Sequence[Write], Callable[[], None] | None]

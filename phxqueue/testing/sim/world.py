@@ -75,8 +75,8 @@ class World:
 class ProcessClock:
     """The clock of one process: monotonic, with its own origin and rate; dies with the process; can be paused.
 
-    `rate` above 1 is a fast clock. While the process is paused (SIGSTOP, a long collection, a stalled hypervisor) time goes
-    on but nothing of it runs; what fell due meanwhile happens when it wakes.
+    `rate` above 1 is a fast clock. While the process is paused (SIGSTOP, a long collection, a stalled hypervisor)
+    time goes on but nothing of it runs; what fell due meanwhile happens when it wakes.
     """
 
     def __init__(self, world: World, rate: float, origin: float) -> None:

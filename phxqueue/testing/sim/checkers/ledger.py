@@ -10,8 +10,8 @@ Queue = tuple[int, int]  # (store_id, queue_id)
 class Ledger:
     """Keeps books on every item: offered by a producer, acknowledged at a cursor, delivered at a cursor.
 
-    Items are byte strings that no two calls of `offered` share. Producers in the simulation have one batch in flight each,
-    so the items of one producer must stand in a queue in the order they were offered.
+    Items are byte strings that no two calls of `offered` share. Producers in the simulation have one batch in flight
+    each, so the items of one producer must stand in a queue in the order they were offered.
     """
 
     def __init__(self) -> None:
