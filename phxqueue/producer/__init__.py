@@ -1,0 +1,64 @@
+"""The client library for putting items into queues.
+
+    from phxqueue.producer import Producer
+
+    producer = await Producer.connect("etc/globalconfig.conf", topic="test")
+    receipt = await producer.enqueue(pub_id=1, handle_id=2, buffer=b"...", uin=7)
+    await producer.close()
+
+docs/api.md is written for its users. How it is made:
+
+- pure: `items` (bytes and digests), `selection` and `routes` (which store, which queue), `plans` (validation),
+  `batching` (what leaves when, and in which order), `admission` (the bound of the buffer), `requests`, `attempts`;
+- on the reactor: `sender` (one per Paxos group: retries, outcomes), `client` (the Producer), `connecting`.
+
+It knows the configuration, the wire vocabulary and the master-routing client, and nothing of how a store works.
+"""
+
+from __future__ import annotations
+
+from phxqueue.producer.client import Producer
+from phxqueue.producer.entries import Cancelled, CancelledUnderWay
+from phxqueue.producer.errors import (
+    BadText,
+    BufferFull,
+    BufferNotBytes,
+    EnqueueError,
+    InvalidItem,
+    ItemTooLarge,
+    OutcomeUnknown,
+    ProducerClosed,
+    Refused,
+    UinOutOfRange,
+    UnknownGroup,
+    UnknownHandle,
+    UnknownPub,
+    UnknownTopic,
+)
+from phxqueue.producer.many import NewItem
+from phxqueue.producer.receipts import Receipt, Receipts
+from phxqueue.producer.settings import ProducerSettings
+
+__all__ = [
+    "BadText",
+    "BufferFull",
+    "BufferNotBytes",
+    "Cancelled",
+    "CancelledUnderWay",
+    "EnqueueError",
+    "InvalidItem",
+    "ItemTooLarge",
+    "NewItem",
+    "OutcomeUnknown",
+    "Producer",
+    "ProducerClosed",
+    "ProducerSettings",
+    "Receipt",
+    "Receipts",
+    "Refused",
+    "UinOutOfRange",
+    "UnknownGroup",
+    "UnknownHandle",
+    "UnknownPub",
+    "UnknownTopic",
+]

@@ -1,0 +1,404 @@
+"""The producer: enqueue and enqueue_many. See docs/api.md for how to use it.
+
+The way of an item: `enqueue` validates and serializes it and chooses its target (all in the call itself, so the
+order of calls is the order of items); the buffer's bound lets it in or makes it wait; it lines up in the lane of
+its Paxos group; at the end of the reactor's turn the lane sends what is due; the answer fires the Deferred.
+"""
+
+from __future__ import annotations
+
+import os
+import random as random_module
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from phxqueue.config import Cluster, Topic
+from phxqueue.net.status import Status
+from phxqueue.producer.admission import Admission, Admitted
+from phxqueue.producer.attempts import NextAttempt, next_attempt
+from phxqueue.producer.entries import Entry, ManyCall, SingleEntry, Target
+from phxqueue.producer.errors import BufferFull, EnqueueError, ProducerClosed
+from phxqueue.producer.items import encode_item
+from phxqueue.producer.many import Cutter, NewItem
+from phxqueue.producer.plans import Planner
+from phxqueue.producer.receipts import Receipt, Receipts
+from phxqueue.producer.routes import store_route
+from phxqueue.producer.sender import Caller, Sender, Stats, Surroundings
+from phxqueue.producer.settings import ProducerSettings
+from phxqueue.proto.item_pb2 import QItem
+
+
+class Producer:
+    """A client that puts items into the queues of one topic.
+
+    Make one with `await Producer.connect(...)`, use it from the reactor's thread, and `await producer.close()` it
+    (or use it as an async context manager). One per process is enough: it batches better the more passes through.
+
+    Args:
+        topic: its configuration.
+        caller: makes calls (net.routing.MasterClient).
+        clock: the reactor.
+        settings: bounds and times; None: what the topic's configuration says.
+        on_close: called after close() has flushed; the Deferred is waited for.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        topic: Topic,
+        caller: Caller,
+        clock: IReactorTime,
+        *,
+        settings: ProducerSettings | None = None,
+        random: random_module.Random | None = None,
+        wall_clock: Callable[[], float] = time.time,
+        on_close: Callable[[], Deferred[None]] | None = None,
+    ) -> None:
+        self.settings = settings or ProducerSettings.from_topic(topic.settings)
+        self.stats = Stats()
+        self.producer_id = int.from_bytes(os.urandom(8), "little") or 1
+        self._clock = clock
+        random = random or random_module.Random()
+        self._wall_clock = wall_clock
+        self._on_close = on_close
+        self._planner = Planner(topic, self.producer_id, self.settings.item_size_limit, random)
+        self._admission: Admission[Entry] = Admission(
+            self.settings.buffer_items, self.settings.buffer_size, self.settings.max_waiting
+        )
+        self._senders: dict[tuple[int, int], Sender] = {}  # by (store, Paxos group)
+        self._numbers: dict[int, Iterator[int]] = {}  # batch sequences by store
+        self._avoid: dict[int, float] = {}  # store: until when items without key go elsewhere
+        self._turn_open = False
+        self._unsent: set[Sender] = set()  # have something new in their lanes
+        self._flush_call: IDelayedCall | None = None
+        self._sweep_call: IDelayedCall | None = None
+        self._closed: Deferred[None] | None = None
+        self._idle: Deferred[None] | None = None
+        self._surroundings = Surroundings(
+            caller=caller,
+            clock=clock,
+            random=random,
+            settings=self.settings,
+            stats=self.stats,
+            topic_id=topic.topic_id,
+            producer_id=self.producer_id,
+            left=self._left,
+            unreachable=self._unreachable,
+        )
+
+    @classmethod
+    async def connect(
+        cls,
+        cluster: str | Path | Cluster,
+        topic: str | int,
+        tls: Any = None,
+        *,
+        settings: ProducerSettings | None = None,
+        reactor: Any = None,
+    ) -> Producer:
+        """A producer for a topic of a cluster.
+
+        Nothing is sent yet: connections are made when they are needed, and made again when they are lost.
+
+        Args:
+            cluster: the path of globalconfig.conf, or a configuration that is loaded already.
+            topic: name or id.
+            tls: TlsPaths or a ClientTls; None: what the cluster's configuration says (TLS with the client certificate
+                beside globalconfig.conf, unless TLS is off).
+            settings: bounds and times; None: what the topic's configuration says.
+            reactor: None: the global one.
+
+        Raises:
+            ConfigError: the configuration cannot be used; every problem is listed.
+            UnknownTopic: naming the topics there are.
+            TlsError: a certificate or key cannot be used.
+        """
+        from phxqueue.producer.connecting import connect
+
+        return connect(cls, cluster, topic, tls, settings, reactor)
+
+    # -- the application's side ---------------------------------------------------------------------
+
+    @property
+    def topic(self) -> Topic:
+        """The configuration in use."""
+        return self._planner.table.topic
+
+    def enqueue(
+        self,
+        pub_id: int,
+        handle_id: int,
+        buffer: bytes,
+        uin: int = 0,
+        client_id: str = "",
+        user_cookies: Mapping[str, bytes] | None = None,
+        consumer_group_ids: Collection[int] | None = None,
+    ) -> Deferred[Receipt]:
+        """Put one item into a queue. The item has its place in the order of its uin when this call returns.
+
+        Args:
+            pub_id: the publishing route.
+            handle_id: the kind of message: picks the handler.
+            buffer: the message.
+            uin: ordering key; items of one pub with equal uin are queued, and handled, in the order of the calls.
+                0: no key.
+            client_id: free text for logs.
+            user_cookies: small data for the handler besides the buffer.
+            consumer_group_ids: only these groups of the pub; None: all.
+
+        Returns:
+            A Deferred (await it) of a Receipt: the item is durable on a majority.
+            It fails with Refused (surely not written; InvalidItem when the call is wrong) or OutcomeUnknown.
+        """
+        planner = self._planner
+        try:
+            if not self._turn_open:
+                self._begin_turn()
+            plan = planner.plan(pub_id, handle_id, consumer_group_ids)
+            target, key = planner.target(plan, uin)
+            if plan.info.drop_all:
+                self.stats.dropped += 1
+                return succeed(planner.drop(plan.info, target))
+            payload, digest = planner.encode(plan, buffer, uin, client_id, user_cookies)
+        except EnqueueError:
+            return self._refused()
+        return self._enter(SingleEntry(target, key, 1, payload, digest, planner.now, planner.atime_ms))
+
+    def enqueue_many(self, items: Iterable[NewItem]) -> Deferred[Receipts]:
+        """Put many items into their queues; the order of equal uins is the order given.
+
+        Returns:
+            A Deferred (await it) of one Receipt or EnqueueError per item. It does not fail because items do.
+        """
+        try:
+            if not self._turn_open:
+                self._begin_turn()
+        except EnqueueError:
+            return fail()
+        call = ManyCall()
+        cutter = Cutter(self._planner, call, self.settings.chunk_items, self.settings.batch_size)
+        cutter.cut(items)
+        self.stats.enqueued += cutter.taken
+        self.stats.refused += cutter.refused
+        self.stats.dropped += cutter.dropped
+        cutter.line_up(self._admit)
+        return call.deferred
+
+    def enqueue_attempt(
+        self, item: QItem, consumer_group_id: int, last_error: str, *, dead: bool = False
+    ) -> tuple[NextAttempt, Deferred[Receipt]]:
+        """The next attempt of an item that a consumer group could not handle: along the attempt chain, then to the
+        dead letters (`dead`: at once). Used by the consumer.
+
+        Raises:
+            UnknownIdError: the topic no longer has the item's pub.
+        """
+        attempt = next_attempt(
+            self.topic, item, consumer_group_id, int(self._wall_clock() * 1000), last_error, dead=dead
+        )
+        return attempt, self._enqueue_item(attempt)
+
+    def _enqueue_item(self, attempt: NextAttempt) -> Deferred[Receipt]:
+        item, info = attempt.item, attempt.info
+        planner = self._planner
+        try:
+            if not self._turn_open:
+                self._begin_turn()
+            pub_id = item.pub_id or item.meta.pub_id
+            target, key = planner.target_of_attempt(pub_id, info, item.meta.uin, item.consumer_group_ids)
+            if info is not None and info.drop_all:
+                self.stats.dropped += 1
+                return succeed(planner.drop(info, target))
+            payload, digest = encode_item(item, self.settings.item_size_limit)
+        except EnqueueError:
+            return self._refused()
+        return self._enter(SingleEntry(target, key, 1, payload, digest, planner.now, item.atime_ms))
+
+    def reconfigure(self, topic: Topic) -> None:
+        """Go on with a newer configuration of the same topic. What has been enqueued keeps its place.
+
+        Bounds and times (`settings`) stay as they were.
+        """
+        if topic.topic_id != self.topic.topic_id:
+            raise ValueError(f"this producer is for topic {self.topic.topic_id}, not {topic.topic_id}")
+        self._planner.reconfigure(topic)
+        known = {store.store_id for store in topic.stores}
+        for (store_id, group), sender in self._senders.items():
+            if store_id in known:
+                sender.route = store_route(topic, store_id, group)
+
+    def close(self) -> Deferred[None]:
+        """Send what is waiting, wait for outcomes (at most `close_timeout_s`), and disconnect.
+
+        From the call on enqueue is refused. What has no outcome in time fails with Refused or OutcomeUnknown.
+        """
+        if self._closed is None:
+            self._closed = Deferred()
+            self._idle = Deferred()
+            timeout = self._clock.callLater(self.settings.close_timeout_s, self._close_now)
+            self._idle.addCallback(self._disconnect, timeout)
+            self._cancel_flush()
+            self._turn_open = False
+            for sender in list(self._senders.values()):
+                sender.closing = True
+                sender.flush()
+            self._check_idle()
+        waiter: Deferred[None] = Deferred()
+        self._closed.addBoth(_pass_on, waiter)
+        return waiter
+
+    async def __aenter__(self) -> Producer:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # -- the way in -----------------------------------------------------------------------------------
+
+    def _begin_turn(self) -> None:
+        """The first enqueue of a reactor turn: all of a turn share its time and leave at its end."""
+        if self._closed is not None:
+            raise ProducerClosed("the producer is closed: make a new one")
+        avoid = frozenset(self._avoid) if self._avoid else frozenset()
+        self._planner.begin_turn(self._clock.seconds(), self._wall_clock(), avoid)
+        self._turn_open = True
+        self._schedule_flush()
+        if self._sweep_call is None:
+            self._sweep_call = self._clock.callLater(self.settings.sweep_s, self._sweep)
+
+    def _schedule_flush(self) -> None:
+        if self._flush_call is None:
+            self._flush_call = self._clock.callLater(0, self._flush)
+
+    def _flush(self) -> None:
+        """The end of the turn."""
+        self._flush_call = None
+        self._turn_open = False
+        unsent, self._unsent = self._unsent, set()
+        for sender in unsent:
+            sender.flush()
+
+    def _enter(self, entry: SingleEntry) -> Deferred[Receipt]:
+        self.stats.enqueued += 1
+        deferred = entry.deferred = Deferred(entry.cancel)
+        self._admit(entry)
+        return deferred
+
+    def _admit(self, entry: Entry) -> None:
+        admitted = self._admission.ask(entry)
+        if admitted is Admitted.NOW:
+            self._line_up(entry)
+        elif admitted is Admitted.NOT:
+            self.stats.refused += entry.count
+            entry.fail(
+                BufferFull(
+                    f"the producer holds {self._admission.items} items and {self._admission.size} bytes that are not "
+                    f"confirmed yet, and {self._admission.waiting} calls wait for room: enqueue slower, or raise "
+                    "producer_buffer_items and producer_buffer_bytes in topicconfig.conf; nothing was written"
+                )
+            )
+
+    def _line_up(self, entry: Entry) -> None:
+        sender = self._sender(entry.target)
+        sender.add(entry)
+        self._unsent.add(sender)
+
+    def _sender(self, target: Target) -> Sender:
+        key = (target.store_id, target.group)
+        sender = self._senders.get(key)
+        if sender is None:
+            numbers = self._numbers.setdefault(target.store_id, count(1))
+            route = store_route(self.topic, target.store_id, target.group)
+            sender = self._senders[key] = Sender(self._surroundings, target.store_id, route, numbers)
+            sender.closing = self._closed is not None
+        return sender
+
+    def _refused(self) -> Deferred[Receipt]:
+        self.stats.refused += 1
+        return fail()
+
+    # -- the way out ----------------------------------------------------------------------------------
+
+    def _left(self, items: int, size: int) -> None:
+        admitted = self._admission.leave(items, size)
+        for entry in admitted:
+            self._line_up(entry)
+        if admitted:
+            self._schedule_flush()
+        if self._idle is not None:
+            self._check_idle()
+
+    def _unreachable(self, store_id: int) -> None:
+        self._avoid[store_id] = self._clock.seconds() + self.settings.avoid_store_s
+
+    def _sweep(self) -> None:
+        """Tell those whose deadline has passed; runs only while something is held."""
+        self._sweep_call = None
+        now = self._clock.seconds()
+        deadline_s = self.settings.deadline_s
+        for entry in self._admission.expire(now - deadline_s):
+            self.stats.refused += entry.count
+            entry.fail(
+                BufferFull(
+                    f"no room in the producer's buffer within {deadline_s:g} s; nothing was written",
+                    Status.DEADLINE_EXCEEDED,
+                )
+            )
+        for sender in list(self._senders.values()):
+            sender.expire(now)
+        self._avoid = {store_id: until for store_id, until in self._avoid.items() if until > now}
+        if self._admission.items or self._admission.waiting or self._avoid:
+            self._sweep_call = self._clock.callLater(self.settings.sweep_s, self._sweep)
+
+    def _cancel_flush(self) -> None:
+        if self._flush_call is not None:
+            self._flush_call.cancel()
+            self._flush_call = None
+
+    def _check_idle(self) -> None:
+        if self._idle is None or self._admission.waiting or not all(sender.idle for sender in self._senders.values()):
+            return
+        idle, self._idle = self._idle, None
+        idle.callback(None)
+
+    def _close_now(self) -> None:
+        self.log.warn("closing: {items} items without outcome", items=self._admission.items)
+        for entry in self._admission.drain():
+            self.stats.refused += entry.count
+            entry.fail(ProducerClosed("the producer was closed before the item was sent; nothing was written"))
+        for sender in list(self._senders.values()):
+            sender.abort()
+        self._check_idle()
+
+    def _disconnect(self, _: None, timeout: IDelayedCall) -> None:
+        if timeout.active():
+            timeout.cancel()
+        for sender in list(self._senders.values()):
+            sender.abort()  # what is still being settled
+        self._cancel_flush()
+        if self._sweep_call is not None:
+            self._sweep_call.cancel()
+            self._sweep_call = None
+        assert self._closed is not None
+        closed = succeed(None) if self._on_close is None else self._on_close()
+        closed.chainDeferred(self._closed)
+
+
+def _pass_on(result: Any, waiter: Deferred[None]) -> Any:
+    waiter.callback(None)
+    if isinstance(result, Failure):
+        Producer.log.failure("disconnecting failed", result)
+        return None
+    return result

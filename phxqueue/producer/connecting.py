@@ -1,0 +1,88 @@
+"""From a configuration to a connected producer: the one place that knows how the parts below are put together."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phxqueue.config import Cluster, NetSettings, Topic, UnknownIdError, load_cluster
+from phxqueue.net.address import Address
+from phxqueue.net.identity import Identity
+from phxqueue.net.pool import ConnectionPool
+from phxqueue.net.routing import MasterClient, RoutingSettings
+from phxqueue.net.settings import RpcSettings
+from phxqueue.net.tls import ClientTls, TlsPaths, client_tls
+from phxqueue.producer.errors import UnknownTopic
+from phxqueue.producer.settings import ProducerSettings
+
+if TYPE_CHECKING:
+    from phxqueue.producer.client import Producer
+
+
+def connect(
+    kind: type[Producer],
+    cluster: str | Path | Cluster,
+    topic_name: str | int,
+    tls: Any,
+    settings: ProducerSettings | None,
+    reactor: Any,
+) -> Producer:
+    """See Producer.connect."""
+    if not isinstance(cluster, Cluster):
+        cluster = load_cluster(cluster)
+    try:
+        topic = cluster.topic(topic_name)
+    except UnknownIdError as error:
+        raise UnknownTopic(str(error)) from None
+    if reactor is None:
+        from twisted.internet import reactor
+    pool = connection_pool(reactor, cluster, topic, tls)
+    caller = MasterClient(pool, reactor, random.Random(), settings=routing_settings(cluster.net, topic))
+    return kind(topic, caller, reactor, settings=settings, on_close=pool.close)
+
+
+def connection_pool(reactor: Any, cluster: Cluster, topic: Topic, tls: Any = None) -> ConnectionPool:
+    """A pool that accepts at the address of each store node only that node's certificate."""
+    return ConnectionPool(
+        reactor,
+        _tls(cluster, tls),
+        settings=rpc_settings(cluster.net),
+        expected={
+            Address(node.ip, node.port): Identity.store(store.store_id, node.node_id)
+            for store in topic.stores
+            for node in store.nodes
+        },
+    )
+
+
+def _tls(cluster: Cluster, tls: Any) -> ClientTls | None:
+    if isinstance(tls, ClientTls):
+        return tls
+    paths = tls or cluster.tls
+    if paths is None:
+        return None
+    return client_tls(TlsPaths(Path(paths.ca), Path(paths.certificate), Path(paths.key)))
+
+
+def rpc_settings(net: NetSettings) -> RpcSettings:
+    """What the configuration says about connections."""
+    return RpcSettings(
+        max_frame_bytes=net.max_frame,
+        max_in_flight_calls=net.max_in_flight_calls,
+        max_unsent_bytes=net.write_buffer_bytes,
+        connect_timeout_s=net.connect_timeout_ms / 1000,
+        handshake_timeout_s=net.handshake_timeout_ms / 1000,
+        keepalive_interval_s=net.ping_interval_ms / 1000,
+        keepalive_timeout_s=net.ping_timeout_ms / 1000,
+    )
+
+
+def routing_settings(net: NetSettings, topic: Topic) -> RoutingSettings:
+    """What the configuration says about looking for a master."""
+    return RoutingSettings(
+        try_timeout_s=net.try_timeout_ms / 1000,
+        no_master_patience_s=topic.settings.producer_no_master_patience_s,
+        backoff_first_s=net.backoff_min_ms / 1000,
+        backoff_max_s=net.backoff_max_ms / 1000,
+    )

@@ -1,0 +1,104 @@
+"""How an enqueue can fail: surely not written, or unknown. There is no third way.
+
+EnqueueError
+  Refused               surely NOT in the queue: enqueue it again, or give up, as you like
+    InvalidItem         the call itself is wrong; trying again cannot help
+      UnknownTopic, UnknownPub, UnknownHandle, UnknownGroup,
+      BufferNotBytes, UinOutOfRange, BadText, ItemTooLarge
+    BufferFull          the producer's own bound; try again later
+    ProducerClosed
+  OutcomeUnknown        perhaps in the queue: enqueueing it again may make a second copy
+"""
+
+from __future__ import annotations
+
+from phxqueue.net.status import Status
+
+
+class EnqueueError(Exception):
+    """An enqueue that was not confirmed.
+
+    Attributes:
+        status: the kind of failure, in the words of the wire protocol.
+        message: what happened and what to do, a sentence for a person.
+    """
+
+    status = Status.INTERNAL
+
+    def __init__(self, message: str, status: Status | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if status is not None:
+            self.status = status
+
+
+class Refused(EnqueueError):
+    """The item is surely not in the queue."""
+
+    status = Status.UNAVAILABLE
+
+
+class OutcomeUnknown(EnqueueError):
+    """The item may or may not be in the queue.
+
+    The producer itself never makes a second copy, however often it retries; an application that enqueues
+    the same thing again may.
+    """
+
+    status = Status.DEADLINE_EXCEEDED
+
+
+class InvalidItem(Refused):
+    """The call is wrong; the message names the field, what it was and what is allowed."""
+
+    status = Status.INVALID_ARGUMENT
+
+
+class UnknownTopic(InvalidItem):
+    """No such topic in the cluster's configuration."""
+
+    status = Status.NOT_FOUND
+
+
+class UnknownPub(InvalidItem):
+    """The topic has no such pub, or no store serves it."""
+
+    status = Status.NOT_FOUND
+
+
+class UnknownHandle(InvalidItem):
+    """`handle_id` is not among the topic's `handle_ids`."""
+
+    status = Status.NOT_FOUND
+
+
+class UnknownGroup(InvalidItem):
+    """A consumer group that may not read this pub, or none at all."""
+
+    status = Status.NOT_FOUND
+
+
+class BufferNotBytes(InvalidItem, TypeError):
+    """`buffer` (or the value of a cookie) must be bytes."""
+
+
+class UinOutOfRange(InvalidItem):
+    """`uin` must be an int that fits into 64 bits, unsigned."""
+
+
+class BadText(InvalidItem):
+    """`client_id` or the key of a cookie is no str, or no valid Unicode."""
+
+
+class ItemTooLarge(InvalidItem):
+    """The serialized item is larger than the topic's `items_byte_size_limit`."""
+
+
+class BufferFull(Refused):
+    """The producer's buffer is full, and so is the line of calls that wait for it."""
+
+    status = Status.RESOURCE_EXHAUSTED
+
+
+class ProducerClosed(Refused):
+    """close() has been called."""

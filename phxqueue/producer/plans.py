@@ -1,0 +1,152 @@
+"""From the arguments of an enqueue to a target and bytes: validation, identity, time, routing. Pure, given a `random`.
+
+Everything that a kind of item (pub, handle_id, groups) shares is worked out once and kept as a Plan.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Collection, Mapping
+
+from twisted.logger import Logger
+
+from phxqueue.config import QueueInfo, Topic
+from phxqueue.producer.entries import Target
+from phxqueue.producer.errors import Refused, UinOutOfRange
+from phxqueue.producer.items import ItemEncoder
+from phxqueue.producer.receipts import NOT_STORED, Receipt
+from phxqueue.producer.routes import PubRoutes, RouteTable
+
+MAX_UIN = (1 << 64) - 1
+#: Plans remembered; when there are more, all are forgotten (they are cheap to make).
+MAX_PLANS = 4096
+
+
+class Plan:
+    """What all items of one (pub, handle_id, groups) have in common."""
+
+    __slots__ = ("encode", "info", "keyed", "mask", "routes", "sticky", "turn")
+
+    def __init__(self, routes: PubRoutes, info: QueueInfo, mask: int, encoder: ItemEncoder) -> None:
+        self.routes = routes
+        self.info = info
+        self.mask = mask
+        self.encode = encoder.encode
+        self.keyed = not info.handle_by_random_uin
+        self.sticky: Target | None = None  # of items without key, in this turn
+        self.turn = -1
+
+
+class Planner:
+    """Validates and places items of one producer.
+
+    All items of a reactor turn share its time, and those without key its random choice of a place, so that they
+    travel together.
+    """
+
+    log = Logger()
+
+    def __init__(self, topic: Topic, producer_id: int, item_size_limit: int, random: random_module.Random) -> None:
+        self.table = RouteTable(topic)
+        self.now = 0.0
+        self.atime_ms = 0
+        self._producer_id = producer_id
+        self._limit = item_size_limit
+        self._random = random
+        self._plans: dict[tuple[int, int, tuple[int, ...] | None], Plan] = {}
+        self._number = 0  # of the next item
+        self._turn = 0
+        self._turn_key = 0
+        self._avoid: frozenset[int] = frozenset()
+        self._logged_drops: set[int] = set()
+
+    def begin_turn(self, now: float, wall_s: float, avoid: frozenset[int]) -> None:
+        """A new turn: its time (`now` of the monotonic kind), and the stores that items without key avoid."""
+        self.now = now
+        self.atime_ms = int(wall_s * 1000)
+        self._turn += 1
+        self._turn_key = self._random.getrandbits(64)
+        self._avoid = avoid
+
+    def reconfigure(self, topic: Topic) -> None:
+        """Go on with another configuration."""
+        self.table = RouteTable(topic)
+        self._plans.clear()
+
+    def plan(self, pub_id: int, handle_id: int, consumer_group_ids: Collection[int] | None) -> Plan:
+        """The plan for items of this kind.
+
+        Raises:
+            UnknownPub, UnknownHandle, UnknownGroup: naming what there is.
+        """
+        key = (pub_id, handle_id, None if consumer_group_ids is None else tuple(consumer_group_ids))
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._make_plan(pub_id, handle_id, consumer_group_ids)
+            if len(self._plans) >= MAX_PLANS:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan
+
+    def _make_plan(self, pub_id: int, handle_id: int, consumer_group_ids: Collection[int] | None) -> Plan:
+        routes = self.table.pub(pub_id)
+        self.table.check_handle(handle_id)
+        mask = routes.mask(consumer_group_ids)
+        info = routes.first_info
+        if info is None:
+            raise Refused(f"pub {pub_id} absorbs no attempts: give its queue_infos a count in topicconfig.conf")
+        item_mask = 0 if mask == routes.full_mask else mask
+        return Plan(routes, info, mask, ItemEncoder(self._producer_id, pub_id, handle_id, item_mask, self._limit))
+
+    def target(self, plan: Plan, uin: int) -> tuple[Target, int]:
+        """Where an item goes, and the key that its order hangs on (0: none).
+
+        Raises:
+            UinOutOfRange, UnknownPub.
+        """
+        if not _is_uin(uin):
+            raise UinOutOfRange(f"uin must be an int from 0 to 2**64 - 1, not {uin!r}")
+        if uin and plan.keyed:
+            return plan.routes.target(plan.info, uin, plan.mask), uin
+        if plan.turn != self._turn or plan.sticky is None:
+            plan.sticky = plan.routes.target(plan.info, self._turn_key, plan.mask, self._avoid)
+            plan.turn = self._turn
+        return plan.sticky, 0
+
+    def target_of_attempt(self, pub_id: int, info: QueueInfo | None, uin: int, mask: int) -> tuple[Target, int]:
+        """The same for a later attempt; `info` None: the dead letters.
+
+        Raises:
+            UnknownPub.
+        """
+        routes = self.table.pub(pub_id)
+        if uin and not (info is not None and info.handle_by_random_uin):
+            return routes.target(info, uin, mask), uin
+        return routes.target(info, self._turn_key, mask, self._avoid), 0
+
+    def encode(
+        self, plan: Plan, buffer: bytes, uin: int, client_id: str, user_cookies: Mapping[str, bytes] | None
+    ) -> tuple[bytes, int]:
+        """The serialized item and its digest; it gets the producer's next number.
+
+        Raises:
+            BufferNotBytes, BadText, ItemTooLarge.
+        """
+        encoded = plan.encode(buffer, uin, self._number, self.atime_ms, client_id, user_cookies)
+        self._number += 1
+        return encoded
+
+    def drop(self, info: QueueInfo, target: Target) -> Receipt:
+        """The receipt of an item that is thrown away because its queue_info says so (logged once)."""
+        if info.queue_info_id not in self._logged_drops:
+            self._logged_drops.add(info.queue_info_id)
+            self.log.warn(
+                "queue_info {queue_info_id} has drop_all: items for pub {pub_id} are thrown away, as configured",
+                queue_info_id=info.queue_info_id,
+                pub_id=target.pub_id,
+            )
+        return Receipt(target.store_id, target.queue_id, NOT_STORED)
+
+
+def _is_uin(uin: object) -> bool:
+    return isinstance(uin, int) and 0 <= uin <= MAX_UIN
