@@ -30,6 +30,14 @@ from phxqueue.config.cluster import (
     group_bit,
     host_port,
 )
+from phxqueue.config.loading import (
+    inspect_cluster,
+    inspect_consumer_node,
+    inspect_store_node,
+    load_cluster,
+    load_consumer_node,
+    load_store_node,
+)
 from phxqueue.config.nodes import ConsumerNode, StoreNode
 from phxqueue.config.problems import ConfigError, Problem, Report, UnknownIdError
 from phxqueue.config.settings import (
@@ -77,4 +85,10 @@ __all__ = [
     "dead_letter_queue",
     "group_bit",
     "host_port",
+    "inspect_cluster",
+    "inspect_consumer_node",
+    "inspect_store_node",
+    "load_cluster",
+    "load_consumer_node",
+    "load_store_node",
 ]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from phxqueue.config.certificates import TlsPaths
-from phxqueue.config.problems import UnknownIdError
+from phxqueue.config.problems import Problem, UnknownIdError
 from phxqueue.config.settings import MIB, NetSettings, TopicSettings
 
 #: Ordinary queue ids are below; the dead-letter queue of pub P is DEAD_LETTER_BASE + P.
@@ -38,6 +38,11 @@ def group_bit(consumer_group_id: int) -> int:
 def host_port(host: str, port: int) -> str:
     """"host:port", with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def consumer_name(ip: str, port: int) -> str:
+    """The name of a consumer that was given none: "127.0.0.1-8001"."""
+    return f"{ip.replace(':', '-')}-{port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,7 @@ class LockGroup(ReplicaSet):
     lock_id: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class QueueInfo:
     """A set of queues with one behaviour: a link of an attempt chain."""
 
@@ -140,11 +145,11 @@ class QueueInfo:
     count: int = 1  # attempts this queue_info absorbs; -1: no end
     drop_all: bool = False
     handle_by_random_uin: bool = False
-    queue_ids: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        ids = tuple(queue_id for first, last in self.ranges for queue_id in range(first, last + 1))
-        object.__setattr__(self, "queue_ids", ids)
+    @cached_property
+    def queue_ids(self) -> tuple[int, ...]:
+        """All its queue ids, sorted."""
+        return tuple(queue_id for first, last in self.ranges for queue_id in range(first, last + 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +179,7 @@ class Consumer:
     port: int
     scale: int = 1000
     consumer_group_ids: tuple[int, ...] = ()  # empty: all groups of the topic
-    name: str = ""
+    name: str = ""  # in its certificate; see consumer_name
 
     @property
     def address(self) -> str:
@@ -338,6 +343,7 @@ class Cluster:
     certificates: Path | None = None  # directory of the certificates; None: TLS is off
     tls: TlsPaths | None = None  # of a client that is told nothing else; None: TLS is off
     net: NetSettings = field(default_factory=NetSettings)
+    warnings: tuple[Problem, ...] = field(default=(), compare=False)  # for the log of whoever starts with it
 
     def topic(self, name_or_id: str | int) -> Topic:
         for topic in self.topics:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from phxqueue.config.certificates import TlsPaths
 from phxqueue.config.cluster import Cluster, Consumer, NodeAddress, Store, Topic, host_port
+from phxqueue.config.problems import Problem
 from phxqueue.config.settings import (
     MIB,
     JournalSettings,
@@ -36,6 +37,7 @@ class StoreNode:
     limits: StoreLimits = field(default_factory=StoreLimits)
     net: NetSettings = field(default_factory=NetSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    warnings: tuple[Problem, ...] = field(default=(), compare=False)  # about all files read; for the log
 
     @property
     def cluster_config(self) -> Path:
@@ -78,6 +80,7 @@ class ConsumerNode:
     tls: TlsPaths | None = None
     net: NetSettings = field(default_factory=NetSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    warnings: tuple[Problem, ...] = field(default=(), compare=False)  # about all files read; for the log
 
     @property
     def cluster_config(self) -> Path:

@@ -7,6 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+def shown_path(path: Path) -> str:
+    """A path as a person at this working directory would write it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):  # elsewhere, or the working directory is gone
+        return str(path)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One finding: where, what stands there, what may stand there, and what to do. Empty parts are left out."""
@@ -20,7 +28,7 @@ class Problem:
     warning: bool = False
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else str(self.file)
+        place = shown_path(self.file) + (f":{self.line}" if self.line else "")
         parts = [f"{place}: " + (f"{self.field}: " if self.field else "") + self.found]
         if self.allowed:
             parts.append(f"allowed: {self.allowed}")

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from phxqueue.config.fields import Decimal, Flag, Id, Restart, Text, Whole, setting
+from phxqueue.config.schema import Block
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -21,17 +20,6 @@ LIVE = Restart.LIVE
 
 _NO_SCHEDULER = "the scheduler, which this version does not have yet"
 _NO_LOCK = "the lock service, which this version does not have yet"
-
-
-class Block(BaseModel):
-    """A section of a file: immutable, unknown fields refused.
-
-    `obsolete` lists the original's fields that mean nothing here, with the reason; files that have them load
-    with a warning.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    obsolete: ClassVar[dict[str, str]] = {}
 
 
 class TopicSettings(Block):
@@ -76,6 +64,20 @@ class TopicSettings(Block):
     producer_no_master_patience_s: Decimal = setting(
         2.0, "How long stores may say that no majority is reachable before enqueue() gives up, ahead of its deadline. "
         "Longer than an election takes.", unit="s", ge=0.0, le=3600.0)
+    producer_eager_in_flight: Whole = setting(
+        1, "With fewer requests than this outstanding to a store a batch leaves without waiting for company.",
+        unit="requests", ge=1, le=10_000)
+    producer_max_waiting: Whole = setting(
+        10_000, "Calls of enqueue() that may wait for room in the buffer; more are refused.", unit="calls", ge=1,
+        le=10_000_000)
+    producer_backoff_max_ms: Whole = setting(
+        1000, "Longest pause before a request that a store refused for overload goes again.", unit="ms", ge=1,
+        le=60_000)
+    producer_avoid_store_s: Decimal = setting(
+        1.0, "How long items without uin avoid a store that could not be reached.", unit="s", ge=0.0, le=3600.0)
+    producer_settle_s: Decimal = setting(
+        60.0, "How much longer a producer goes on asking, after an enqueue was told that its outcome is unknown, "
+        "before later items of the same key may leave.", unit="s", ge=0.0, le=3600.0)
     producer_close_timeout_s: Decimal = setting(
         10.0, "Longest close() waits for what is still to be confirmed.", unit="s", ge=0.0, le=3600.0)
 
@@ -159,34 +161,46 @@ class TopicSettings(Block):
 
 
 class NetSettings(Block):
-    """`net:` of globalconfig.conf (for everybody) or of a node's file (overrides it there, field by field)."""
+    """`net:` of globalconfig.conf, for everybody, or of a node's file, which overrides it field by field.
 
-    max_frame: Whole = setting(
+    The names are those of :class:`phxqueue.net.settings.RpcSettings` and of the master-routing client.
+    """
+
+    max_frame_bytes: Whole = setting(
         16 * MIB, "Largest frame accepted in an answer.", unit="bytes", ge=64 * KIB, le=1 * GIB)
     max_in_flight_calls: Whole = setting(
-        4096, "Calls outstanding on one connection, as the calling side.", unit="calls", ge=1, le=1_000_000)
-    write_buffer_bytes: Whole = setting(
-        64 * MIB, "Bytes waiting to be sent on one connection; a peer that lets more pile up is disconnected.",
-        unit="bytes", ge=64 * KIB, le=4 * GIB)
-    connect_timeout_ms: Whole = setting(
-        1000, "Longest a connection, TLS included, takes to be made.", unit="ms", ge=10, le=60_000)
-    handshake_timeout_ms: Whole = setting(
-        5000, "Longest an accepted connection takes for its TLS handshake.", unit="ms", ge=100, le=60_000)
-    ping_interval_ms: Whole = setting(
-        5000, "A connection on which nothing arrived this long is asked for a sign of life.", unit="ms", ge=50,
-        le=600_000)
-    ping_timeout_ms: Whole = setting(
-        5000, "Silence after that question which makes a connection count as dead.", unit="ms", ge=50, le=600_000)
-    try_timeout_ms: Whole = setting(
-        1000, "Longest one node is waited for before the next candidate is asked; a long poll adds its own wait.",
-        unit="ms", ge=10, le=600_000)
-    backoff_min_ms: Whole = setting(
-        10, "First pause after all candidates failed; doubles, with jitter, up to backoff_max_ms.", unit="ms", ge=1,
-        le=60_000)
-    backoff_max_ms: Whole = setting(200, "Longest such pause.", unit="ms", ge=1, le=600_000)
-    deadline_ms: Whole = setting(
-        10_000, "Longest a call tries, all retries included, where nothing else says so.", unit="ms", ge=10,
-        le=3_600_000)
+        8192, "Calls outstanding on one connection, as the calling side.", unit="calls", ge=1, le=1_000_000)
+    write_high_water_bytes: Whole = setting(
+        4 * MIB, "With more unsent bytes than this nothing more is read from the peer.", unit="bytes", ge=64 * KIB,
+        le=4 * GIB)
+    max_unsent_bytes: Whole = setting(
+        128 * MIB, "With more unsent bytes than this calls are refused, and replies end the connection.", unit="bytes",
+        ge=64 * KIB, le=16 * GIB)
+    write_stall_timeout_s: Decimal = setting(
+        10.0, "A peer that takes nothing this long, while bytes are waiting, is dropped.", unit="s", ge=0.01, le=3600.0)
+    write_chunk_bytes: Whole = setting(
+        256 * KIB, "Bytes handed to the transport (and encrypted) at one go.", unit="bytes", ge=1 * KIB, le=64 * MIB)
+    keepalive_interval_s: Decimal = setting(
+        5.0, "Silence after which a peer is asked for a sign of life.", unit="s", ge=0.01, le=3600.0)
+    keepalive_timeout_s: Decimal = setting(
+        5.0, "Silence after that question which proves the peer gone.", unit="s", ge=0.01, le=3600.0)
+    connect_timeout_s: Decimal = setting(
+        2.0, "Longest a connection takes to be made, TLS and first answer included.", unit="s", ge=0.01, le=600.0)
+    handshake_timeout_s: Decimal = setting(
+        5.0, "Longest an accepted connection takes for its TLS handshake.", unit="s", ge=0.01, le=600.0)
+    goodbye_linger_s: Decimal = setting(
+        1.0, "How long a connection closed for a stated reason waits for the peer to read it.", unit="s", ge=0.0,
+        le=60.0)
+    try_timeout_s: Decimal = setting(
+        1.0, "Longest one node is waited for before the next candidate is asked; a long poll adds its own wait.",
+        unit="s", ge=0.01, le=600.0)
+    backoff_first_s: Decimal = setting(
+        0.01, "First pause after all candidates failed; doubles, with jitter.", unit="s", ge=0.001, le=60.0)
+    backoff_max_s: Decimal = setting(0.2, "Longest such pause.", unit="s", ge=0.001, le=600.0)
+    max_redirects: Whole = setting(
+        4, "Redirects to a master followed in one round.", unit="redirects", ge=0, le=100)
+    max_cached_routes: Whole = setting(
+        4096, "Paxos groups whose master is remembered.", unit="groups", ge=1, le=10_000_000)
 
 
 class JournalSettings(Block):
