@@ -112,7 +112,7 @@ class GroupConfig:
             )
         if not 0 <= self.max_clock_drift < self.lease - self.heartbeat_interval:
             problems.append(
-                f"max_clock_drift {self.max_clock_drift} must leave more than a heartbeat_interval of lease {self.lease}"
+                f"max_clock_drift {self.max_clock_drift} must leave over a heartbeat_interval of lease {self.lease}"
             )
         if self.step_down_after < self.lease:
             problems.append(f"step_down_after {self.step_down_after} must not be below lease {self.lease}")

@@ -1,0 +1,51 @@
+"""What this node knows of the other members."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class PeerStatus:
+    """One other member, as far as its messages tell."""
+
+    node_id: int
+    chosen: int | None = None
+    """Its chosen prefix, as last told (None: not heard since this node started). The highest value counts."""
+    heard_at: float | None = None
+    """When anything came from it last."""
+    version: int | None = None
+    """The highest command version it understands, as last told in a heartbeat or an answer to one."""
+    unreachable: bool = False
+    """Its connection was closed and refused, and nothing has come from it since."""
+
+
+class Peers:
+    """All other members by node id."""
+
+    __slots__ = ("by_node", "unreachable")
+
+    def __init__(self, nodes: Iterable[int]) -> None:
+        self.by_node = {node: PeerStatus(node) for node in nodes}
+        self.unreachable: set[int] = set()
+
+    def heard(self, node: int, now: float) -> PeerStatus:
+        """Something came from ``node``."""
+        peer = self.by_node[node]
+        peer.heard_at = now
+        if peer.unreachable:
+            peer.unreachable = False
+            self.unreachable.discard(node)
+        return peer
+
+    def lost(self, node: int) -> None:
+        """The process of ``node`` is gone, as far as its connection tells."""
+        self.by_node[node].unreachable = True
+        self.unreachable.add(node)
+
+    def chosen(self, node: int, chosen: int) -> None:
+        """``node`` says that everything up to ``chosen`` is chosen."""
+        peer = self.by_node[node]
+        if peer.chosen is None or chosen > peer.chosen:
+            peer.chosen = chosen

@@ -1,0 +1,65 @@
+"""Fetching again, from a peer, what the own disk has spoilt."""
+
+from __future__ import annotations
+
+from phxqueue.paxos.acceptor import Acceptor
+from phxqueue.paxos.config import GroupConfig
+from phxqueue.paxos.effects import CorruptEntry, Effects, EntryRepaired
+from phxqueue.paxos.messages import LearnReply, LearnRequest
+from phxqueue.paxos.peers import Peers
+
+
+class Repairs:
+    """Chosen entries below the delivered prefix that the log cannot read any more."""
+
+    __slots__ = ("_acceptor", "_config", "_peers", "_wanted")
+
+    def __init__(self, config: GroupConfig, acceptor: Acceptor, peers: Peers) -> None:
+        self._config = config
+        self._acceptor = acceptor
+        self._peers = peers
+        self._wanted: dict[int, tuple[float, int]] = {}  # instance -> (ask again at, peer asked last)
+
+    @property
+    def deadline(self) -> float:
+        """When to ask again for something."""
+        return min((at for at, _ in self._wanted.values()), default=float("inf"))
+
+    def want(self, instance: int, now: float, out: Effects) -> None:
+        """Ask for ``instance`` until somebody has it. Beyond ``max_repairs`` at one time: not taken, to be asked for
+        again.
+        """
+        if instance not in self._wanted and len(self._wanted) < self._config.max_repairs:
+            self._ask(instance, self._config.node_id, now, out)
+
+    def tick(self, now: float, out: Effects) -> None:
+        """Turn to the next peer for what did not come."""
+        for instance, (at, asked) in list(self._wanted.items()):
+            if now >= at:
+                self._ask(instance, asked, now, out)
+
+    def _ask(self, instance: int, after: int, now: float, out: Effects) -> None:
+        nodes = [
+            node
+            for node, peer in sorted(self._peers.by_node.items())
+            if peer.chosen is not None and peer.chosen >= instance
+        ]
+        peer = next((node for node in nodes if node > after), nodes[0] if nodes else None)
+        self._wanted[instance] = (now + self._config.learn_timeout, after if peer is None else peer)
+        if peer is not None:
+            out.send.append(LearnRequest(self._config.node_id, peer, instance, 1))
+
+    def learn(self, message: LearnReply, out: Effects) -> bool:
+        """Take what was wanted from ``message``. Returns whether it was meant for here."""
+        if message.first not in self._wanted or not message.entries:
+            return False
+        instance, entry = message.entries[0]
+        if instance != message.first:
+            return False
+        if not entry.valid():
+            out.events.append(CorruptEntry(sender=message.sender, instance=instance))
+            return True
+        del self._wanted[instance]
+        self._acceptor.rewrite(instance, entry, out)
+        out.events.append(EntryRepaired(instance=instance, entry=entry))
+        return True
