@@ -1,0 +1,131 @@
+"""Add: everything that can be wrong is found before anything is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+
+from phxqueue.net.status import RpcError, Status
+from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
+from phxqueue.proto.store_pb2 import AddRequest, AddResponse
+from phxqueue.store.batcher import frame_batch
+from phxqueue.store.outcomes import Outcome
+from phxqueue.store.proposals import Proposals, add_response
+from phxqueue.store.queues import StoreQueues
+from phxqueue.store.served import ServedQueues, groups_of
+
+
+#: No serialized BatchHeader is larger, tag and length included: a larger batch surely has items.
+_HEADER_MAX = 96
+
+
+def check_address(served: ServedQueues, topic_id: int, store_id: int) -> None:
+    """Refuse a request that was meant for another topic or store."""
+    if topic_id != served.topic_id:
+        raise RpcError(
+            Status.INVALID_ARGUMENT,
+            f"topic_id {topic_id}: this node serves topic {served.topic_id} ({served.topic_name})",
+        )
+    if store_id != served.store_id:
+        raise RpcError(Status.INVALID_ARGUMENT, f"store_id {store_id}: this node belongs to store {served.store_id}")
+
+
+def group_of_request(served: ServedQueues, request: AddRequest) -> int:
+    """Return the Paxos group all batches of a request belong to."""
+    batches = request.batches
+    if len(batches) == 1:
+        return batches[0].header.queue_id % served.paxos_groups
+    if not batches:
+        raise RpcError(Status.INVALID_ARGUMENT, "batches: the request has none")
+    groups = {batch.header.queue_id % served.paxos_groups for batch in batches}
+    if len(groups) > 1:
+        raise RpcError(
+            Status.INVALID_ARGUMENT,
+            f"batches: their queues belong to {len(groups)} Paxos groups (queue_id % {served.paxos_groups}); "
+            "send one request per group",
+        )
+    return groups.pop()
+
+
+def add(
+    request: AddRequest, served: ServedQueues, machine: StoreQueues, proposals: Proposals
+) -> AddResponse | Deferred[AddResponse]:
+    """Check a request and have its batches stored; the caller has checked address, group and mastership."""
+    batches = request.batches
+    if len(batches) == 1:  # the hot path: nothing here that is not needed
+        batch = batches[0]
+        header = batch.header
+        raw = batch.SerializeToString()
+        _check(served, header, len(raw), batch)
+        if header.sequence:
+            earlier = machine.recall(header.producer_id, header.sequence, header.queue_id)
+            if earlier is not None:
+                return add_response([earlier], (header.count,))
+        return proposals.add(frame_batch(raw), (header.count,))
+    return _add_several(batches, served, machine, proposals)
+
+
+def _add_several(
+    batches: Sequence[ItemBatch], served: ServedQueues, machine: StoreQueues, proposals: Proposals
+) -> AddResponse | Deferred[AddResponse]:
+    frames = []
+    for batch in batches:
+        raw = batch.SerializeToString()
+        _check(served, batch.header, len(raw), batch)
+        frames.append(frame_batch(raw))
+    size = sum(map(len, frames))
+    if size > served.max_request_bytes:
+        raise RpcError(
+            Status.INVALID_ARGUMENT,
+            f"batches: {size} bytes together, more than max_message_bytes {served.max_request_bytes}; "
+            "send several requests",
+        )
+    counts = tuple(batch.header.count for batch in batches)
+    known = _all_known(batches, machine)
+    if known is not None:
+        return add_response(known, counts)
+    return proposals.add(b"".join(frames), counts)
+
+
+def _all_known(batches: Sequence[ItemBatch], machine: StoreQueues) -> list[Outcome] | None:
+    """The outcomes of a request that was carried out before, as a whole; None when anything in it is new."""
+    outcomes: list[Outcome] = []
+    for batch in batches:
+        header = batch.header
+        earlier = machine.recall(header.producer_id, header.sequence, header.queue_id) if header.sequence else None
+        if earlier is None:
+            return None
+        outcomes.append(earlier)
+    return outcomes
+
+
+def _check(served: ServedQueues, header: BatchHeader, size: int, batch: ItemBatch) -> None:
+    """Refuse a batch that must not be stored; `size` is that of the serialized batch, header included."""
+    mask = served.masks.get(header.queue_id << 32 | header.pub_id)
+    if mask is None:
+        raise RpcError(Status.INVALID_ARGUMENT, served.why_not(header.queue_id, header.pub_id))
+    wanted, count = header.consumer_group_ids, header.count
+    if wanted & ~mask or (mask and not wanted):
+        raise RpcError(
+            Status.INVALID_ARGUMENT,
+            f"consumer_group_ids: the batch is for consumer groups {groups_of(wanted)}, pub {header.pub_id} has "
+            f"{groups_of(mask)}",
+        )
+    if not 0 < count <= served.max_batch_items:
+        if count:
+            raise RpcError(
+                Status.INVALID_ARGUMENT,
+                f"count: the batch has {count} items, more than batch_limit {served.max_batch_items} of topic "
+                f"{served.topic_name}",
+            )
+        raise RpcError(Status.INVALID_ARGUMENT, "count: the batch's header counts no items; do not send empty batches")
+    # The header makes the batch at most a little larger than its items: look closer only when it could matter.
+    if size > served.max_batch_bytes and len(batch.items) > served.max_batch_bytes:
+        raise RpcError(
+            Status.INVALID_ARGUMENT,
+            f"items: the batch has {len(batch.items)} bytes, more than items_byte_size_limit {served.max_batch_bytes} "
+            f"of topic {served.topic_name}",
+        )
+    if size <= _HEADER_MAX and not batch.items:
+        raise RpcError(Status.INVALID_ARGUMENT, f"items: the header counts {count} items and there are none")

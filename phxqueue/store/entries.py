@@ -1,0 +1,199 @@
+"""Turning entries back into the batches of one queue, for Get.
+
+The store does not look at items here either: it cuts an entry into its batches and concatenates the ones that a reader
+wants. Batches of one row with the same pub and mask come out as one: two serialized QItems concatenate to one, so a
+reader gets five hundred small batches at the price of one.
+
+Entries stay parsed for a while, because several consumer groups, and several queues, read the same ones.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from phxqueue.proto.item_pb2 import ItemBatch
+from phxqueue.proto.store_pb2 import GetBatch, GetResponse, StoreCommand
+from phxqueue.store.index import SOLE, UNIFORM, QueueIndex
+from phxqueue.store.rows import Wanted
+
+_U64_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    """A batch of an entry; `offset` counts the items of its row before it."""
+
+    offset: int
+    count: int
+    mask: int
+    pub_id: int
+    batch: ItemBatch
+    items: bytes
+
+
+class ParsedEntry:
+    """One entry, taken apart as far as somebody asked."""
+
+    def __init__(self, payload: bytes, refused: Iterable[int]) -> None:
+        self.size = len(payload)
+        self._batches = StoreCommand.FromString(payload).batches
+        self._refused = frozenset(refused)
+        self._queues: dict[int, list[StoredBatch]] | None = None
+        self._whole: dict[int, GetBatch] = {}
+
+    def batches(self, queue_id: int) -> list[StoredBatch]:
+        """The stored batches of a queue, in order."""
+        if self._queues is None:
+            self._queues = self._split()
+        return self._queues.get(queue_id, [])
+
+    def whole(self, index: QueueIndex, row: int) -> GetBatch:
+        """A whole row as one batch; its batches must be UNIFORM."""
+        found = self._whole.get(index.queue_id)
+        if found is None:
+            if index.flags[row] & SOLE:
+                parts = list(self._batches)
+                items = b"".join([part.items for part in parts])
+            else:
+                stored = self.batches(index.queue_id)
+                parts = [one.batch for one in stored]
+                items = b"".join([one.items for one in stored])
+            found = _merged(parts, items, index.firsts[row], index.timestamps[row])
+            found.header.count = index.row_end(row) - index.firsts[row]
+            found.header.digest_sum = index.row_digest(row)
+            self._whole[index.queue_id] = found
+        return found
+
+    def _split(self) -> dict[int, list[StoredBatch]]:
+        queues: dict[int, list[StoredBatch]] = {}
+        ends: dict[int, int] = {}
+        for position, batch in enumerate(self._batches):
+            if position in self._refused:
+                continue
+            header = batch.header
+            queue_id, count = header.queue_id, header.count
+            offset = ends.get(queue_id, 0)
+            ends[queue_id] = offset + count
+            queues.setdefault(queue_id, []).append(
+                StoredBatch(offset, count, header.consumer_group_ids, header.pub_id, batch, batch.items)
+            )
+        return queues
+
+
+class ParsedEntries:
+    """The entries parsed last, bounded in number and bytes."""
+
+    def __init__(self, max_entries: int = 256, max_bytes: int = 32 << 20) -> None:
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[int, ParsedEntry] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, instance: int) -> ParsedEntry | None:
+        """Return an entry that is still parsed."""
+        return self._entries.get(instance)
+
+    def put(self, instance: int, entry: ParsedEntry) -> None:
+        """Keep an entry; the ones kept longest leave."""
+        if instance in self._entries:
+            return
+        self._entries[instance] = entry
+        self._bytes += entry.size
+        while len(self._entries) > self._max_entries or (self._bytes > self._max_bytes and len(self._entries) > 1):
+            _, evicted = self._entries.popitem(last=False)
+            self._bytes -= evicted.size
+
+
+class Answer:
+    """Fills a GetResponse with batches until a limit is reached.
+
+    Attributes:
+        response: the answer.
+        position: one past the last item looked at: where the reader continues.
+        items: items in it.
+        full: a limit stopped it.
+    """
+
+    def __init__(self, wanted: Wanted, position: int) -> None:
+        self.response = GetResponse()
+        self.position = position
+        self.items = 0
+        self.full = False
+        self._wanted = wanted
+        self._size = 0
+        self._run: list[StoredBatch] = []
+
+    def add_row(self, index: QueueIndex, row: int, entry: ParsedEntry) -> None:
+        """Take what is wanted of one row. Rows must come in order."""
+        first, end = index.firsts[row], index.row_end(row)
+        count = end - first
+        if (
+            index.flags[row] & UNIFORM
+            and first >= self.position
+            and (self.items + count <= self._wanted.items)
+            and (self._size + index.sizes[row] <= self._wanted.size)
+        ):
+            self.response.batches.append(entry.whole(index, row))
+            self.items += count
+            self._size += index.sizes[row]
+            self.position = end
+            return
+        self._add_batches(first, index.timestamps[row], entry.batches(index.queue_id))
+
+    def _add_batches(self, first: int, timestamp_ms: int, batches: list[StoredBatch]) -> None:
+        wanted, run = self._wanted, self._run
+        for stored in batches:
+            end = first + stored.offset + stored.count
+            if end <= self.position:
+                continue
+            if wanted.mask and not stored.mask & wanted.mask:
+                self.position = end
+                continue
+            if self.items and (
+                self.items + stored.count > wanted.items or self._size + len(stored.items) > wanted.size
+            ):
+                self.full = True
+                break
+            if run and not _same_kind(run[-1], stored):
+                self._end_run(first, timestamp_ms)
+            run.append(stored)
+            self.items += stored.count
+            self._size += len(stored.items)
+            self.position = end
+        self._end_run(first, timestamp_ms)
+
+    def _end_run(self, first: int, timestamp_ms: int) -> None:
+        run = self._run
+        if not run:
+            return
+        merged = _merged(
+            [stored.batch for stored in run],
+            b"".join([stored.items for stored in run]),
+            first + run[0].offset,
+            timestamp_ms,
+        )
+        if len(run) > 1:
+            merged.header.count = sum(stored.count for stored in run)
+            merged.header.digest_sum = sum(stored.batch.header.digest_sum for stored in run) & _U64_MASK
+        self.response.batches.append(merged)
+        run.clear()
+
+
+def _same_kind(one: StoredBatch, other: StoredBatch) -> bool:
+    return one.mask == other.mask and one.pub_id == other.pub_id and one.offset + one.count == other.offset
+
+
+def _merged(parts: list[ItemBatch], items: bytes, first_cursor: int, timestamp_ms: int) -> GetBatch:
+    """The concatenation of batches of one pub and mask, its count and digest still those of the first.
+
+    Times are those of the first and the last batch. The identity for idempotence stays only with a batch that is alone.
+    """
+    merged = GetBatch(first_cursor=first_cursor, header=parts[0].header, items=items, timestamp_ms=timestamp_ms)
+    if len(parts) > 1:
+        header = merged.header
+        header.last_atime_ms = parts[-1].header.last_atime_ms
+        header.ClearField("producer_id")
+        header.ClearField("sequence")
+    return merged

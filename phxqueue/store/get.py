@@ -1,0 +1,298 @@
+"""Get: acknowledge, find, read, wait.
+
+The order is what makes it safe. The lease is checked when the call comes in and again after everything that took time
+(a read from disk, a long poll): what a deposed master still has in memory may be old. Only then does `delivered` move,
+in the same step in which the answer leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from phxqueue.config import MAX_CONSUMER_GROUP_ID, group_bit
+from phxqueue.net.status import RpcError, Status
+from phxqueue.proto.store_pb2 import GetRequest, GetResponse
+from phxqueue.replica.errors import Overloaded, ReplicaError
+from phxqueue.replica.interfaces import Clock, DelayedCall
+from phxqueue.store.entries import Answer, ParsedEntries, ParsedEntry
+from phxqueue.store.group import StoreGroup
+from phxqueue.store.long_poll import LongPolls, Parked
+from phxqueue.store.positions import Positions
+from phxqueue.store.proposals import Proposals
+from phxqueue.store.queues import StoreQueues
+from phxqueue.store.rows import Wanted, plan
+from phxqueue.store.served import ServedQueue, ServedQueues, groups_of
+
+#: Later than every timestamp.
+_FOR_EVER = 1 << 63
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetLimits:
+    """Bounds of the reading side.
+
+    Attributes:
+        wait_max_ms: longest long poll; a longer wish is shortened.
+        items: most items in one answer.
+        size: most bytes in one answer; one larger batch travels alone.
+        scan_rows: index rows that one Get looks at before others get their turn.
+    """
+
+    wait_max_ms: int = 30_000
+    items: int = 10_000
+    size: int = 4 << 20
+    scan_rows: int = 10_000
+
+
+@dataclass(slots=True)
+class Reading:
+    """What Gets of one Paxos group work with."""
+
+    group: StoreGroup
+    machine: StoreQueues
+    positions: Positions
+    proposals: Proposals
+    parsed: ParsedEntries
+    cold: ParsedEntries
+    polls: LongPolls
+    limits: GetLimits
+    clock: Clock
+    wall_ms: Callable[[], int]
+    refuse: Callable[[], RpcError]
+
+
+def get(request: GetRequest, served: ServedQueues, reading: Reading) -> GetResponse | Deferred[GetResponse]:
+    """Answer one Get; the caller has checked address, group and mastership."""
+    queue = served.queue(request.queue_id)
+    if queue is None:
+        raise RpcError(Status.INVALID_ARGUMENT, f"queue_id: {served.why_not(request.queue_id)}")
+    _check_group(request, queue)
+    if request.random:
+        return _peek(request, queue, reading)
+    machine, positions = reading.machine, reading.positions
+    key = request.queue_id, request.consumer_group_id
+    highest = positions.fence(key, request.fencing_token)
+    if 0 < request.fencing_token < highest:
+        raise RpcError(
+            Status.FENCED,
+            f"consumer group {key[1]} of queue {key[0]} is read under lock version {highest}, this Get carries "
+            f"{request.fencing_token}: its lock has passed to another consumer",
+        )
+    lost = not _acknowledge(request, reading)
+    acked = positions.acked(key, machine.acked_cursor(*key))
+    end = machine.end_cursor(request.queue_id)
+    if request.limit == 0:
+        delivered = positions.delivered(key)
+        return GetResponse(
+            prev_cursor=acked, next_cursor=acked if delivered is None else delivered, reset=lost, end_cursor=end
+        )
+    wanted = request.next_cursor if request.HasField("next_cursor") else None
+    position, reset = positions.start(key, wanted, acked, end)
+    return GetCall(request, queue, position, reset or lost, reading).start()
+
+
+def _check_group(request: GetRequest, queue: ServedQueue) -> None:
+    group_id = request.consumer_group_id
+    if request.random and group_id == 0:
+        return
+    if not 1 <= group_id <= MAX_CONSUMER_GROUP_ID:
+        raise RpcError(
+            Status.INVALID_ARGUMENT, f"consumer_group_id: {group_id} is not a number from 1 to {MAX_CONSUMER_GROUP_ID}"
+        )
+    if not queue.readers & group_bit(group_id):
+        raise RpcError(
+            Status.INVALID_ARGUMENT,
+            f"consumer_group_id: consumer group {group_id} is in no pub of queue {request.queue_id}; groups that read "
+            f"it: {groups_of(queue.readers)}",
+        )
+
+
+def _acknowledge(request: GetRequest, reading: Reading) -> bool:
+    """Take `prev_cursor` in; False when it cannot be a position in this queue (of a store that was set up anew)."""
+    if not request.HasField("prev_cursor"):
+        return True
+    machine, key = reading.machine, (request.queue_id, request.consumer_group_id)
+    if request.prev_cursor > machine.end_cursor(request.queue_id):
+        return False
+    if reading.positions.acknowledge(key, request.prev_cursor, machine.acked_cursor(*key)):
+        reading.proposals.move(*key, request.prev_cursor)
+    return True
+
+
+def _peek(request: GetRequest, queue: ServedQueue, reading: Reading) -> GetResponse | Deferred[GetResponse]:
+    """Read from anywhere, move nothing."""
+    machine, key = reading.machine, (request.queue_id, request.consumer_group_id)
+    end = machine.end_cursor(request.queue_id)
+    if request.HasField("next_cursor"):
+        position = request.next_cursor
+    else:  # where the group stands; without a group, the oldest there is
+        position = reading.positions.acked(key, machine.acked_cursor(*key))
+    if position > end:
+        raise RpcError(
+            Status.OUT_OF_RANGE,
+            f"next_cursor: {position} is beyond the end of queue {request.queue_id}, which is {end}",
+        )
+    if request.limit == 0:
+        return GetResponse(next_cursor=position, end_cursor=end)
+    return GetCall(request, queue, position, reset=False, reading=reading).start()
+
+
+class GetCall:
+    """One Get on its way: tries to answer at once, and waits for the disk or for items when it cannot."""
+
+    def __init__(
+        self, request: GetRequest, queue: ServedQueue, position: int, reset: bool, reading: Reading
+    ) -> None:
+        self._request = request
+        self._queue_id = request.queue_id
+        self._key = (request.queue_id, request.consumer_group_id)
+        self._reading = reading
+        self._position = position
+        self._reset = reset
+        self._mask = group_bit(request.consumer_group_id) if queue.by_mask and request.consumer_group_id else 0
+        self._delay_ms = 0 if request.random else queue.delay_ms
+        limits = reading.limits
+        self._items = min(request.limit, limits.items)
+        self._size = min(request.limit_bytes or limits.size, limits.size)
+        self._deadline = reading.clock.seconds() + min(request.wait_ms, limits.wait_max_ms) / 1000
+        self._later: Deferred[GetResponse] | None = None
+        self._parked: Parked | None = None
+        self._soon: DelayedCall | None = None
+        self._cold: dict[int, ParsedEntry] = {}  # entries read from disk for this call
+
+    def start(self) -> GetResponse | Deferred[GetResponse]:
+        """Answer at once if that is possible, else later."""
+        response = self._step()
+        return self._answer_later() if response is None else response
+
+    def _answer_later(self) -> Deferred[GetResponse]:
+        if self._later is None:
+            self._later = Deferred(self._cancel)
+        return self._later
+
+    def _step(self) -> GetResponse | None:
+        """Look for items once: the answer, or None when reading or waiting has begun."""
+        reading = self._reading
+        index = reading.machine.queues.get(self._queue_id)
+        if index is None:
+            return self._nothing(None)
+        wanted = Wanted(
+            mask=self._mask,
+            items=self._items,
+            size=self._size,
+            stored_before_ms=reading.wall_ms() - self._delay_ms + 1 if self._delay_ms else _FOR_EVER,
+        )
+        found = plan(index, self._position, wanted, reading.limits.scan_rows)
+        if not found.rows:
+            self._position = found.position
+            if found.unfinished:
+                self._soon = reading.clock.callLater(0, self._resume)
+                return None
+            return self._nothing(None if found.not_due is None else index.timestamps[found.not_due] + self._delay_ms)
+        answer = Answer(wanted, self._position)
+        for row in found.rows:
+            entry = self._entry(index.instances[row])
+            if entry is None:
+                if answer.items:
+                    break  # what is at hand leaves now, the rest waits for the next Get
+                self._read([index.instances[row] for row in found.rows])
+                return None
+            answer.add_row(index, row, entry)
+            if answer.full:
+                break
+        self._position = answer.position
+        return self._finish(answer.response)
+
+    def _finish(self, response: GetResponse) -> GetResponse:
+        """Complete an answer and let `delivered` follow it; nothing may come between this and its leaving."""
+        reading = self._reading
+        response.next_cursor = self._position
+        response.end_cursor = reading.machine.end_cursor(self._queue_id)
+        if not self._request.random:
+            response.prev_cursor = reading.positions.acked(self._key, reading.machine.acked_cursor(*self._key))
+            response.reset = self._reset
+            reading.positions.deliver(self._key, self._position)
+        return response
+
+    # ---- entries ------------------------------------------------------------------------------------
+
+    def _entry(self, instance: int) -> ParsedEntry | None:
+        """Return an entry that is in memory."""
+        reading = self._reading
+        entry = reading.parsed.get(instance) or self._cold.get(instance) or reading.cold.get(instance)
+        if entry is None:
+            payload = reading.group.cached(instance)
+            if payload is None:
+                return None
+            entry = self._parse(instance, payload)
+            reading.parsed.put(instance, entry)
+        return entry
+
+    def _parse(self, instance: int, payload: bytes) -> ParsedEntry:
+        return ParsedEntry(payload, self._reading.machine.refused.get(instance, ()))
+
+    def _read(self, instances: list[int]) -> None:
+        """Read entries off the reactor, then look again.
+
+        They are kept apart: a reader far behind must not push out what everybody at the tail reads.
+        """
+
+        def keep(payloads: list[bytes]) -> None:
+            for instance, payload in zip(instances, payloads, strict=True):
+                entry = self._cold[instance] = self._parse(instance, payload)
+                self._reading.cold.put(instance, entry)
+            self._resume()
+
+        self._answer_later()
+        self._reading.group.read(instances).addCallbacks(keep, self._unreadable).addErrback(self._fail)
+
+    def _unreadable(self, failure: Failure) -> None:
+        failure.trap(ReplicaError)
+        status = Status.RESOURCE_EXHAUSTED if failure.check(Overloaded) else Status.DATA_LOSS
+        self._fail(Failure(RpcError(status, f"queue {self._queue_id}: {failure.getErrorMessage()}")))
+
+    # ---- waiting ------------------------------------------------------------------------------------
+
+    def _nothing(self, due_ms: int | None) -> GetResponse | None:
+        """Nothing to return now: wait for items, or until a delayed one is due, or answer that there is nothing."""
+        reading = self._reading
+        left = self._deadline - reading.clock.seconds()
+        if left <= 1e-6 or reading.polls.full:
+            return self._finish(GetResponse())
+        if due_ms is not None:
+            left = min(left, max(due_ms - reading.wall_ms(), 1) / 1000)
+        self._parked = reading.polls.park((reading.group.group_id, self._queue_id), left, self._resume)
+        return None
+
+    def _resume(self) -> None:
+        """Go on: items came, time passed, entries were read, or the group is not served here any more."""
+        self._parked = self._soon = None
+        later = self._answer_later()
+        if later.called:
+            return
+        try:
+            if not self._reading.group.serving():
+                raise self._reading.refuse()
+            response = self._step()
+        except Exception:
+            self._fail(Failure())  # an RpcError for the caller, or a defect for the log
+            return
+        if response is not None:
+            later.callback(response)
+
+    def _fail(self, failure: Failure) -> None:
+        later = self._answer_later()
+        if not later.called:
+            later.errback(failure)
+
+    def _cancel(self, later: Deferred[Any]) -> None:
+        """Nobody wants the answer any more: stop waiting, hand nothing out."""
+        if self._parked is not None:
+            self._reading.polls.remove(self._parked)
+        if self._soon is not None and self._soon.active():
+            self._soon.cancel()

@@ -1,0 +1,240 @@
+"""The memory that keeps a retried batch from being stored twice. Replicated state: part of every checkpoint.
+
+A producer numbers its batches; the pair (producer_id, sequence) names one batch for ever. When the answer to an Add got
+lost, the producer sends the same pair again and gets the first outcome. This is the idea of *exactly-once semantics* in
+Raft's client interaction (Ongaro's thesis, 6.3), with a window per producer instead of its last request only, because
+a producer here has many requests in flight and they may arrive in any order.
+
+Bounds, all constants of the command version (replicas must forget the same things at the same entry):
+
+- an outcome is forgotten after ``WINDOW_MS`` or when ``PRODUCER_OUTCOMES`` later ones of its producer are known;
+- all producers of a Paxos group together have ``TOTAL_OUTCOMES``, shared evenly among those heard within the window,
+  and there are at most ``MAX_PRODUCERS`` of those; beyond, the one silent for the longest time is forgotten first.
+
+A sequence older than what a producer's window still holds is refused: nobody knows any more whether it was stored, and
+storing it might be the second time.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections import OrderedDict
+
+from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
+
+WINDOW_MS = 10 * 60 * 1000
+PRODUCER_OUTCOMES = 1 << 16
+TOTAL_OUTCOMES = 1 << 19
+MAX_PRODUCERS = 1 << 16
+
+#: Forgotten rows are cut off the front of the columns when they are this many and the larger half.
+_COMPACT_ROWS = 1024
+
+
+class ProducerWindow:
+    """The known outcomes of one producer, in the order of their sequence numbers: 32 bytes each.
+
+    Attributes:
+        floor: the highest sequence forgotten because of the bounds; 0 = none.
+        highest: the highest sequence ever stored, forgotten or not.
+        heard_ms: when the producer was last heard, by entry timestamps.
+    """
+
+    __slots__ = ("cursors", "floor", "heard_ms", "highest", "packed", "sequences", "start", "times")
+
+    def __init__(self) -> None:
+        self.floor = 0
+        self.highest = 0
+        self.heard_ms = 0
+        self.start = 0  # rows before it are forgotten
+        self.sequences = array("Q")
+        self.cursors = array("Q")
+        self.packed = array("Q")  # queue_id << 32 | count
+        self.times = array("Q")
+
+    def __len__(self) -> int:
+        return len(self.sequences) - self.start
+
+    def find(self, sequence: int) -> int:
+        """Return the row of a sequence, or -1."""
+        row = bisect_left(self.sequences, sequence, self.start)
+        return row if row < len(self.sequences) and self.sequences[row] == sequence else -1
+
+    def add(self, sequence: int, cursor: int, packed: int, now_ms: int) -> None:
+        """Remember an outcome; the sequence must not be known and must be above the floor."""
+        if sequence > self.highest:  # the common case
+            self.highest = sequence
+            self.sequences.append(sequence)
+            self.cursors.append(cursor)
+            self.packed.append(packed)
+            self.times.append(now_ms)
+            return
+        row = bisect_left(self.sequences, sequence, self.start)
+        self.sequences.insert(row, sequence)
+        self.cursors.insert(row, cursor)
+        self.packed.insert(row, packed)
+        self.times.insert(row, now_ms)
+
+    def forget(self, most: int, before_ms: int) -> int:
+        """Forget the lowest sequences beyond `most` rows, and leading ones not newer than `before_ms`.
+
+        Returns:
+            How many were forgotten.
+        """
+        begin, end = self.start, len(self.sequences)
+        start = max(begin, end - most)
+        while start < end and self.times[start] <= before_ms:
+            start += 1
+        if start == begin:
+            return 0
+        self.floor = max(self.floor, self.sequences[start - 1])
+        self.start = start
+        if start >= _COMPACT_ROWS and start * 2 >= end:
+            for column in self._columns():
+                del column[:start]
+            self.start = 0
+        return start - begin
+
+    def write(self, out: ColumnWriter) -> None:
+        """Write the known outcomes."""
+        out.u64(self.floor)
+        out.u64(self.highest)
+        out.u64(self.heard_ms)
+        out.u32(len(self))
+        for column in self._columns():
+            out.column(column, self.start)
+
+    @classmethod
+    def read(cls, source: ColumnReader) -> ProducerWindow:
+        """Read what `write` wrote."""
+        window = cls()
+        window.floor = source.u64()
+        window.highest = source.u64()
+        window.heard_ms = source.u64()
+        count = source.u32()
+        for column in window._columns():
+            source.column(column, count)
+        return window
+
+    def _columns(self) -> tuple[array[int], ...]:
+        return self.sequences, self.cursors, self.packed, self.times
+
+
+class Idempotence:
+    """The windows of all producers of one Paxos group, the one silent longest first."""
+
+    def __init__(
+        self,
+        *,
+        window_ms: int = WINDOW_MS,
+        producer_outcomes: int = PRODUCER_OUTCOMES,
+        total_outcomes: int = TOTAL_OUTCOMES,
+        max_producers: int = MAX_PRODUCERS,
+    ) -> None:
+        self._window_ms = window_ms
+        self._producer_outcomes = producer_outcomes
+        self._total_outcomes = total_outcomes
+        self._max_producers = max_producers
+        self._producers: OrderedDict[int, ProducerWindow] = OrderedDict()
+        self._outcomes = 0
+        self._share = producer_outcomes
+
+    def emptied(self) -> Idempotence:
+        """Return a window with the same bounds that knows nothing."""
+        return Idempotence(
+            window_ms=self._window_ms,
+            producer_outcomes=self._producer_outcomes,
+            total_outcomes=self._total_outcomes,
+            max_producers=self._max_producers,
+        )
+
+    def __len__(self) -> int:
+        """Outcomes known, of all producers."""
+        return self._outcomes
+
+    @property
+    def producers(self) -> int:
+        """Producers known."""
+        return len(self._producers)
+
+    def known(self, producer_id: int, sequence: int) -> tuple[int, int, int] | None:
+        """Return (queue_id, first cursor, count) of a batch stored before, or None."""
+        producer = self._producers.get(producer_id)
+        if producer is None:
+            return None
+        row = producer.find(sequence)
+        if row < 0:
+            return None
+        packed = producer.packed[row]
+        return packed >> 32, producer.cursors[row], packed & 0xFFFFFFFF
+
+    def floor(self, producer_id: int) -> int:
+        """The highest sequence of the producer of which it is no longer known whether it was stored; 0 = none."""
+        producer = self._producers.get(producer_id)
+        return 0 if producer is None else producer.floor
+
+    def begin(self, now_ms: int) -> None:
+        """Start an entry: forget producers silent for the whole window."""
+        before = now_ms - self._window_ms
+        producers = self._producers
+        while producers:
+            producer = next(iter(producers.values()))
+            if producer.heard_ms > before:
+                break
+            producers.popitem(last=False)
+            self._outcomes -= len(producer)
+            self._share_out()
+
+    def producer(self, producer_id: int, now_ms: int) -> ProducerWindow:
+        """Return the producer's window, a new one if need be, and count the producer as the one heard last."""
+        producer = self._producers.get(producer_id)
+        if producer is None:
+            while len(self._producers) >= self._max_producers:
+                self._drop_oldest()
+            producer = self._producers[producer_id] = ProducerWindow()
+            self._share_out()
+        else:
+            self._producers.move_to_end(producer_id)
+        producer.heard_ms = now_ms
+        return producer
+
+    def remember(self, producer: ProducerWindow, sequence: int, cursor: int, packed: int, now_ms: int) -> None:
+        """Record the outcome of a batch stored just now."""
+        producer.add(sequence, cursor, packed, now_ms)
+        self._outcomes += 1
+        if (
+            len(producer.sequences) - producer.start > self._share
+            or producer.times[producer.start] <= now_ms - self._window_ms
+        ):
+            self._outcomes -= producer.forget(self._share, now_ms - self._window_ms)
+        # The oldest may be this very producer, but only when it is alone: then its share keeps it within bounds.
+        while self._outcomes > 2 * self._total_outcomes and len(self._producers) > 1:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        _, producer = self._producers.popitem(last=False)
+        self._outcomes -= len(producer)
+        self._share_out()
+
+    def _share_out(self) -> None:
+        self._share = min(self._producer_outcomes, max(self._total_outcomes // max(len(self._producers), 1), 1))
+
+    # ---- checkpoints ---------------------------------------------------------------------------
+
+    def write(self, out: ColumnWriter) -> None:
+        """Write all windows."""
+        out.u32(len(self._producers))
+        for producer_id, producer in self._producers.items():
+            out.u64(producer_id)
+            producer.write(out)
+
+    def read(self, source: ColumnReader) -> None:
+        """Read what `write` wrote, into an empty object."""
+        for _ in range(source.u32()):
+            producer_id = source.u64()
+            if producer_id in self._producers:
+                raise CorruptCheckpoint(f"producer {producer_id} has two idempotence windows")
+            producer = self._producers[producer_id] = ProducerWindow.read(source)
+            self._outcomes += len(producer)
+        self._share_out()

@@ -1,0 +1,88 @@
+"""Where each consumer group stands in each queue, as far as only the master knows. Pure; forgotten with mastership.
+
+Replicated is only `acked` (:class:`~phxqueue.store.state.QueueState`): everything below it is done. Here are
+
+- acknowledgements that were answered but are still on their way into the log: lost with the master, at most
+  ``store_sync_interval_ms`` of them, and then redelivered;
+- `delivered`, the end of what was handed out: it recognises the reader that continues. Anybody else, and a reader whose
+  last answer got lost, starts again at `acked`: at least once;
+- the highest fencing token seen per queue and group (the version of the lock its reader holds).
+
+Fencing tokens are volatile for now: a new master learns the holder's token from its first Get, and until then a stale
+holder could read too. With the lock service they move into the replicated state, as a field of CursorMove that
+:meth:`Positions.fence` would have proposed before it lets a higher token pass.
+"""
+
+from __future__ import annotations
+
+Key = tuple[int, int]
+"""(queue id, consumer group id)"""
+
+
+class Positions:
+    """The volatile positions of one Paxos group's queues. As many keys as there are served queues times groups."""
+
+    def __init__(self) -> None:
+        self._delivered: dict[Key, int] = {}
+        self._acknowledged: dict[Key, int] = {}
+        self._tokens: dict[Key, int] = {}
+
+    def clear(self) -> None:
+        """Forget everything: mastership begins or ends."""
+        self._delivered.clear()
+        self._acknowledged.clear()
+        self._tokens.clear()
+
+    def keys(self) -> set[Key]:
+        """Every (queue id, consumer group id) something is known of."""
+        return {*self._delivered, *self._acknowledged}
+
+    def fence(self, key: Key, token: int) -> int:
+        """Note a reader's fencing token (0 = it has none); return the highest seen.
+
+        A reader whose token is not 0 and lower than the result has lost its lock.
+        """
+        highest = self._tokens.get(key, 0)
+        if token > highest:
+            self._tokens[key] = highest = token
+        return highest
+
+    def acked(self, key: Key, replicated: int) -> int:
+        """Every item below this is done, given what the replicated state says."""
+        return max(self._acknowledged.get(key, 0), replicated)
+
+    def acknowledge(self, key: Key, cursor: int, replicated: int) -> bool:
+        """Raise the acknowledged position; False when it is there already, so nothing has to be replicated."""
+        if cursor <= self.acked(key, replicated):
+            return False
+        self._acknowledged[key] = cursor
+        return True
+
+    def delivered(self, key: Key) -> int | None:
+        """The end of what was handed out under this mastership; None = nothing yet."""
+        return self._delivered.get(key)
+
+    def deliver(self, key: Key, cursor: int) -> None:
+        """Everything below was handed out, or is not for this group."""
+        self._delivered[key] = cursor
+
+    def start(self, key: Key, wanted: int | None, acked: int, end: int) -> tuple[int, bool]:
+        """Decide where a Get begins.
+
+        Args:
+            wanted: the cursor the reader wants to continue at; None = wherever its group stands.
+            acked: the group's acknowledged position.
+            end: one past the queue's last item.
+
+        Returns:
+            The cursor, and whether the reader has to be told that it is not the one it wanted.
+        """
+        if wanted is None:
+            return acked, False
+        delivered = self._delivered.get(key)
+        if delivered is None:
+            # A new master does not know what the old one handed out: the reader does.
+            matches = acked <= wanted <= end
+        else:
+            matches = wanted == delivered and wanted >= acked
+        return (wanted, False) if matches else (acked, wanted != acked)

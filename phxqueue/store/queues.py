@@ -1,0 +1,198 @@
+"""The replicated state of one Paxos group of a store: what every replica computes from the same entries.
+
+Pure: entries in, results out. Applying depends on the entry and the state before it alone; the only time it knows is
+the proposer's timestamp in the entry, the only bounds are constants of the command version. What a node's configuration
+says decides who may propose and who may read (:mod:`phxqueue.store.served`), never what an entry means: a queue that is
+missing from one replica's files still gets the same cursors there (in the original it stops the group for good).
+
+The work is per batch, never per item: items are not looked at.
+"""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+from zope.interface import implementer
+
+from phxqueue.net.status import Status
+from phxqueue.proto.store_pb2 import CursorMove, StoreCommand
+from phxqueue.replica.errors import Halted
+from phxqueue.replica.interfaces import Checkpoint, IStateMachine
+from phxqueue.store.idempotence import Idempotence
+from phxqueue.store.index import SOLE, UNIFORM, QueueIndex
+from phxqueue.store.outcomes import Duplicate, Outcome, Refusal
+from phxqueue.store.state import QueueState
+
+#: The newest command this program understands; a newer one halts the group until the node is upgraded.
+COMMAND_VERSION = 1
+#: Consumer groups are numbered 1..64: one bit each.
+MAX_CONSUMER_GROUP_ID = 64
+#: The number of EntryKind.VALUE; entries of other kinds (no-ops, membership) are not ours.
+VALUE_KIND = 0
+
+
+class _Row:
+    """The row of one queue while its entry is being applied."""
+
+    __slots__ = ("cursor", "digest", "index", "mask", "pub_id", "size", "union")
+
+    def __init__(self, index: QueueIndex, mask: int, pub_id: int) -> None:
+        self.index = index
+        self.cursor = index.end_cursor  # of the next item
+        self.digest = 0
+        self.size = 0
+        self.mask = self.union = mask
+        self.pub_id = pub_id  # -1 once batches differ in pub or mask
+
+
+@implementer(IStateMachine)
+class StoreQueues(QueueState):
+    """The state of one Paxos group as a state machine: applies commands, gives checkpoints.
+
+    Attributes:
+        touched: ids of queues that got items since `take_touched` was last called.
+    """
+
+    def __init__(self, segment_rows: int = 4096, window: Idempotence | None = None) -> None:
+        super().__init__(segment_rows, window)
+        self.touched: set[int] = set()
+
+    def take_touched(self) -> set[int]:
+        """Return the queues that got items since the last call."""
+        touched, self.touched = self.touched, set()
+        return touched
+
+    def apply(self, instance: int, kind: int, payload: bytes) -> list[Outcome] | Refusal | None:
+        """Apply one chosen entry.
+
+        Returns:
+            One outcome per batch of the command; a Refusal for an entry that is no command; None for other kinds.
+
+        Raises:
+            Halted: the command is newer than this program; nothing has changed, and nothing later may be applied.
+        """
+        if instance != self.applied + 1:
+            raise AssertionError(f"instance {instance} applied after {self.applied}")
+        if kind != VALUE_KIND:
+            self.applied = instance
+            return None
+        try:
+            command = StoreCommand.FromString(payload)
+        except DecodeError as error:
+            return self._skip(instance, f"entry {instance} is not a command: {error}")
+        if command.version > COMMAND_VERSION:
+            raise Halted(
+                f"entry {instance} is a command of version {command.version}; this program knows versions up to "
+                f"{COMMAND_VERSION}: install the version of PhxQueue that the other nodes run"
+            )
+        if command.version < 1:
+            return self._skip(instance, f"entry {instance} is not a command: it has no version")
+        if command.timestamp_ms > self.clock_ms:
+            self.clock_ms = command.timestamp_ms
+        self.window.begin(self.clock_ms)
+        outcomes = self._store_batches(instance, command)
+        for move in command.cursor_moves:
+            self._move_cursor(move)
+        self.applied = instance
+        return outcomes
+
+    def _skip(self, instance: int, message: str) -> Refusal:
+        self.unreadable += 1
+        self.applied = instance
+        return Refusal(Status.INVALID_ARGUMENT, message)
+
+    def _store_batches(self, instance: int, command: StoreCommand) -> list[Outcome]:
+        """Give every batch its cursors. This loop is the hot path of all replicas."""
+        outcomes: list[Outcome] = []
+        rows: dict[int, _Row] = {}
+        refused: list[int] = []
+        window, now_ms = self.window, self.clock_ms
+        row: _Row | None = None
+        producer = None
+        producer_id = row_queue = -1
+        for batch in command.batches:
+            header = batch.header
+            queue_id, count, sequence = header.queue_id, header.count, header.sequence
+            if not count:
+                refused.append(len(outcomes))
+                outcomes.append(Refusal(Status.INVALID_ARGUMENT, "the batch's header counts no items"))
+                continue
+            if sequence:
+                if producer is None or header.producer_id != producer_id:
+                    producer_id = header.producer_id
+                    producer = window.producer(producer_id, now_ms)
+                if sequence <= producer.highest:
+                    earlier = self.recall(producer_id, sequence, queue_id)
+                    if earlier is not None:
+                        refused.append(len(outcomes))
+                        outcomes.append(earlier)
+                        continue
+            mask = header.consumer_group_ids
+            if queue_id != row_queue or row is None:
+                row_queue = queue_id
+                row = rows.get(queue_id)
+                if row is None:
+                    row = rows[queue_id] = self._open_row(queue_id, mask, header.pub_id)
+            if mask != row.mask or header.pub_id != row.pub_id:
+                row.pub_id = -1
+                row.union |= mask
+            cursor = row.cursor
+            row.cursor = cursor + count
+            row.digest += header.digest_sum
+            row.size += len(batch.items)
+            if producer is not None and sequence:
+                window.remember(producer, sequence, cursor, queue_id << 32 | count, now_ms)
+            outcomes.append(cursor)
+        if refused:
+            self.refused[instance] = tuple(refused)
+            self._unsealed_refused.append(instance)
+        self._close_rows(instance, rows, SOLE if len(rows) == 1 and not refused else 0)
+        return outcomes
+
+    def _open_row(self, queue_id: int, mask: int, pub_id: int) -> _Row:
+        index = self.queues.get(queue_id)
+        if index is None:
+            index = self.queues[queue_id] = QueueIndex(queue_id)
+        return _Row(index, mask, pub_id)
+
+    def _close_rows(self, instance: int, rows: dict[int, _Row], sole: int) -> None:
+        for row in rows.values():
+            index = row.index
+            flags = sole if row.pub_id < 0 else sole | UNIFORM
+            count = row.cursor - index.end_cursor
+            index.append(instance, count, row.union, self.clock_ms, row.size, row.digest, flags)
+        self.touched.update(rows)
+
+    def recall(self, producer_id: int, sequence: int, queue_id: int) -> Duplicate | Refusal | None:
+        """Return what became of a batch sent before; None when it was surely never stored here."""
+        known = self.window.known(producer_id, sequence)
+        if known is None:
+            if sequence > self.window.floor(producer_id):
+                return None
+            return Refusal(
+                Status.OUT_OF_RANGE,
+                f"batch {sequence} of producer {producer_id:x} is older than what the idempotence window remembers "
+                f"(from {self.window.floor(producer_id) + 1}): it may have been stored already, or not",
+            )
+        first_queue, cursor, count = known
+        if first_queue != queue_id:
+            return Refusal(
+                Status.INVALID_ARGUMENT,
+                f"batch {sequence} of producer {producer_id:x} was stored in queue {first_queue} and now names queue "
+                f"{queue_id}: a retry must not change its queue, another batch needs another sequence",
+            )
+        return Duplicate(cursor, count)
+
+    def _move_cursor(self, move: CursorMove) -> None:
+        """Raise a cursor; never lower it, never beyond the end of its queue."""
+        key = (move.queue_id, move.consumer_group_id)
+        index = self.queues.get(move.queue_id)
+        if index is None or not 1 <= move.consumer_group_id <= MAX_CONSUMER_GROUP_ID:
+            return
+        acked = min(move.acked, index.end_cursor)
+        if acked > self.acked.get(key, 0):
+            self.acked[key] = acked
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the state as of `applied`; rows beyond the last full segment travel inside it."""
+        segments = self.seal()
+        return Checkpoint(applied=self.applied, state=self.write(whole=False), segments=segments)

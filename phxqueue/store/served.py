@@ -1,0 +1,103 @@
+"""What this store may take and give, by its configuration: an immutable snapshot with everything looked up in advance.
+
+Configuration decides here, at the edge, and nowhere deeper: entries that are in the log mean the same on every replica
+whatever its files say. A reload makes a new snapshot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from phxqueue.config import DEAD_LETTER_BASE, MAX_CONSUMER_GROUP_ID, Store, Topic, dead_letter_queue, group_bit
+
+ALL_GROUPS = (1 << MAX_CONSUMER_GROUP_ID) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class ServedQueue:
+    """One queue id of this store.
+
+    Attributes:
+        pubs: pub id -> mask of the pub's consumer groups, for the pubs whose items may be added here.
+        readers: mask of the consumer groups that may read.
+        delay_ms: how long an item rests here before it is delivered.
+        by_mask: deliver an item only to the groups of its mask. Not so in a dead-letter queue: whoever looks after
+            dead letters sees all of them.
+    """
+
+    pubs: dict[int, int]
+    readers: int
+    delay_ms: int
+    by_mask: bool
+
+
+class ServedQueues:
+    """All queues a store serves: those of its pubs' attempt chains, and each pub's dead-letter queue."""
+
+    def __init__(self, topic: Topic, store: Store) -> None:
+        self.topic_id = topic.topic_id
+        self.topic_name = topic.topic_name
+        self.store_id = store.store_id
+        self.paxos_groups = store.paxos_groups
+        self.max_batch_bytes = topic.settings.items_byte_size_limit
+        self.max_batch_items = topic.settings.batch_limit
+        # All batches of one request travel in one entry, which has to fit into a message between the nodes.
+        self.max_request_bytes = max(store.max_message_bytes, self.max_batch_bytes)
+        self._pub_ids = sorted(pub.pub_id for pub in topic.pubs_of_store(store.store_id))
+        self._queues = _queues(topic, store)
+        # One flat dictionary for the hot path: (queue id << 32 | pub id) -> mask of the pub's groups.
+        self.masks = {
+            queue_id << 32 | pub_id: mask
+            for queue_id, queue in self._queues.items()
+            for pub_id, mask in queue.pubs.items()
+        }
+
+    def queue(self, queue_id: int) -> ServedQueue | None:
+        """Return what is served of a queue, or None."""
+        return self._queues.get(queue_id)
+
+    def why_not(self, queue_id: int, pub_id: int | None = None) -> str:
+        """Say why a queue (as a target of a pub) is not served here."""
+        pubs = f"pubs {_listed(self._pub_ids)} of topic {self.topic_name}" if self._pub_ids else "no pub at all"
+        if pub_id is not None and pub_id not in self._pub_ids:
+            return (
+                f"pub {pub_id} is not served by store {self.store_id}, which serves {pubs}: see pub_ids in storeconfig"
+            )
+        queue = self._queues.get(queue_id)
+        if queue is None:
+            return (
+                f"queue {queue_id} is not served by store {self.store_id}: it is in no queue_info of the {pubs} "
+                "it serves, nor a dead-letter queue of them"
+            )
+        return f"queue {queue_id} belongs to pub {_listed(sorted(queue.pubs))}, not to pub {pub_id}"
+
+
+def _queues(topic: Topic, store: Store) -> dict[int, ServedQueue]:
+    queues: dict[int, ServedQueue] = {}
+    for pub in topic.pubs_of_store(store.store_id):
+        mask = sum(group_bit(group) for group in pub.consumer_group_ids)
+        for queue_id in topic.queues_of_pub(pub.pub_id):
+            earlier = queues.get(queue_id)
+            queues[queue_id] = ServedQueue(
+                pubs={**(earlier.pubs if earlier else {}), pub.pub_id: mask},
+                readers=mask | (earlier.readers if earlier else 0),
+                delay_ms=round(topic.queue_info_of_queue(queue_id).delay * 1000),
+                by_mask=True,
+            )
+        queues[dead_letter_queue(pub.pub_id)] = ServedQueue({pub.pub_id: mask}, ALL_GROUPS, 0, by_mask=False)
+    return queues
+
+
+def groups_of(mask: int) -> str:
+    """A mask as the group ids in it, for messages."""
+    return _listed([group for group in range(1, MAX_CONSUMER_GROUP_ID + 1) if mask & group_bit(group)])
+
+
+def is_dead_letter_queue(queue_id: int) -> bool:
+    """Whether the id is that of a dead-letter queue."""
+    return queue_id >= DEAD_LETTER_BASE
+
+
+def _listed(ids: list[int]) -> str:
+    shown = ", ".join(map(str, ids[:10]))
+    return f"{shown}, ... ({len(ids)} in all)" if len(ids) > 10 else shown or "none"

@@ -1,0 +1,246 @@
+"""The store's side of the RPC service: finds the Paxos group of a request, checks who may serve it, hands it on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+
+from phxqueue.config import StoreNode
+from phxqueue.net.service import CallContext, RpcService
+from phxqueue.net.status import RpcError, Status
+from phxqueue.proto import methods
+from phxqueue.proto.status_pb2 import QueueGroupStatus, QueueStatus
+from phxqueue.proto.store_pb2 import AddRequest, AddResponse, GetRequest, GetResponse
+from phxqueue.replica.interfaces import Clock
+from phxqueue.store.add import add, check_address, group_of_request
+from phxqueue.store.batcher import BatcherLimits
+from phxqueue.store.entries import ParsedEntries
+from phxqueue.store.get import GetLimits, Reading, get
+from phxqueue.store.group import StoreGroup, not_serving
+from phxqueue.store.long_poll import LongPolls
+from phxqueue.store.positions import Positions
+from phxqueue.store.proposals import Proposals
+from phxqueue.store.queues import StoreQueues
+from phxqueue.store.served import ServedQueues
+
+
+class GroupService:
+    """Everything the master of one Paxos group keeps besides the replicated state."""
+
+    def __init__(
+        self,
+        group: StoreGroup,
+        node: StoreNode,
+        polls: LongPolls,
+        clock: Clock,
+        wall_ms: Callable[[], int],
+    ) -> None:
+        self.group = group
+        self.machine: StoreQueues = group.state_machine
+        self.positions = Positions()
+        self._node = node
+        self._wall_ms = wall_ms
+        self.proposals = Proposals(
+            group,
+            batcher_limits(node),
+            timeout_s=node.topic.settings.store_paxos_propose_timeout_ms / 1000,
+            retry_after_ms=node.limits.retry_after_ms,
+            clock=clock,
+            timestamp_ms=self._timestamp_ms,
+            refuse=self.refusal,
+        )
+        self.reading = Reading(
+            group=group,
+            machine=self.machine,
+            positions=self.positions,
+            proposals=self.proposals,
+            parsed=ParsedEntries(),
+            cold=ParsedEntries(max_entries=64, max_bytes=16 << 20),
+            polls=polls,
+            limits=get_limits(node),
+            clock=clock,
+            wall_ms=wall_ms,
+            refuse=self.refusal,
+        )
+        group.on_applied.append(self._applied)
+        group.on_mastership.append(self._mastership)
+
+    def refusal(self) -> RpcError:
+        """The answer while this group cannot be served here."""
+        return not_serving(self.group, self._node.store, self._node.node.node_id)
+
+    def close(self) -> None:
+        """Refuse what waits and let go of the group."""
+        self.group.on_applied.remove(self._applied)
+        self.group.on_mastership.remove(self._mastership)
+        self.proposals.close()
+
+    def statuses(self) -> list[QueueStatus]:
+        """Where every queue of the group ends and how far its consumer groups have come."""
+        groups: dict[int, list[int]] = {}
+        for queue_id, consumer_group_id in {*self.machine.acked, *self.positions.keys()}:
+            groups.setdefault(queue_id, []).append(consumer_group_id)
+        return [
+            QueueStatus(
+                queue_id=queue_id,
+                first_cursor=index.first_cursor,
+                end_cursor=index.end_cursor,
+                groups=[self._group_status(queue_id, one) for one in sorted(groups.get(queue_id, ()))],
+            )
+            for queue_id, index in sorted(self.machine.queues.items())
+        ]
+
+    def _group_status(self, queue_id: int, consumer_group_id: int) -> QueueGroupStatus:
+        key = queue_id, consumer_group_id
+        acked = self.positions.acked(key, self.machine.acked_cursor(*key))
+        delivered = self.positions.delivered(key)
+        return QueueGroupStatus(
+            consumer_group_id=consumer_group_id, acked=acked, delivered=acked if delivered is None else delivered
+        )
+
+    def _timestamp_ms(self) -> int:
+        """Entries never go back in time, whatever a wall clock does."""
+        return max(self._wall_ms(), self.machine.clock_ms)
+
+    def _applied(self, instance: int, payload: bytes) -> None:
+        touched = self.machine.take_touched()
+        if touched:
+            self.reading.polls.touch(self.group.group_id, touched)
+
+    def _mastership(self, is_master: bool) -> None:
+        """What a former mastership knew of positions is void, whichever way it changed."""
+        self.positions.clear()
+        self.proposals.abandon()
+        self.reading.polls.release(self.group.group_id)
+
+
+class StoreService:
+    """Answers Add and Get for the Paxos groups of one node.
+
+    Args:
+        node: the node's configuration.
+        groups: the Paxos groups by id; their state machines are :class:`StoreQueues`.
+        clock: monotonic seconds and timers: the reactor.
+        accepting: False while the disk is below its low-water mark.
+        wall: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        node: StoreNode,
+        groups: Mapping[int, StoreGroup],
+        clock: Clock,
+        *,
+        accepting: Callable[[], bool],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._node = node
+        self._served = ServedQueues(node.topic, node.store)
+        self._accepting = accepting
+        self._stopping = False
+        self.polls = LongPolls(clock, node.limits.max_long_polls)
+        self._groups = {
+            group_id: GroupService(group, node, self.polls, clock, lambda: int(wall() * 1000))
+            for group_id, group in groups.items()
+        }
+
+    def register(self, service: RpcService) -> None:
+        """Answer the store's calls on this port."""
+        service.register(methods.ADD, self.add)
+        service.register(methods.GET, self.get)
+
+    def reconfigure(self, node: StoreNode) -> None:
+        """Serve by a new configuration from the next request on. Limits and times need a restart."""
+        self._served = ServedQueues(node.topic, node.store)
+
+    def queue_statuses(self) -> list[QueueStatus]:
+        """The queues of the groups this node is master of, for NODE_STATUS."""
+        return [
+            status for group in self._groups.values() if group.group.serving() for status in group.statuses()
+        ]
+
+    def drain(self) -> Deferred[Any]:
+        """Take no more requests, end all long polls, and fire when everything taken before has its outcome.
+
+        It may take as long as there is no majority: the caller sets a limit.
+        """
+        self._stopping = True
+        self.polls.close()
+        return DeferredList([group.proposals.drain() for group in self._groups.values()])
+
+    def close(self) -> None:
+        """End all timers and refuse what still waits."""
+        self._stopping = True
+        self.polls.close()
+        for group in self._groups.values():
+            group.close()
+
+    # ---- handlers ---------------------------------------------------------------------------------
+
+    def add(self, request: AddRequest, context: CallContext) -> AddResponse | Deferred[AddResponse]:
+        """Store batches; see :mod:`phxqueue.store.add`."""
+        served = self._served
+        check_address(served, request.topic_id, request.store_id)
+        group = self._groups[group_of_request(served, request)]
+        if self._stopping or not group.group.proposing():
+            raise self._refusal(group)
+        if not self._accepting():
+            raise self._disk_full()
+        return add(request, served, group.machine, group.proposals)
+
+    def get(self, request: GetRequest, context: CallContext) -> GetResponse | Deferred[GetResponse]:
+        """Read and acknowledge; see :mod:`phxqueue.store.get`."""
+        served = self._served
+        check_address(served, request.topic_id, request.store_id)
+        group = self._groups[request.queue_id % served.paxos_groups]
+        if self._stopping or not group.group.serving():
+            raise self._refusal(group)
+        return get(request, served, group.reading)
+
+    def _refusal(self, group: GroupService) -> RpcError:
+        if self._stopping:
+            return RpcError(Status.NO_MASTER, f"{self._name} is stopping; its groups go to another node")
+        return group.refusal()
+
+    def _disk_full(self) -> RpcError:
+        return RpcError(
+            Status.RESOURCE_EXHAUSTED,
+            f"{self._name}: the disk of {self._node.data_dir} has less than journal.min_free_bytes "
+            f"({self._node.journal.min_free_bytes}) free; enqueues resume when there is room again",
+            retry_after_ms=_DISK_RETRY_MS,
+        )
+
+    @property
+    def _name(self) -> str:
+        return f"node {self._node.node.node_id} of store {self._node.store.store_id}"
+
+
+#: Disks do not empty themselves within milliseconds.
+_DISK_RETRY_MS = 1000
+
+
+def batcher_limits(node: StoreNode) -> BatcherLimits:
+    """The batcher's bounds, as configured."""
+    settings, limits = node.topic.settings, node.limits
+    return BatcherLimits(
+        entry_batches=settings.store_paxos_batch_count,
+        entry_bytes=settings.store_paxos_batch_bytes,
+        delay_s=settings.store_paxos_batch_delay_time_ms / 1000,
+        sync_s=settings.store_sync_interval_ms / 1000,
+        queue_requests=limits.add_queue_requests,
+        queue_bytes=limits.add_queue_bytes,
+    )
+
+
+def get_limits(node: StoreNode) -> GetLimits:
+    """The reading side's bounds, as configured."""
+    limits = node.limits
+    return GetLimits(
+        wait_max_ms=limits.get_wait_max_ms,
+        items=limits.limit_items,
+        size=limits.limit_bytes,
+        scan_rows=limits.scan_rows,
+    )
