@@ -33,20 +33,22 @@ class CallContext:
         deadline: when the caller stops waiting, in reactor seconds; None = never. The framework
             answers DEADLINE_EXCEEDED and cancels the call by itself when it passes.
         cancelled: True once nobody wants the answer any more (CANCEL, deadline, connection lost).
+        call_id: the caller's number of this call; 0 for a one-way message.
+        pending: what the handler returned, while it is awaited (the framework's).
     """
 
-    __slots__ = ("_call_id", "_on_cancel", "_pending", "cancelled", "connection", "deadline", "method")
+    __slots__ = ("_on_cancel", "call_id", "cancelled", "connection", "deadline", "method", "pending")
 
     def __init__(
         self, method: Method[Any, Any], connection: RpcConnection, call_id: int, deadline: float | None
     ) -> None:
         self.method = method
         self.connection = connection
+        self.call_id = call_id
         self.deadline = deadline
         self.cancelled = False
-        self._call_id = call_id
+        self.pending: Deferred[Any] | None = None
         self._on_cancel: Callable[[], None] | None = None
-        self._pending: Deferred[Any] | None = None
 
     @property
     def peer(self) -> Identity:
@@ -68,6 +70,16 @@ class CallContext:
             callback()
         else:
             self._on_cancel = callback
+
+    def cancel(self) -> None:
+        """Nobody wants the answer any more: stop the work, as far as it can be stopped (the framework's)."""
+        self.cancelled = True
+        callback, self._on_cancel = self._on_cancel, None
+        pending, self.pending = self.pending, None
+        if pending is not None:
+            pending.cancel()
+        if callback is not None:
+            callback()
 
 
 HandlerResult = Union[ResponseT, "Deferred[ResponseT]", Coroutine[Any, Any, ResponseT]]
