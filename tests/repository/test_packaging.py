@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -19,28 +20,14 @@ SERVICES = {"phxqueue-store", "phxqueue-consumer", "phxqueue-dev"}
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     # From a copy: setuptools leaves a build/ beside its sources and would pack what an earlier build left there.
-    listing = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "phxqueue", "twisted"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for name in [*filter(None, listing.stdout.split("\0")), "setup.cfg", "pyproject.toml", "README.md", "LICENSE"]:
-        if (ROOT / name).exists():
-            target = folder / "source" / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes((ROOT / name).read_bytes())
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        folder,
-        "./source",
-    ]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    for name in ("phxqueue", "twisted"):
+        ignored = shutil.ignore_patterns("__pycache__", "dropin.cache")
+        shutil.copytree(ROOT / name, folder / "source" / name, ignore=ignored)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy2(ROOT / name, folder / "source" / name)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    run = subprocess.run([*pip, "--wheel-dir", folder, "./source"], cwd=folder, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
     [path] = folder.glob("phxqueue-*.whl")
     return path
 
