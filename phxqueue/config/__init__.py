@@ -10,6 +10,7 @@ other packages use; docs/configuration.md is generated from the same models.
 from __future__ import annotations
 
 from phxqueue.config.certificates import Leaf, TlsPaths, certificate_paths
+from phxqueue.config.checking import check
 from phxqueue.config.cluster import (
     DEAD_LETTER_BASE,
     MAX_CONSUMER_GROUP_ID,
@@ -40,6 +41,8 @@ from phxqueue.config.loading import (
 )
 from phxqueue.config.nodes import ConsumerNode, StoreNode
 from phxqueue.config.problems import ConfigError, Problem, Report, UnknownIdError
+from phxqueue.config.reload import Change, Reloaded, differences
+from phxqueue.config.reload import reload as reload_snapshot
 from phxqueue.config.settings import (
     JournalSettings,
     LogSettings,
@@ -53,6 +56,7 @@ from phxqueue.config.settings import (
 __all__ = [
     "DEAD_LETTER_BASE",
     "MAX_CONSUMER_GROUP_ID",
+    "Change",
     "Cluster",
     "ConfigError",
     "Consumer",
@@ -68,6 +72,7 @@ __all__ = [
     "Problem",
     "Pub",
     "QueueInfo",
+    "Reloaded",
     "ReplayInfo",
     "ReplicaSet",
     "ReplicaSettings",
@@ -82,7 +87,9 @@ __all__ = [
     "TopicSettings",
     "UnknownIdError",
     "certificate_paths",
+    "check",
     "dead_letter_queue",
+    "differences",
     "group_bit",
     "host_port",
     "inspect_cluster",
@@ -91,4 +98,5 @@ __all__ = [
     "load_cluster",
     "load_consumer_node",
     "load_store_node",
+    "reload_snapshot",
 ]

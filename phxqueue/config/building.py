@@ -48,15 +48,19 @@ def build_cluster(draft: ClusterDraft) -> Cluster | None:
         return None
     topics = [_topic(topic) for topic in draft.topics]
     directory = certificate_directory(world.tls, draft.path)
-    return Cluster(
-        name=world.cluster_name,
-        topics=tuple(topic for topic in topics if topic is not None),
-        path=draft.path,
-        files=tuple(dict.fromkeys(document.file for document in draft.documents())),
-        certificates=directory if world.tls.enabled else None,
-        tls=tls_paths(world.tls, draft.path, directory, "client", DEFAULT_CLIENT),
-        net=world.net,
-    ) if None not in topics else None
+    return (
+        Cluster(
+            name=world.cluster_name,
+            topics=tuple(topic for topic in topics if topic is not None),
+            path=draft.path,
+            files=tuple(dict.fromkeys(document.file for document in draft.documents())),
+            certificates=directory if world.tls.enabled else None,
+            tls=tls_paths(world.tls, draft.path, directory, "client", DEFAULT_CLIENT),
+            net=world.net,
+        )
+        if None not in topics
+        else None
+    )
 
 
 def certificate_directory(tls: TlsBlock, named_in: Path) -> Path:
@@ -71,8 +75,11 @@ def tls_paths(tls: TlsBlock, named_in: Path, directory: Path, role: str, name: s
     if not tls.enabled:
         return None
     usual = certificate_paths(directory, role, name)
-    given = {part: find_or_expect(getattr(tls, part), named_in) for part in ("ca", "certificate", "key")
-             if getattr(tls, part)}
+    given = {
+        part: find_or_expect(getattr(tls, part), named_in)
+        for part in ("ca", "certificate", "key")
+        if getattr(tls, part)
+    }
     return TlsPaths(
         ca=given.get("ca", usual.ca),
         certificate=given.get("certificate", usual.certificate),
@@ -95,12 +102,14 @@ def _topic(draft: TopicDraft) -> Topic | None:
         pubs=tuple(Pub(**_fields(entry)) for entry in content.pubs),
         consumer_groups=tuple(ConsumerGroup(**_fields(entry)) for entry in content.consumer_groups),
         stores=tuple(
-            Store(store_id=entry.store_id, pub_ids=entry.pub_ids, **_replica_set(entry)) for entry in stores.stores),
+            Store(store_id=entry.store_id, pub_ids=entry.pub_ids, **_replica_set(entry)) for entry in stores.stores
+        ),
         consumers=tuple(_consumer(entry) for entry in consumers.consumers),
         scheduler=_schedulers(draft.schedulers.content) if draft.schedulers else (),
         locks=tuple(
             LockGroup(lock_id=entry.lock_id, **_replica_set(entry))
-            for entry in (draft.locks.content.locks if draft.locks and draft.locks.content else ())),
+            for entry in (draft.locks.content.locks if draft.locks and draft.locks.content else ())
+        ),
         skip_infos=tuple(SkipInfo(**_fields(entry)) for entry in content.skip_infos),
         freq_infos=tuple(FreqInfo(**_fields(entry)) for entry in content.freq_infos),
         replay_infos=tuple(_replay(entry) for entry in content.replay_infos),
@@ -128,8 +137,12 @@ def _replica_set(entry: ReplicaSetEntry) -> dict[str, Any]:
 def _consumer(entry: ConsumerEntry) -> Consumer:
     ip, port = entry.addr.ip, entry.addr.port
     return Consumer(
-        ip=ip, port=port, scale=entry.scale, consumer_group_ids=entry.consumer_group_ids,
-        name=entry.name or consumer_name(ip, port))
+        ip=ip,
+        port=port,
+        scale=entry.scale,
+        consumer_group_ids=entry.consumer_group_ids,
+        name=entry.name or consumer_name(ip, port),
+    )
 
 
 def _schedulers(content: SchedulerFile | None) -> tuple[NodeAddress, ...]:
@@ -139,5 +152,8 @@ def _schedulers(content: SchedulerFile | None) -> tuple[NodeAddress, ...]:
 
 def _replay(entry: ReplayInfoEntry) -> ReplayInfo:
     return ReplayInfo(
-        consumer_group_ids=entry.consumer_group_ids, pub_ids=entry.pub_ids,
-        cursor_id=None if entry.cursor_id < 0 else entry.cursor_id, timestamp=entry.timestamp)
+        consumer_group_ids=entry.consumer_group_ids,
+        pub_ids=entry.pub_ids,
+        cursor_id=None if entry.cursor_id < 0 else entry.cursor_id,
+        timestamp=entry.timestamp,
+    )

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from phxqueue.config.certificates import TlsPaths
+from phxqueue.config.fields import MIB
 from phxqueue.config.problems import Problem, UnknownIdError
-from phxqueue.config.settings import MIB, NetSettings, TopicSettings
+from phxqueue.config.settings import NetSettings, TopicSettings
 
 #: Ordinary queue ids are below; the dead-letter queue of pub P is DEAD_LETTER_BASE + P.
 DEAD_LETTER_BASE = 1 << 20
@@ -36,7 +37,7 @@ def group_bit(consumer_group_id: int) -> int:
 
 
 def host_port(host: str, port: int) -> str:
-    """"host:port", with brackets around an IPv6 address."""
+    """ "host:port", with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -57,10 +57,15 @@ def _check_topic_infos(draft: ClusterDraft) -> None:
 def check_net(document: Document, net: NetSettings) -> None:
     """`net:` of globalconfig.conf or of a node's file."""
     check_at_least(
-        document, ("net", "backoff_max_s"), net.backoff_max_s, net.backoff_first_s, "not below backoff_first_s")
+        document, ("net", "backoff_max_s"), net.backoff_max_s, net.backoff_first_s, "not below backoff_first_s"
+    )
     check_at_least(
-        document, ("net", "max_unsent_bytes"), net.max_unsent_bytes, net.write_high_water_bytes,
-        "not below write_high_water_bytes")
+        document,
+        ("net", "max_unsent_bytes"),
+        net.max_unsent_bytes,
+        net.write_high_water_bytes,
+        "not below write_high_water_bytes",
+    )
 
 
 def _replica_sets(topic: TopicDraft) -> Iterator[tuple[Document, str, Sequence[ReplicaSetEntry]]]:
@@ -85,9 +90,12 @@ def _check_topic(draft: ClusterDraft, topic: TopicDraft) -> None:
         _check_groups_have_consumers(topic.topic.document, content, topic.consumers.content)
     if draft.world.content is not None:
         check_at_least(
-            draft.world.document, ("net", "max_frame_bytes"), draft.world.content.net.max_frame_bytes,
+            draft.world.document,
+            ("net", "max_frame_bytes"),
+            draft.world.content.net.max_frame_bytes,
             content.topic.items_byte_size_limit + FRAME_OVERHEAD,
-            f"the largest batch (items_byte_size_limit of topic {topic.info.topic_name}) has to fit, {SPARE}")
+            f"the largest batch (items_byte_size_limit of topic {topic.info.topic_name}) has to fit, {SPARE}",
+        )
 
 
 def _check_stores(document: Document, stores: StoreFile, topic: TopicFile) -> None:
@@ -98,21 +106,35 @@ def _check_stores(document: Document, stores: StoreFile, topic: TopicFile) -> No
         check_unique(document, (*path, "pub_ids"), store.pub_ids)
         for place, pub in enumerate(store.pub_ids):
             if pub not in pubs:  # the original's own sample names one that does not exist
-                document.warn((*path, "pub_ids", place), f"pub {pub} is not in topicconfig.conf: no effect",
-                              f"pubs: {list_ids(pubs)}")
-        check_at_least(document, (*path, "window_bytes"), store.window_bytes, largest,
-                       "the largest entry (items_byte_size_limit, store_paxos_batch_bytes) has to fit")
+                document.warn(
+                    (*path, "pub_ids", place),
+                    f"pub {pub} is not in topicconfig.conf: no effect",
+                    f"pubs: {list_ids(pubs)}",
+                )
+        check_at_least(
+            document,
+            (*path, "window_bytes"),
+            store.window_bytes,
+            largest,
+            "the largest entry (items_byte_size_limit, store_paxos_batch_bytes) has to fit",
+        )
 
 
 def _check_pubs_have_stores(document: Document, topic: TopicFile, stores: StoreFile) -> None:
     for index, pub in enumerate(topic.pubs):
         serving = [store for store in stores.stores if not store.pub_ids or pub.pub_id in store.pub_ids]
         if not serving:
-            document.error(("pubs", index, "pub_id"), f"no store serves pub {pub.pub_id}",
-                           remedy="add it to pub_ids of a store in storeconfig.conf")
+            document.error(
+                ("pubs", index, "pub_id"),
+                f"no store serves pub {pub.pub_id}",
+                remedy="add it to pub_ids of a store in storeconfig.conf",
+            )
         elif all(store.scale == 0 for store in serving):
-            document.error(("pubs", index, "pub_id"), f"all stores of pub {pub.pub_id} have scale 0",
-                           remedy="its items could go nowhere: give one a scale above 0 in storeconfig.conf")
+            document.error(
+                ("pubs", index, "pub_id"),
+                f"all stores of pub {pub.pub_id} have scale 0",
+                remedy="its items could go nowhere: give one a scale above 0 in storeconfig.conf",
+            )
 
 
 def _check_consumers(document: Document, consumers: ConsumersFile, topic: TopicFile) -> None:
@@ -128,12 +150,15 @@ def _check_groups_have_consumers(document: Document, topic: TopicFile, consumers
     for index, group in enumerate(topic.consumer_groups):
         number = group.consumer_group_id
         weight = sum(
-            consumer.scale for consumer in consumers.consumers
+            consumer.scale
+            for consumer in consumers.consumers
             if not consumer.consumer_group_ids or number in consumer.consumer_group_ids
         )
         if weight == 0 and number not in topic.topic.consumer_ignore_consumer_group_ids:
-            document.warn(("consumer_groups", index, "consumer_group_id"),
-                          f"no consumer with a scale above 0 takes part in group {number}: its items pile up")
+            document.warn(
+                ("consumer_groups", index, "consumer_group_id"),
+                f"no consumer with a scale above 0 takes part in group {number}: its items pile up",
+            )
 
 
 # ---- the whole cluster: addresses and names ----------------------------------------------------------------------
@@ -158,8 +183,12 @@ def _check_addresses(draft: ClusterDraft) -> None:
     for document, path, host, port in _addresses(draft):
         seen.add(document, path, (host, port), host_port(host, port))
         if is_unspecified(host):
-            document.error((*path[:-1], "ip"), f'found "{host}"', "an address that others can connect to",
-                           "to listen on all networks give bind_ip in the node's file")
+            document.error(
+                (*path[:-1], "ip"),
+                f'found "{host}"',
+                "an address that others can connect to",
+                "to listen on all networks give bind_ip in the node's file",
+            )
 
 
 def _check_identities(draft: ClusterDraft) -> None:
@@ -182,8 +211,11 @@ def _check_identities(draft: ClusterDraft) -> None:
                     name = consumer.name or consumer_name(addr.ip, addr.port)
                     names.add(document, ("consumers", index, "name"), name)
                     if not is_name(name):
-                        document.error(("consumers", index, "addr", "ip"), f"found {show(addr.ip)}", remedy=
-                                       "too long to make a certificate's name of: give the consumer a name")
+                        document.error(
+                            ("consumers", index, "addr", "ip"),
+                            f"found {show(addr.ip)}",
+                            remedy="too long to make a certificate's name of: give the consumer a name",
+                        )
 
 
 def _check_tls_off(draft: ClusterDraft) -> None:
@@ -192,5 +224,7 @@ def _check_tls_off(draft: ClusterDraft) -> None:
     remote = next((host for _, _, host, _ in _addresses(draft) if not is_loopback(host)), None)
     if remote is not None:
         draft.world.document.error(
-            ("tls",), f"off, but {remote} is not a loopback address",
-            remedy="turn TLS on, or keep all nodes on 127.0.0.1: plain connections may not leave the machine")
+            ("tls",),
+            f"off, but {remote} is not a loopback address",
+            remedy="turn TLS on, or keep all nodes on 127.0.0.1: plain connections may not leave the machine",
+        )

@@ -42,8 +42,9 @@ class TopicDraft:
     schedulers: Part[SchedulerFile] | None
     locks: Part[LockFile] | None
 
-    def parts(self) -> Iterator[Part[TopicFile] | Part[StoreFile] | Part[ConsumersFile] | Part[SchedulerFile]
-                                | Part[LockFile]]:
+    def parts(
+        self,
+    ) -> Iterator[Part[TopicFile] | Part[StoreFile] | Part[ConsumersFile] | Part[SchedulerFile] | Part[LockFile]]:
         for part in (self.topic, self.stores, self.consumers, self.schedulers, self.locks):
             if part is not None:
                 yield part

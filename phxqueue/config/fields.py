@@ -18,6 +18,10 @@ from pydantic import BaseModel, BeforeValidator, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, PydanticUndefined
 
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+
 _WHOLE = re.compile(r"[-+]?(0|[1-9](_?[0-9])*)\Z")
 _DECIMAL = re.compile(r"[-+]?(0|[1-9](_?[0-9])*)(\.[0-9]+)?([eE][-+]?[0-9]+)?\Z")
 _HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
@@ -122,7 +126,7 @@ def _host(value: object) -> str:
 
 
 def _range(value: object) -> str:
-    """"7" or "0-4"; the original also documents "0-4 10-12", which it then silently ignores."""
+    """ "7" or "0-4"; the original also documents "0-4 10-12", which it then silently ignores."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     match = _RANGE.match(value) if isinstance(value, str) else None
@@ -163,7 +167,7 @@ def setting(
 ) -> Any:
     """Declare one configuration field: default (none: required), meaning, bounds, unit, and when a change counts.
 
-    `pending` names what a field waits for when it is accepted and checked but not yet in effect; a file that
+    `pending` names what this version lacks when a field is accepted and checked but has no effect; a file that
     sets it gets a warning. `default_text` replaces the default in the reference when it is computed.
     """
     extra: dict[str, Any] = {"unit": unit, "restart": restart.value, "pending": pending, "default_text": default_text}

@@ -1,6 +1,6 @@
-"""What stands in each file: the six cluster files with the original's names and fields, and the node files.
+"""What stands in each of the six cluster files, which have the original's names and fields.
 
-These models only hold one file's content; :mod:`phxqueue.config.loading` makes the snapshots from them.
+These models only hold one file's content; :mod:`phxqueue.config.building` makes the snapshot from them.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from pydantic import model_validator
 
 from phxqueue.config.cluster import DEAD_LETTER_BASE, MAX_CONSUMER_GROUP_ID
 from phxqueue.config.fields import (
+    GIB,
+    KIB,
+    MIB,
     Decimal,
     Flag,
-    HandlerPath,
     Host,
     Id,
     Name,
@@ -26,24 +28,11 @@ from phxqueue.config.fields import (
     setting,
 )
 from phxqueue.config.schema import Block
-from phxqueue.config.settings import (
-    GIB,
-    KIB,
-    MIB,
-    JournalSettings,
-    LogSettings,
-    NetSettings,
-    ReplicaSettings,
-    RetrySettings,
-    StoreLimits,
-    TopicSettings,
-)
+from phxqueue.config.settings import NetSettings, TopicSettings
 
 LIVE = Restart.LIVE
 NEVER = Restart.NEVER
 _MAX_ID = 2**31 - 1
-_NO_SCHEDULER = "the scheduler, which this version does not have yet"
-_NO_LOCK = "the lock service, which this version does not have yet"
 
 
 class TlsBlock(Block):
@@ -55,7 +44,8 @@ class TlsBlock(Block):
 
     enabled: Flag = setting(True, "`tls: off` is short for `enabled: false`.")
     directory: PathText = setting(
-        "certs", "Directory of the certificates.", default_text="`certs` beside globalconfig.conf")
+        "certs", "Directory of the certificates.", default_text="`certs` beside globalconfig.conf"
+    )
     ca: PathText = setting("", "The authority's certificate.", default_text="`ca.pem` in `directory`")
     certificate: PathText = setting("", "The own certificate.", default_text="from the role and name, in `directory`")
     key: PathText = setting("", "Its private key.", default_text="from the role and name, in `directory`")
@@ -80,7 +70,8 @@ class TopicInfo(Block):
     consumer_config_path: PathText = setting(meaning="consumerconfig.conf of the topic.", restart=LIVE)
     store_config_path: PathText = setting(meaning="storeconfig.conf of the topic.", restart=LIVE)
     scheduler_config_path: PathText = setting(
-        "", "schedulerconfig.conf of the topic.", restart=LIVE, default_text="no schedulers")
+        "", "schedulerconfig.conf of the topic.", restart=LIVE, default_text="no schedulers"
+    )
     lock_config_path: PathText = setting("", "lockconfig.conf of the topic.", restart=LIVE, default_text="no locks")
 
 
@@ -88,7 +79,8 @@ class GlobalFile(Block):
     """globalconfig.conf: the cluster and its topics."""
 
     cluster_name: Name = setting(
-        "phxqueue", "Name of the cluster. A data directory of another cluster is refused.", restart=NEVER)
+        "phxqueue", "Name of the cluster. A data directory of another cluster is refused.", restart=NEVER
+    )
     tls: TlsBlock = setting(TlsBlock(), "Where the certificates of the cluster are; clients use it as it stands.")
     net: NetSettings = setting(NetSettings(), "How processes talk to each other.")
     topic_infos: tuple[TopicInfo, ...] = setting(meaning="The topics.", restart=LIVE)
@@ -97,11 +89,15 @@ class GlobalFile(Block):
 # ---- topicconfig.conf --------------------------------------------------------------------------------------------
 
 
-class TopicSection(TopicSettings):
-    """`topic:`: what all processes of the topic have to agree on, and the producers' knobs."""
+class TopicNames(Block):
+    """What `topic:` says beside its settings."""
 
     topic_id: Id = setting(meaning="As in globalconfig.conf.", restart=NEVER)
     handle_ids: tuple[Id, ...] = setting((), "The application's message types.", restart=LIVE)
+
+
+class TopicSection(TopicSettings, TopicNames):
+    """`topic:`: what all processes of the topic have to agree on, and the producers' knobs."""
 
 
 class QueueInfoEntry(Block):
@@ -110,16 +106,28 @@ class QueueInfoEntry(Block):
     queue_info_id: Id = setting(meaning="Number of the queue_info.", restart=LIVE)
     ranges: tuple[Range, ...] = setting(
         meaning=f'Its queue ids, all below {DEAD_LETTER_BASE}: one id or range per element, as in ["0-4", "7"].',
-        restart=LIVE)
+        restart=LIVE,
+    )
     delay: Decimal = setting(
-        0.0, "Rest before an item is delivered, from the enqueue of this attempt.", unit="s", ge=0.0, le=31_536_000.0,
-        restart=LIVE)
+        0.0,
+        "Rest before an item is delivered, from the enqueue of this attempt.",
+        unit="s",
+        ge=0.0,
+        le=31_536_000.0,
+        restart=LIVE,
+    )
     count: Whole = setting(
-        1, "Attempts it absorbs before an item moves on to the next queue_info of its pub; -1: no end.",
-        unit="attempts", ge=-1, le=1_000_000, restart=LIVE)
+        1,
+        "Attempts it absorbs before an item moves on to the next queue_info of its pub; -1: no end.",
+        unit="attempts",
+        ge=-1,
+        le=1_000_000,
+        restart=LIVE,
+    )
     drop_all: Flag = setting(False, "Producers drop what would come here, and say so in their log.", restart=LIVE)
     handle_by_random_uin: Flag = setting(
-        False, "Spread items over the queues whatever their uin; gives up their order.", restart=LIVE)
+        False, "Spread items over the queues whatever their uin; gives up their order.", restart=LIVE
+    )
 
     obsolete: ClassVar[dict[str, str]] = {
         "sleep_us_per_get": "consumers wait in a long poll",
@@ -137,21 +145,25 @@ class PubEntry(Block):
 
     pub_id: Whole = setting(meaning="Number of the pub.", ge=1, le=DEAD_LETTER_BASE - 1, restart=LIVE)
     queue_info_ids: tuple[Id, ...] = setting(
-        meaning="Its attempt chain: first attempts go to the first, later ones further on.", restart=LIVE)
-    consumer_group_ids: tuple[Id, ...] = setting(
-        meaning="Consumer groups that get a copy of every item.", restart=LIVE)
+        meaning="Its attempt chain: first attempts go to the first, later ones further on.", restart=LIVE
+    )
+    consumer_group_ids: tuple[Id, ...] = setting(meaning="Consumer groups that get a copy of every item.", restart=LIVE)
 
 
 class ConsumerGroupEntry(Block):
     """`consumer_groups[]`: who reads."""
 
     consumer_group_id: Whole = setting(
-        meaning="Number of the group: one bit of an item's mask.", ge=1, le=MAX_CONSUMER_GROUP_ID, restart=LIVE)
+        meaning="Number of the group: one bit of an item's mask.", ge=1, le=MAX_CONSUMER_GROUP_ID, restart=LIVE
+    )
     use_dynamic_scale: Flag = setting(
-        True, "Weights of its consumers come from the scheduler; else, and while there is none, from `scale`.",
-        restart=LIVE)
+        True,
+        "Weights of its consumers come from the scheduler; else, and while there is none, from `scale`.",
+        restart=LIVE,
+    )
     skip_lock: Flag = setting(
-        False, "Its consumers own queues without a lock; so they do while there is no lock service.", restart=LIVE)
+        False, "Its consumers own queues without a lock; so they do while there is no lock service.", restart=LIVE
+    )
 
 
 class SkipInfoEntry(Block):
@@ -165,7 +177,7 @@ class SkipInfoEntry(Block):
 
 
 class FreqInfoEntry(Block):
-    """`freq_infos[]`: speed limits. Checked, but without effect yet."""
+    """`freq_infos[]`: speed limits. Checked, but without effect in this version."""
 
     pub_id: Whole = setting(-1, "-1: any.", ge=-1, le=_MAX_ID, restart=LIVE)
     consumer_group_id: Whole = setting(-1, "-1: any.", ge=-1, le=_MAX_ID, restart=LIVE)
@@ -191,11 +203,13 @@ class TopicFile(Block):
     pubs: tuple[PubEntry, ...] = setting(meaning="Publishing routes.", restart=LIVE)
     consumer_groups: tuple[ConsumerGroupEntry, ...] = setting(meaning="Readers.", restart=LIVE)
     skip_infos: tuple[SkipInfoEntry, ...] = setting((), "Items to pass over.", restart=LIVE)
-    freq_infos: tuple[FreqInfoEntry, ...] = setting(
-        (), "Speed limits.", restart=LIVE, pending="speed limits, which this version does not have yet")
+    freq_infos: tuple[FreqInfoEntry, ...] = setting((), "Speed limits.", restart=LIVE, pending="speed limits")
     replay_infos: tuple[ReplayInfoEntry, ...] = setting(
-        (), "The original's way to ask for a replay.", restart=LIVE,
-        pending="a replay, which is a command and never starts from a file")
+        (),
+        "The original's way to ask for a replay.",
+        restart=LIVE,
+        pending="replay from files: it is a command",
+    )
 
 
 # ---- storeconfig.conf and lockconfig.conf ------------------------------------------------------------------------
@@ -209,35 +223,49 @@ class ReplicaAddr(Block):
     paxos_port: Port = setting(meaning="Port for the other nodes.")
     region: Text = setting("", "Where the node is; any name.")
     kind: Literal["voter", "witness", "learner"] = setting(
-        "voter", "`witness`: votes and journals, never master. `learner`: replicates, no vote.")
+        "voter", "`witness`: votes and journals, never master. `learner`: replicates, no vote."
+    )
     election_priority: Whole = setting(
-        0, "Higher is preferred as master; equal ones share the Paxos groups.", ge=-1000, le=1000)
+        0, "Higher is preferred as master; equal ones share the Paxos groups.", ge=-1000, le=1000
+    )
 
 
 class ReplicaSetEntry(Block):
     """What stores and lock groups have in common."""
 
     addrs: tuple[ReplicaAddr, ...] = setting(meaning="Its nodes, normally 3 or 5. Their order gives the node ids.")
-    scale: Whole = setting(
-        100, "Its weight; 0: nothing new comes here.", ge=0, le=1_000_000, restart=LIVE)
+    scale: Whole = setting(100, "Its weight; 0: nothing new comes here.", ge=0, le=1_000_000, restart=LIVE)
     paxos_groups: Whole = setting(
-        1, "Paxos groups of a node; a queue lives in group `queue_id mod paxos_groups`.", ge=1, le=1024, restart=NEVER)
+        1, "Paxos groups of a node; a queue lives in group `queue_id mod paxos_groups`.", ge=1, le=1024, restart=NEVER
+    )
     preferred_region: Text = setting("", "Region whose nodes are preferred as master.")
     heartbeat_interval_ms: Whole = setting(100, "How often a master lets itself be heard.", unit="ms", ge=5, le=60_000)
     master_lease_ms: Whole = setting(
-        400, "Silence of the master during which nobody else is elected: at least 3 heartbeats. Longer across regions.",
-        unit="ms", ge=20, le=600_000)
+        400,
+        "Silence of the master during which nobody else is elected: at least 3 heartbeats. Longer across regions.",
+        unit="ms",
+        ge=20,
+        le=600_000,
+    )
     max_clock_drift_ms: Whole = setting(
-        20, "Most that clocks of two nodes may differ over one lease; the master counts its lease this much shorter.",
-        unit="ms", ge=1, le=60_000)
+        20,
+        "Most that clocks of two nodes may differ over one lease; the master counts its lease this much shorter.",
+        unit="ms",
+        ge=1,
+        le=60_000,
+    )
     election_stagger_ms: Whole = setting(
-        50, "A node stands for election this much later per place behind the preferred one.", unit="ms", ge=1,
-        le=60_000)
+        50, "A node stands for election this much later per place behind the preferred one.", unit="ms", ge=1, le=60_000
+    )
     window: Whole = setting(64, "Entries in flight per Paxos group.", unit="entries", ge=1, le=4096)
     window_bytes: Whole = setting(16 * MIB, "Bytes in flight per Paxos group.", unit="bytes", ge=64 * KIB, le=4 * GIB)
     max_message_bytes: Whole = setting(
-        4 * MIB, "Entries carried by one message between nodes (catch-up, promises); one larger entry travels alone.",
-        unit="bytes", ge=64 * KIB, le=512 * MIB)
+        4 * MIB,
+        "Entries carried by one message between nodes (catch-up, promises); one larger entry travels alone.",
+        unit="bytes",
+        ge=64 * KIB,
+        le=512 * MIB,
+    )
 
 
 class StoreEntry(ReplicaSetEntry):
@@ -254,7 +282,7 @@ class StoreFile(Block):
 
 
 class LockEntry(ReplicaSetEntry):
-    """`locks[]`: one replica set that holds locks. Checked, but without effect yet."""
+    """`locks[]`: one replica set that holds locks. Checked, but without effect in this version."""
 
     lock_id: Id = setting(meaning="Number of the lock group, unique in the cluster.", restart=NEVER)
 
@@ -283,7 +311,8 @@ class ConsumerEntry(Block):
     addr: Addr = setting(meaning="Its identity; nothing listens there.")
     name: Name = setting("", "Its name in its certificate.", default_text="`<ip>-<port>`")
     scale: Whole = setting(
-        1000, "Its weight among the consumers of a group; 0: it gets no queues.", ge=0, le=1_000_000, restart=LIVE)
+        1000, "Its weight among the consumers of a group; 0: it gets no queues.", ge=0, le=1_000_000, restart=LIVE
+    )
     consumer_group_ids: tuple[Id, ...] = setting((), "Groups it takes part in; empty: all.", restart=LIVE)
 
 
@@ -294,7 +323,7 @@ class ConsumersFile(Block):
 
 
 class SchedulerSection(Block):
-    """`scheduler:`. Checked, but without effect yet."""
+    """`scheduler:`. Checked, but without effect in this version."""
 
     addrs: tuple[Addr, ...] = setting(meaning="The scheduler processes.")
 
@@ -303,56 +332,3 @@ class SchedulerFile(Block):
     """schedulerconfig.conf: the schedulers of one topic."""
 
     scheduler: SchedulerSection = setting(meaning="The schedulers.")
-
-
-# ---- node files --------------------------------------------------------------------------------------------------
-
-
-class NodeFile(Block):
-    """What every node file has."""
-
-    cluster_config: PathText = setting("globalconfig.conf", "The cluster's globalconfig.conf.")
-    topic: Text = setting("", "Name of the topic.", default_text="the topic that has the address")
-    ip: Host = setting(meaning="The address of this node, as in the cluster's files.")
-    port: Port = setting(meaning="The port of this node, as in the cluster's files.")
-    tls: TlsBlock = setting(TlsBlock(), "The certificates of this node.", default_text="as in globalconfig.conf")
-    net: NetSettings = setting(
-        NetSettings(), "How this process talks to others.", default_text="field by field as in globalconfig.conf")
-    log: LogSettings = setting(LogSettings(), "What is logged.")
-
-
-class StoreNodeFile(NodeFile):
-    """etc/store.N.conf: one store process."""
-
-    paxos_port: Whole = setting(
-        0, "Checked against storeconfig.conf when given.", ge=0, le=65535, default_text="as in storeconfig.conf")
-    bind_ip: Host = setting(
-        "", "Address to listen on when it is not `ip` (containers, several networks).", default_text="`ip`")
-    data_dir: PathText = setting(
-        meaning="Directory of its data, made when missing. A relative path starts at the working directory.")
-    journal: JournalSettings = setting(JournalSettings(), "The disk.")
-    replica: ReplicaSettings = setting(ReplicaSettings(), "How it follows its Paxos groups.")
-    limits: StoreLimits = setting(StoreLimits(), "What it takes in and holds in memory.")
-
-
-class ConsumerNodeFile(NodeFile):
-    """etc/consumer.N.conf: one consumer process."""
-
-    handlers: dict[Id, HandlerPath] = setting(
-        {}, 'Who handles what: handle_id → "module:object". Handlers may also come as Twisted plugins.')
-    nhandler: Whole = setting(100, "Items being handled at the same time.", unit="items", ge=1, le=1_000_000)
-    handler_timeout_s: Decimal = setting(
-        60.0, "Longest one item is handled; then it costs an attempt.", unit="s", ge=0.001, le=86_400.0)
-    fetch_items: Whole = setting(1000, "Most items asked for in one Get.", unit="items", ge=1, le=1_000_000)
-    fetch_bytes: Whole = setting(1 * MIB, "Most bytes asked for in one Get.", unit="bytes", ge=1 * KIB, le=512 * MIB)
-    prefetch_bytes: Whole = setting(
-        64 * MIB, "Bytes fetched but not handled, over all queues; nothing more is fetched above it.", unit="bytes",
-        ge=64 * KIB, le=64 * GIB)
-    get_wait_ms: Whole = setting(
-        10_000, "How long one Get waits for an item.", unit="ms", ge=0, le=600_000)
-    ack_interval_ms: Whole = setting(
-        100, "Longest a finished item waits to be acknowledged; it rides on the next Get when that comes first.",
-        unit="ms", ge=0, le=60_000)
-    stop_timeout_s: Decimal = setting(
-        30.0, "Longest a stopping consumer waits for items being handled.", unit="s", ge=0.0, le=86_400.0)
-    retry: RetrySettings = setting(RetrySettings(), "How failed calls are tried again.")

@@ -16,7 +16,6 @@ from phxqueue.config.certificates import TlsPaths
 from phxqueue.config.cluster import Cluster, Consumer, Topic
 from phxqueue.config.cluster_checks import check_cluster
 from phxqueue.config.drafts import Part, read_cluster, read_part, report_of
-from phxqueue.config.files import ConsumerNodeFile, NodeFile, StoreNodeFile
 from phxqueue.config.node_checks import (
     check_consumer_file,
     check_consumer_sizes,
@@ -29,6 +28,7 @@ from phxqueue.config.node_checks import (
     find_store_node,
     topics_meant,
 )
+from phxqueue.config.node_files import ConsumerNodeFile, NodeFile, StoreNodeFile
 from phxqueue.config.nodes import ConsumerNode, StoreNode
 from phxqueue.config.places import candidates, find
 from phxqueue.config.problems import ConfigError, Report, shown_path
@@ -102,9 +102,20 @@ def inspect_store_node(path: Path | str, *, check_files: bool = False) -> tuple[
     if check_files:
         check_tls_files(document, tls)
     snapshot = StoreNode(
-        cluster=cluster, topic=topic, store=store, node=node, data_dir=Path(os.path.abspath(content.data_dir)),
-        path=document.file, bind_ip=content.bind_ip, tls=tls, journal=content.journal, replica=content.replica,
-        limits=content.limits, net=net, log=content.log)
+        cluster=cluster,
+        topic=topic,
+        store=store,
+        node=node,
+        data_dir=Path(os.path.abspath(content.data_dir)),
+        path=document.file,
+        bind_ip=content.bind_ip,
+        tls=tls,
+        journal=content.journal,
+        replica=content.replica,
+        limits=content.limits,
+        net=net,
+        log=content.log,
+    )
     return _outcome(snapshot, documents)
 
 
@@ -127,21 +138,32 @@ def inspect_consumer_node(path: Path | str, *, check_files: bool = False) -> tup
     if check_files:
         check_tls_files(document, tls)
     snapshot = ConsumerNode(
-        cluster=cluster, topic=topic, consumer=consumer, consumer_group_ids=groups_of_consumer(topic, consumer),
-        handlers=dict(content.handlers), path=document.file, nhandler=content.nhandler,
-        handler_timeout_s=content.handler_timeout_s, fetch_items=content.fetch_items, fetch_bytes=content.fetch_bytes,
-        prefetch_bytes=content.prefetch_bytes, get_wait_ms=content.get_wait_ms,
-        ack_interval_ms=content.ack_interval_ms, stop_timeout_s=content.stop_timeout_s, retry=content.retry, tls=tls,
-        net=net, log=content.log)
+        cluster=cluster,
+        topic=topic,
+        consumer=consumer,
+        consumer_group_ids=groups_of_consumer(topic, consumer),
+        handlers=dict(content.handlers),
+        path=document.file,
+        nhandler=content.nhandler,
+        handler_timeout_s=content.handler_timeout_s,
+        fetch_items=content.fetch_items,
+        fetch_bytes=content.fetch_bytes,
+        prefetch_bytes=content.prefetch_bytes,
+        get_wait_ms=content.get_wait_ms,
+        ack_interval_ms=content.ack_interval_ms,
+        stop_timeout_s=content.stop_timeout_s,
+        retry=content.retry,
+        tls=tls,
+        net=net,
+        log=content.log,
+    )
     return _outcome(snapshot, documents)
 
 
-NodeFileT = TypeVar("NodeFileT", StoreNodeFile, ConsumerNodeFile)
+NodeFileT = TypeVar("NodeFileT", bound=NodeFile)
 
 
-def _read_node(
-    path: Path | str, model: type[NodeFileT]
-) -> tuple[Part[NodeFileT], Cluster | None, list[Document]]:
+def _read_node(path: Path | str, model: type[NodeFileT]) -> tuple[Part[NodeFileT], Cluster | None, list[Document]]:
     part = read_part(Path(os.path.abspath(path)), model)
     if part.content is None:
         return part, None, [part.document]
@@ -152,8 +174,8 @@ def _read_node(
         found = f"found {show(value)}, but there is no such file"
         part.document.error(("cluster_config",), found, remedy=f"tried {tried}")
         return part, None, [part.document]
-    examined = _examine_cluster(place)
-    return part, examined[0], [part.document, *examined[1]]
+    cluster, documents = _examine_cluster(place)
+    return part, cluster, [part.document, *documents]
 
 
 def groups_of_consumer(topic: Topic, consumer: Consumer) -> tuple[int, ...]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from phxqueue.config.certificates import TlsPaths
 from phxqueue.config.cluster import Cluster, Consumer, NodeAddress, Store, Topic, host_port
 from phxqueue.config.cluster_checks import FRAME_OVERHEAD, SPARE, check_net
-from phxqueue.config.files import ConsumerNodeFile, NodeFile, StoreNodeFile
 from phxqueue.config.findings import check_at_least, check_at_most, is_loopback, list_ids
+from phxqueue.config.node_files import ConsumerNodeFile, NodeFile, StoreNodeFile
 from phxqueue.config.problems import shown_path
 from phxqueue.config.settings import JournalSettings, NetSettings
 from phxqueue.config.syntax import Document, FieldPath, show
@@ -21,29 +21,49 @@ def check_store_file(document: Document, content: StoreNodeFile) -> None:
     """Everything that does not need the cluster."""
     _check_journal(document, content.journal)
     replica = content.replica
-    check_at_least(document, ("replica", "peer_reconnect_max_ms"), replica.peer_reconnect_max_ms,
-                   replica.peer_reconnect_min_ms, "not below peer_reconnect_min_ms")
+    check_at_least(
+        document,
+        ("replica", "peer_reconnect_max_ms"),
+        replica.peer_reconnect_max_ms,
+        replica.peer_reconnect_min_ms,
+        "not below peer_reconnect_min_ms",
+    )
 
 
 def _check_journal(document: Document, journal: JournalSettings) -> None:
     path: FieldPath = ("journal",)
     if journal.sync == "interval" and not journal.i_accept_loss:
         document.error(
-            (*path, "sync"), 'found "interval"', "always", "it loses acknowledged items when a majority of machines "
-            "fails at once; who accepts that says so with i_accept_loss: true")
-    check_at_most(document, (*path, "log_buffer_bytes"), journal.log_buffer_bytes, journal.log_file_bytes // 4,
-                  "at most a quarter of log_file_bytes")
+            (*path, "sync"),
+            'found "interval"',
+            "always",
+            "it loses acknowledged items when a majority of machines "
+            "fails at once; who accepts that says so with i_accept_loss: true",
+        )
+    check_at_most(
+        document,
+        (*path, "log_buffer_bytes"),
+        journal.log_buffer_bytes,
+        journal.log_file_bytes // 4,
+        "at most a quarter of log_file_bytes",
+    )
     if journal.page_bytes & (journal.page_bytes - 1):
         document.error((*path, "page_bytes"), f"found {journal.page_bytes}", "a power of two from 512 to 65536")
-    check_at_least(document, (*path, "max_locks"), journal.max_locks, 2 * journal.commit_writes,
-                   "two for each of commit_writes")
+    check_at_least(
+        document, (*path, "max_locks"), journal.max_locks, 2 * journal.commit_writes, "two for each of commit_writes"
+    )
 
 
 def check_consumer_file(document: Document, content: ConsumerNodeFile) -> None:
     """Everything that does not need the cluster."""
     check_at_most(document, ("fetch_bytes",), content.fetch_bytes, content.prefetch_bytes, "at most prefetch_bytes")
-    check_at_least(document, ("retry", "backoff_max_ms"), content.retry.backoff_max_ms, content.retry.backoff_min_ms,
-                   "not below backoff_min_ms")
+    check_at_least(
+        document,
+        ("retry", "backoff_max_ms"),
+        content.retry.backoff_max_ms,
+        content.retry.backoff_min_ms,
+        "not below backoff_min_ms",
+    )
 
 
 # ---- together with the cluster -----------------------------------------------------------------------------------
@@ -69,16 +89,15 @@ def find_store_node(
         if (node.ip, node.port) == (content.ip, content.port):
             if content.paxos_port not in (0, node.paxos_port):
                 document.error(
-                    ("paxos_port",), f"found {content.paxos_port}", f"{node.paxos_port}, as in storeconfig.conf")
+                    ("paxos_port",), f"found {content.paxos_port}", f"{node.paxos_port}, as in storeconfig.conf"
+                )
             return topic, store, node
     if topics:
         _address_unknown(document, content, "storeconfig.conf", (node.address for _, _, node in nodes))
     return None
 
 
-def find_consumer(
-    document: Document, content: ConsumerNodeFile, topics: list[Topic]
-) -> tuple[Topic, Consumer] | None:
+def find_consumer(document: Document, content: ConsumerNodeFile, topics: list[Topic]) -> tuple[Topic, Consumer] | None:
     """The consumer with the file's address."""
     consumers = [(topic, consumer) for topic in topics for consumer in topic.consumers]
     for topic, consumer in consumers:
@@ -93,19 +112,26 @@ def _address_unknown(document: Document, content: NodeFile, where: str, known: I
     addresses = list(known)
     shown = ", ".join(addresses[:_SHOWN_ADDRESSES]) + (", ..." if len(addresses) > _SHOWN_ADDRESSES else "")
     document.error(
-        ("port",), f"found {host_port(content.ip, content.port)}, which is not in {where}", shown or "none is there",
-        "give the address of one of them, or add this one")
+        ("port",),
+        f"found {host_port(content.ip, content.port)}, which is not in {where}",
+        shown or "none is there",
+        "give the address of one of them, or add this one",
+    )
 
 
 def check_handlers(document: Document, content: ConsumerNodeFile, topic: Topic) -> None:
     for handle_id in content.handlers:
         if handle_id not in topic.handle_ids:
-            document.error(("handlers", str(handle_id)), f"found {handle_id}",
-                           f"handle_ids of topic {topic.topic_name}: {list_ids(topic.handle_ids)}")
+            document.error(
+                ("handlers", str(handle_id)),
+                f"found {handle_id}",
+                f"handle_ids of topic {topic.topic_name}: {list_ids(topic.handle_ids)}",
+            )
     missing = set(topic.handle_ids) - set(content.handlers)
     if missing:
         document.warn(
-            ("handlers",), f"no handler for handle_id {list_ids(missing)}: a Twisted plugin has to provide it")
+            ("handlers",), f"no handler for handle_id {list_ids(missing)}: a Twisted plugin has to provide it"
+        )
 
 
 def check_node_tls(document: Document, hosts: Iterable[str], tls: TlsPaths | None, cluster: Cluster) -> None:
@@ -116,8 +142,11 @@ def check_node_tls(document: Document, hosts: Iterable[str], tls: TlsPaths | Non
         return
     remote = next((host for host in hosts if not is_loopback(host)), None)
     if remote is not None:
-        document.error(("tls",), f"off, but {remote} is not a loopback address",
-                       remedy="turn TLS on: plain connections may not leave the machine")
+        document.error(
+            ("tls",),
+            f"off, but {remote} is not a loopback address",
+            remedy="turn TLS on: plain connections may not leave the machine",
+        )
     elif cluster.tls is not None:
         document.warn(("tls",), "off, but on in globalconfig.conf: clients would speak TLS to this node in vain")
 
@@ -130,22 +159,32 @@ def check_tls_files(document: Document, tls: TlsPaths | None) -> None:
             document.error(("tls", name), f"{shown_path(path)} is missing", remedy="make it with `phxqueue certs init`")
 
 
-def check_store_sizes(
-    document: Document, content: StoreNodeFile, net: NetSettings, topic: Topic, store: Store
-) -> None:
+def check_store_sizes(document: Document, content: StoreNodeFile, net: NetSettings, topic: Topic, store: Store) -> None:
     """Frames and queues of a store are large enough for what the topic allows."""
     check_net(document, net)
     limits, settings = content.limits, topic.settings
     check_at_least(
-        document, ("limits", "max_frame"), limits.max_frame, settings.items_byte_size_limit + FRAME_OVERHEAD,
-        f"the largest batch (items_byte_size_limit of topic {topic.topic_name}) has to fit, {SPARE}")
+        document,
+        ("limits", "max_frame"),
+        limits.max_frame,
+        settings.items_byte_size_limit + FRAME_OVERHEAD,
+        f"the largest batch (items_byte_size_limit of topic {topic.topic_name}) has to fit, {SPARE}",
+    )
     check_at_least(
-        document, ("limits", "add_queue_bytes"), limits.add_queue_bytes, settings.items_byte_size_limit,
-        f"the largest batch (items_byte_size_limit of topic {topic.topic_name}) has to fit")
+        document,
+        ("limits", "add_queue_bytes"),
+        limits.add_queue_bytes,
+        settings.items_byte_size_limit,
+        f"the largest batch (items_byte_size_limit of topic {topic.topic_name}) has to fit",
+    )
     largest = max(settings.items_byte_size_limit, settings.store_paxos_batch_bytes, store.max_message_bytes)
     check_at_least(
-        document, ("replica", "max_peer_frame"), content.replica.max_peer_frame, largest + FRAME_OVERHEAD,
-        "the largest message (items_byte_size_limit, store_paxos_batch_bytes, max_message_bytes) has to fit")
+        document,
+        ("replica", "max_peer_frame"),
+        content.replica.max_peer_frame,
+        largest + FRAME_OVERHEAD,
+        "the largest message (items_byte_size_limit, store_paxos_batch_bytes, max_message_bytes) has to fit",
+    )
     check_at_most(document, ("limits", "limit_bytes"), limits.limit_bytes, net.max_frame_bytes - FRAME_OVERHEAD, _FITS)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from phxqueue.config.certificates import TlsPaths
 from phxqueue.config.cluster import Cluster, Consumer, NodeAddress, Store, Topic, host_port
+from phxqueue.config.fields import MIB
 from phxqueue.config.problems import Problem
 from phxqueue.config.settings import (
-    MIB,
     JournalSettings,
     LogSettings,
     NetSettings,

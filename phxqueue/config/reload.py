@@ -32,7 +32,6 @@ from phxqueue.config.fields import Restart, note
 from phxqueue.config.files import (
     ConsumerEntry,
     ConsumerGroupEntry,
-    ConsumerNodeFile,
     ConsumersFile,
     FreqInfoEntry,
     GlobalFile,
@@ -43,12 +42,12 @@ from phxqueue.config.files import (
     ReplicaAddr,
     SkipInfoEntry,
     StoreEntry,
-    StoreNodeFile,
     TlsBlock,
     TopicFile,
     TopicSection,
 )
 from phxqueue.config.loading import load_cluster, load_consumer_node, load_store_node
+from phxqueue.config.node_files import ConsumerNodeFile, StoreNodeFile
 from phxqueue.config.nodes import ConsumerNode, StoreNode
 from phxqueue.config.problems import ConfigError, Problem, Report
 from phxqueue.config.schema import Block
@@ -90,30 +89,55 @@ def reload(old: SnapshotT) -> Reloaded[SnapshotT]:
     Raises ConfigError: something is wrong, or changed that never may; the old snapshot stays good.
     """
     loaders: dict[type, Callable[[Any], Any]] = {
-        Cluster: load_cluster, StoreNode: load_store_node, ConsumerNode: load_consumer_node}
+        Cluster: load_cluster,
+        StoreNode: load_store_node,
+        ConsumerNode: load_consumer_node,
+    }
     new: SnapshotT = loaders[type(old)](old.path)
     changes = tuple(differences(old, new))
     forbidden = [change for change in changes if change.restart is Restart.NEVER]
     if forbidden:
         problems = tuple(
-            Problem(file=old.path, field=change.field, found=f"changed from {change.old} to {change.new}",
-                    remedy="data that exists depends on it: change it back")
-            for change in forbidden)
+            Problem(
+                file=old.path,
+                field=change.field,
+                found=f"changed from {change.old} to {change.new}",
+                remedy="data that exists depends on it: change it back",
+            )
+            for change in forbidden
+        )
         raise ConfigError("\n".join(map(str, problems)), Report(problems))
     return Reloaded(new, changes)
 
 
 #: The model whose remarks hold for a part of a snapshot.
 _MODELS: dict[type, type[Block]] = {
-    Cluster: GlobalFile, Topic: TopicFile, QueueInfo: QueueInfoEntry, Pub: PubEntry, ConsumerGroup: ConsumerGroupEntry,
-    SkipInfo: SkipInfoEntry, FreqInfo: FreqInfoEntry, ReplayInfo: ReplayInfoEntry, Store: StoreEntry,
-    LockGroup: LockEntry, NodeAddress: ReplicaAddr, Consumer: ConsumerEntry, StoreNode: StoreNodeFile,
-    ConsumerNode: ConsumerNodeFile, TlsPaths: TlsBlock,
+    Cluster: GlobalFile,
+    Topic: TopicFile,
+    QueueInfo: QueueInfoEntry,
+    Pub: PubEntry,
+    ConsumerGroup: ConsumerGroupEntry,
+    SkipInfo: SkipInfoEntry,
+    FreqInfo: FreqInfoEntry,
+    ReplayInfo: ReplayInfoEntry,
+    Store: StoreEntry,
+    LockGroup: LockEntry,
+    NodeAddress: ReplicaAddr,
+    Consumer: ConsumerEntry,
+    StoreNode: StoreNodeFile,
+    ConsumerNode: ConsumerNodeFile,
+    TlsPaths: TlsBlock,
 }
 #: What tells the elements of a list apart.
 _KEYS: dict[type, str] = {
-    Topic: "topic_name", QueueInfo: "queue_info_id", Pub: "pub_id", ConsumerGroup: "consumer_group_id",
-    Store: "store_id", LockGroup: "lock_id", NodeAddress: "node_id", Consumer: "address",
+    Topic: "topic_name",
+    QueueInfo: "queue_info_id",
+    Pub: "pub_id",
+    ConsumerGroup: "consumer_group_id",
+    Store: "store_id",
+    LockGroup: "lock_id",
+    NodeAddress: "node_id",
+    Consumer: "address",
 }
 #: Fields of snapshots that stand elsewhere in the files, or go by another name there.
 _PLACES: dict[tuple[type, str], tuple[type[Block], str]] = {
@@ -125,7 +149,15 @@ _PLACES: dict[tuple[type, str], tuple[type[Block], str]] = {
 }
 #: Not configuration, or a part of `cluster` and compared there.
 _PASSED_OVER = {
-    "path", "files", "warnings", "certificates", "topic", "store", "node", "consumer", "consumer_group_ids",
+    "path",
+    "files",
+    "warnings",
+    "certificates",
+    "topic",
+    "store",
+    "node",
+    "consumer",
+    "consumer_group_ids",
 }
 
 
@@ -136,7 +168,8 @@ def differences(old: Any, new: Any, path: str = "", restart: Restart = Restart.R
     if type(old) is type(new) and (isinstance(old, Block) or type(old) in _MODELS):
         for name in _field_names(old):
             yield from differences(
-                getattr(old, name), getattr(new, name), f"{path}.{name}" if path else name, _restart_of(old, name))
+                getattr(old, name), getattr(new, name), f"{path}.{name}" if path else name, _restart_of(old, name)
+            )
     elif isinstance(old, tuple) and isinstance(new, tuple) and type(next(iter(old or new))) in _KEYS:
         key = _KEYS[type(next(iter(old or new)))]
         before, after = ({getattr(part, key): part for part in side} for side in (old, new))
@@ -154,6 +187,7 @@ def _field_names(part: Any) -> list[str]:
 
 
 def _restart_of(part: Any, name: str) -> Restart:
-    model, name = _PLACES.get((type(part), name), (type(part) if isinstance(part, Block) else _MODELS[type(part)], name))
-    info = model.model_fields.get(name)
+    own = type(part) if isinstance(part, Block) else _MODELS[type(part)]
+    model, field = _PLACES.get((type(part), name), (own, name))
+    info = model.model_fields.get(field)
     return Restart(note(info, "restart")) if info is not None else Restart.RESTART

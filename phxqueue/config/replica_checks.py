@@ -29,12 +29,19 @@ def _check_nodes(document: Document, path: FieldPath, entry: ReplicaSetEntry) ->
     if all(node.kind != "voter" for node in entry.addrs):
         document.error((*path, "addrs"), "no voter", "at least one node of kind voter", "nobody could be master")
     elif voting % 2 == 0:
-        document.warn((*path, "addrs"), f"{voting} voting nodes survive no more failures than {voting - 1}",
-                      "an odd number", "add one or make one a learner")
+        document.warn(
+            (*path, "addrs"),
+            f"{voting} voting nodes survive no more failures than {voting - 1}",
+            "an odd number",
+            "add one or make one a learner",
+        )
     regions = {node.region for node in entry.addrs}
     if entry.preferred_region and entry.preferred_region not in regions:
-        document.error((*path, "preferred_region"), f'found "{entry.preferred_region}"',
-                       "region of one of its nodes: " + (", ".join(sorted(regions - {""})) or "none has one"))
+        document.error(
+            (*path, "preferred_region"),
+            f'found "{entry.preferred_region}"',
+            "region of one of its nodes: " + (", ".join(sorted(regions - {""})) or "none has one"),
+        )
     for place, node in enumerate(entry.addrs):
         if node.election_priority and node.kind != "voter":
             field = (*path, "addrs", place, "election_priority")
@@ -44,8 +51,16 @@ def _check_nodes(document: Document, path: FieldPath, entry: ReplicaSetEntry) ->
 def _check_timing(document: Document, path: FieldPath, entry: ReplicaSetEntry) -> None:
     heartbeat, lease = entry.heartbeat_interval_ms, entry.master_lease_ms
     check_at_least(
-        document, (*path, "master_lease_ms"), lease, HEARTBEATS_PER_LEASE * heartbeat,
-        f"a lease covers {HEARTBEATS_PER_LEASE} heartbeats (heartbeat_interval_ms: {heartbeat})")
+        document,
+        (*path, "master_lease_ms"),
+        lease,
+        HEARTBEATS_PER_LEASE * heartbeat,
+        f"a lease covers {HEARTBEATS_PER_LEASE} heartbeats (heartbeat_interval_ms: {heartbeat})",
+    )
     check_at_most(
-        document, (*path, "max_clock_drift_ms"), entry.max_clock_drift_ms, max(1, lease - 2 * heartbeat),
-        f"less than the lease, with two heartbeats to spare (master_lease_ms: {lease})")
+        document,
+        (*path, "max_clock_drift_ms"),
+        entry.max_clock_drift_ms,
+        max(1, lease - 2 * heartbeat),
+        f"less than the lease, with two heartbeats to spare (master_lease_ms: {lease})",
+    )

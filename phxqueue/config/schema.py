@@ -54,7 +54,7 @@ def screen(model: type[Block], section: Section, document: Document) -> dict[str
         else:
             kept[name] = value
             if (pending := note(info, "pending")) and value:
-                document.warn(place, f"without effect yet: it is for {pending}")
+                document.warn(place, f"without effect: this version has no {pending}")
     return kept
 
 

@@ -79,9 +79,17 @@ class Document:
     def _add(self, path: FieldPath, found: str, allowed: str, remedy: str, *, warning: bool) -> None:
         if path[:-1] in self.doubtful:
             return
-        self.problems.append(Problem(
-            file=self.file, line=self.line(path), field=spell(path), found=found, allowed=allowed, remedy=remedy,
-            warning=warning))
+        self.problems.append(
+            Problem(
+                file=self.file,
+                line=self.line(path),
+                field=spell(path),
+                found=found,
+                allowed=allowed,
+                remedy=remedy,
+                warning=warning,
+            )
+        )
 
 
 def spell(path: FieldPath) -> str:
@@ -159,15 +167,14 @@ class _Composer(yaml.composer.Composer):
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise yaml.MarkedYAMLError(
-                problem=f"more than {MAX_DEPTH} levels inside one another", problem_mark=event.start_mark)
+                problem=f"more than {MAX_DEPTH} levels inside one another", problem_mark=event.start_mark
+            )
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
 
 
-class _Loader(
-    yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser, _Composer, yaml.resolver.BaseResolver
-):
+class _Loader(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser, _Composer, yaml.resolver.BaseResolver):
     """Reads nodes. Its resolver knows no implicit types: every scalar stays the text that was written."""
 
     def __init__(self, text: str) -> None:

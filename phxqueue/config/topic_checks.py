@@ -18,7 +18,8 @@ def check_topic_file(document: Document, content: TopicFile, info: TopicInfo | N
     """`info` is the topic's entry of globalconfig.conf, when there is one to compare with."""
     if info is not None and info.topic_id != content.topic.topic_id:
         document.error(
-            ("topic", "topic_id"), f"found {content.topic.topic_id}", f"{info.topic_id}, as globalconfig.conf says")
+            ("topic", "topic_id"), f"found {content.topic.topic_id}", f"{info.topic_id}, as globalconfig.conf says"
+        )
     _check_settings(document, content)
     _check_ids(document, content)
     _check_queue_infos(document, content.queue_infos)
@@ -31,20 +32,34 @@ def check_topic_file(document: Document, content: TopicFile, info: TopicInfo | N
 def _check_settings(document: Document, content: TopicFile) -> None:
     topic = content.topic
     check_at_most(
-        document, ("topic", "producer_batch_bytes"), topic.producer_batch_bytes, topic.items_byte_size_limit,
-        "a store refuses a batch beyond items_byte_size_limit")
+        document,
+        ("topic", "producer_batch_bytes"),
+        topic.producer_batch_bytes,
+        topic.items_byte_size_limit,
+        "a store refuses a batch beyond items_byte_size_limit",
+    )
     check_at_least(
-        document, ("topic", "producer_buffer_bytes"), topic.producer_buffer_bytes, topic.items_byte_size_limit,
-        "the largest item (items_byte_size_limit) has to fit")
+        document,
+        ("topic", "producer_buffer_bytes"),
+        topic.producer_buffer_bytes,
+        topic.items_byte_size_limit,
+        "the largest item (items_byte_size_limit) has to fit",
+    )
     check_at_most(
-        document, ("topic", "consumer_lock_interval_s"), topic.consumer_lock_interval_s,
-        topic.consumer_lock_lease_time_s - 1, "a lock is renewed before its lease (consumer_lock_lease_time_s) ends")
+        document,
+        ("topic", "consumer_lock_interval_s"),
+        topic.consumer_lock_interval_s,
+        topic.consumer_lock_lease_time_s - 1,
+        "a lock is renewed before its lease (consumer_lock_lease_time_s) ends",
+    )
     check_unique(document, ("topic", "handle_ids"), topic.handle_ids)
 
 
 def _check_ids(document: Document, content: TopicFile) -> None:
     for section, name in (
-        ("queue_infos", "queue_info_id"), ("pubs", "pub_id"), ("consumer_groups", "consumer_group_id"),
+        ("queue_infos", "queue_info_id"),
+        ("pubs", "pub_id"),
+        ("consumer_groups", "consumer_group_id"),
     ):
         seen = Unique("every entry has its own id")
         for index, entry in enumerate(getattr(content, section)):
@@ -52,7 +67,7 @@ def _check_ids(document: Document, content: TopicFile) -> None:
 
 
 def parse_range(text: str) -> tuple[int, int]:
-    """"0-4" → (0, 4); "7" → (7, 7). The form has been checked."""
+    """ "0-4" → (0, 4); "7" → (7, 7). The form has been checked."""
     first, _, last = text.partition("-")
     return int(first), int(last or first)
 
@@ -81,8 +96,12 @@ def _check_queue_infos(document: Document, infos: Sequence[QueueInfoEntry]) -> N
         for place, text in enumerate(info.ranges):
             entry = _Taken(*parse_range(text), (*path, "ranges", place), info.queue_info_id)
             if entry.last >= DEAD_LETTER_BASE:
-                document.error(entry.path, f"found {entry}", f"queue ids below {DEAD_LETTER_BASE}",
-                               "the ones above are for dead letters")
+                document.error(
+                    entry.path,
+                    f"found {entry}",
+                    f"queue ids below {DEAD_LETTER_BASE}",
+                    "the ones above are for dead letters",
+                )
             else:
                 taken.append(entry)
     _check_overlaps(document, sorted(taken))
@@ -97,8 +116,11 @@ def _check_overlaps(document: Document, taken: Sequence[_Taken]) -> None:
         if widest is not None and entry.first <= widest.last:
             earlier, later = sorted((widest, entry), key=lambda part: document.line(part.path))
             document.error(
-                later.path, f"found {later}, which overlaps {earlier} of queue_info {earlier.queue_info_id} in line "
-                f"{document.line(earlier.path)}", remedy="a queue belongs to one queue_info")
+                later.path,
+                f"found {later}, which overlaps {earlier} of queue_info {earlier.queue_info_id} in line "
+                f"{document.line(earlier.path)}",
+                remedy="a queue belongs to one queue_info",
+            )
         if widest is None or entry.last > widest.last:
             widest = entry
 
@@ -118,8 +140,11 @@ def _check_pub(document: Document, path: FieldPath, pub: PubEntry, content: Topi
     for place, info_id in enumerate(pub.queue_info_ids):
         link = (*path, "queue_info_ids", place)
         if endless:
-            document.error(link, f"found {info_id}, which is never reached",
-                           remedy=f"queue_info {endless} before it takes all attempts (count -1)")
+            document.error(
+                link,
+                f"found {info_id}, which is never reached",
+                remedy=f"queue_info {endless} before it takes all attempts (count -1)",
+            )
             break
         if check_known(document, link, info_id, infos, "one of queue_infos") and infos[info_id].count < 0:
             endless = info_id
@@ -133,8 +158,10 @@ def _check_unused(document: Document, content: TopicFile) -> None:
     read = {group for pub in content.pubs for group in pub.consumer_group_ids}
     for index, group in enumerate(content.consumer_groups):
         if group.consumer_group_id not in read:
-            document.warn(("consumer_groups", index, "consumer_group_id"),
-                          f"consumer group {group.consumer_group_id} is in no pub: it would get nothing")
+            document.warn(
+                ("consumer_groups", index, "consumer_group_id"),
+                f"consumer group {group.consumer_group_id} is in no pub: it would get nothing",
+            )
 
 
 def _check_references(document: Document, content: TopicFile) -> None:
@@ -158,5 +185,10 @@ def _check_references(document: Document, content: TopicFile) -> None:
             for place, value in enumerate(getattr(replay, name)):
                 check_known(document, ("replay_infos", index, name, place), value, ids, "one that is configured")
     for place, group in enumerate(content.topic.consumer_ignore_consumer_group_ids):
-        check_known(document, ("topic", "consumer_ignore_consumer_group_ids", place), group,
-                    known["consumer_group_id"], "one of consumer_groups")
+        check_known(
+            document,
+            ("topic", "consumer_ignore_consumer_group_ids", place),
+            group,
+            known["consumer_group_id"],
+            "one of consumer_groups",
+        )

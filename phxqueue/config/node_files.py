@@ -1,0 +1,79 @@
+"""What stands in the file of one process."""
+
+from __future__ import annotations
+
+from phxqueue.config.fields import GIB, KIB, MIB, Decimal, HandlerPath, Host, Id, PathText, Port, Text, Whole, setting
+from phxqueue.config.files import TlsBlock
+from phxqueue.config.schema import Block
+from phxqueue.config.settings import (
+    JournalSettings,
+    LogSettings,
+    NetSettings,
+    ReplicaSettings,
+    RetrySettings,
+    StoreLimits,
+)
+
+
+class NodeFile(Block):
+    """What every node file has."""
+
+    cluster_config: PathText = setting("globalconfig.conf", "The cluster's globalconfig.conf.")
+    topic: Text = setting("", "Name of the topic.", default_text="the topic that has the address")
+    ip: Host = setting(meaning="The address of this node, as in the cluster's files.")
+    port: Port = setting(meaning="The port of this node, as in the cluster's files.")
+    tls: TlsBlock = setting(TlsBlock(), "The certificates of this node.", default_text="as in globalconfig.conf")
+    net: NetSettings = setting(
+        NetSettings(), "How this process talks to others.", default_text="field by field as in globalconfig.conf"
+    )
+    log: LogSettings = setting(LogSettings(), "What is logged.")
+
+
+class StoreNodeFile(NodeFile):
+    """etc/store.N.conf: one store process."""
+
+    paxos_port: Whole = setting(
+        0, "Checked against storeconfig.conf when given.", ge=0, le=65535, default_text="as in storeconfig.conf"
+    )
+    bind_ip: Host = setting(
+        "", "Address to listen on when it is not `ip` (containers, several networks).", default_text="`ip`"
+    )
+    data_dir: PathText = setting(
+        meaning="Directory of its data, made when missing. A relative path starts at the working directory."
+    )
+    journal: JournalSettings = setting(JournalSettings(), "The disk.")
+    replica: ReplicaSettings = setting(ReplicaSettings(), "How it follows its Paxos groups.")
+    limits: StoreLimits = setting(StoreLimits(), "What it takes in and holds in memory.")
+
+
+class ConsumerNodeFile(NodeFile):
+    """etc/consumer.N.conf: one consumer process."""
+
+    handlers: dict[Id, HandlerPath] = setting(
+        {}, 'Who handles what: handle_id → "module:object". Handlers may also come as Twisted plugins.'
+    )
+    nhandler: Whole = setting(100, "Items being handled at the same time.", unit="items", ge=1, le=1_000_000)
+    handler_timeout_s: Decimal = setting(
+        60.0, "Longest one item is handled; then it costs an attempt.", unit="s", ge=0.001, le=86_400.0
+    )
+    fetch_items: Whole = setting(1000, "Most items asked for in one Get.", unit="items", ge=1, le=1_000_000)
+    fetch_bytes: Whole = setting(1 * MIB, "Most bytes asked for in one Get.", unit="bytes", ge=1 * KIB, le=512 * MIB)
+    prefetch_bytes: Whole = setting(
+        64 * MIB,
+        "Bytes fetched but not handled, over all queues; nothing more is fetched above it.",
+        unit="bytes",
+        ge=64 * KIB,
+        le=64 * GIB,
+    )
+    get_wait_ms: Whole = setting(10_000, "How long one Get waits for an item.", unit="ms", ge=0, le=600_000)
+    ack_interval_ms: Whole = setting(
+        100,
+        "Longest a finished item waits to be acknowledged; it rides on the next Get when that comes first.",
+        unit="ms",
+        ge=0,
+        le=60_000,
+    )
+    stop_timeout_s: Decimal = setting(
+        30.0, "Longest a stopping consumer waits for items being handled.", unit="s", ge=0.0, le=86_400.0
+    )
+    retry: RetrySettings = setting(RetrySettings(), "How failed calls are tried again.")

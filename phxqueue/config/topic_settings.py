@@ -1,0 +1,235 @@
+"""The settings of a topic: `topic:` of topicconfig.conf."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from phxqueue.config.fields import GIB, KIB, MIB, Decimal, Flag, Id, Restart, Text, Whole, setting
+from phxqueue.config.schema import Block
+
+_SCHEDULER = "scheduler"
+_LOCKS = "lock service"
+
+
+class TopicSettings(Block):
+    """`topic:` of topicconfig.conf: what all processes of a topic have to agree on, and the producers' knobs."""
+
+    items_byte_size_limit: Whole = setting(
+        2 * MIB,
+        "Largest batch of items a store accepts, and so the largest single item.",
+        unit="bytes",
+        ge=1 * KIB,
+        le=64 * MIB,
+    )
+    batch_limit: Whole = setting(
+        1000, "Most items in one batch (the original's default is 100).", unit="items", ge=1, le=1_000_000
+    )
+    store_paxos_batch_count: Whole = setting(
+        500, "Most producers' batches that a store merges into one Paxos entry.", unit="batches", ge=1, le=100_000
+    )
+    store_paxos_batch_bytes: Whole = setting(
+        1 * MIB,
+        "A store closes an entry before it grows beyond this; one larger batch travels alone.",
+        unit="bytes",
+        ge=1 * KIB,
+        le=64 * MIB,
+    )
+    store_paxos_batch_delay_time_ms: Whole = setting(
+        2,
+        "Longest a batch waits in the store for company while earlier entries are in flight; with nothing in "
+        "flight it leaves at once.",
+        unit="ms",
+        ge=0,
+        le=10_000,
+    )
+    store_paxos_propose_timeout_ms: Whole = setting(
+        1500,
+        "After this long without a decision a store answers that the outcome is unknown; the producer then asks "
+        "again with the same sequence number.",
+        unit="ms",
+        ge=10,
+        le=600_000,
+    )
+    store_sync_interval_ms: Whole = setting(
+        200,
+        "Longest an acknowledged cursor stays on the master alone; it rides on the next entry when that comes "
+        "first. At most this much is redelivered after a failover.",
+        unit="ms",
+        ge=1,
+        le=60_000,
+    )
+
+    producer_batch_bytes: Whole = setting(
+        256 * KIB,
+        "A producer sends its open batch when it has this many bytes (or batch_limit items).",
+        unit="bytes",
+        ge=1,
+        le=64 * MIB,
+    )
+    producer_batch_delay_time_ms: Whole = setting(
+        2,
+        "Longest an item waits in the producer for company while earlier batches to its store are in flight; with "
+        "nothing in flight it leaves at once (the original waits 20 ms).",
+        unit="ms",
+        ge=0,
+        le=60_000,
+    )
+    producer_buffer_bytes: Whole = setting(
+        64 * MIB,
+        "Bytes a producer holds that are not confirmed yet; enqueue() waits while it is full.",
+        unit="bytes",
+        ge=64 * KIB,
+        le=16 * GIB,
+    )
+    producer_buffer_items: Whole = setting(
+        100_000,
+        "Items a producer holds that are not confirmed yet; enqueue() waits while it is full.",
+        unit="items",
+        ge=1,
+        le=100_000_000,
+    )
+    producer_max_in_flight: Whole = setting(
+        16, "Requests a producer has outstanding to one store.", unit="requests", ge=1, le=10_000
+    )
+    producer_deadline_ms: Whole = setting(
+        30_000, "Longest enqueue() tries, all retries included.", unit="ms", ge=100, le=3_600_000
+    )
+    producer_no_master_patience_s: Decimal = setting(
+        2.0,
+        "How long stores may say that no majority is reachable before enqueue() gives up, ahead of its deadline. "
+        "Longer than an election takes.",
+        unit="s",
+        ge=0.0,
+        le=3600.0,
+    )
+    producer_eager_in_flight: Whole = setting(
+        1,
+        "With fewer requests than this outstanding to a store a batch leaves without waiting for company.",
+        unit="requests",
+        ge=1,
+        le=10_000,
+    )
+    producer_max_waiting: Whole = setting(
+        10_000,
+        "Calls of enqueue() that may wait for room in the buffer; more are refused.",
+        unit="calls",
+        ge=1,
+        le=10_000_000,
+    )
+    producer_backoff_max_ms: Whole = setting(
+        1000, "Longest pause before a request that a store refused for overload goes again.", unit="ms", ge=1, le=60_000
+    )
+    producer_avoid_store_s: Decimal = setting(
+        1.0, "How long items without uin avoid a store that could not be reached.", unit="s", ge=0.0, le=3600.0
+    )
+    producer_settle_s: Decimal = setting(
+        60.0,
+        "How much longer a producer goes on asking, after an enqueue was told that its outcome is unknown, "
+        "before later items of the same key may leave.",
+        unit="s",
+        ge=0.0,
+        le=3600.0,
+    )
+    producer_close_timeout_s: Decimal = setting(
+        10.0, "Longest close() waits for what is still to be confirmed.", unit="s", ge=0.0, le=3600.0
+    )
+
+    consumer_ignore_consumer_group_ids: tuple[Id, ...] = setting(
+        (), "Consumer groups that nobody consumes for now.", restart=Restart.LIVE
+    )
+    consumer_lock_lease_time_s: Whole = setting(
+        30, "Lease of the lock a consumer holds on a queue.", unit="s", ge=1, le=86_400, pending=_LOCKS
+    )
+    consumer_lock_interval_s: Whole = setting(
+        20, "How often that lock is renewed; shorter than the lease.", unit="s", ge=1, le=86_400, pending=_LOCKS
+    )
+
+    scheduler_get_scale_interval_s: Whole = setting(
+        10, "How often consumers report their load and ask for weights.", unit="s", ge=1, le=3600, pending=_SCHEDULER
+    )
+    scheduler_load_balance_interval_s: Whole = setting(
+        60, "How often the scheduler looks at all loads.", unit="s", ge=1, le=3600, pending=_SCHEDULER
+    )
+    scheduler_hash_keep_time_s: Whole = setting(
+        20, "Silence after which a consumer counts as dead.", unit="s", ge=1, le=3600, pending=_SCHEDULER
+    )
+    scheduler_lock_lease_time_s: Whole = setting(
+        20, "Lease of the scheduler's mastership.", unit="s", ge=1, le=3600, pending=_SCHEDULER
+    )
+    scheduler_lock_key: Text = setting(
+        "__scheduler__.__master__", "Lock that makes a scheduler the master.", pending=_SCHEDULER
+    )
+    scheduler_max_load: Whole = setting(
+        80, "Load above which a consumer may count as overloaded.", unit="%", ge=1, le=10_000, pending=_SCHEDULER
+    )
+    scheduler_max_mean_load_percent: Whole = setting(
+        150,
+        "... when it is also above this share of the mean load.",
+        unit="%",
+        ge=100,
+        le=10_000,
+        pending=_SCHEDULER,
+    )
+    scheduler_max_init_weight_percent: Whole = setting(
+        200,
+        "Highest weight, as a share of the consumer's `scale`.",
+        unit="%",
+        ge=100,
+        le=100_000,
+        pending=_SCHEDULER,
+    )
+    scheduler_load_sticky: Whole = setting(
+        5, "Changes of load smaller than this are ignored.", unit="%", ge=0, le=10_000, pending=_SCHEDULER
+    )
+    scheduler_weight_sticky: Whole = setting(
+        500, "Mean change of weight below which weights stay.", ge=0, le=1_000_000, pending=_SCHEDULER
+    )
+    scheduler_load_use_proc_used_ratio: Flag = setting(
+        False, "Let the share of used slots add to the load.", pending=_SCHEDULER
+    )
+    scheduler_use_init_weight: Flag = setting(
+        True, "Weights follow `scale` alone; the scheduler only detects failures.", pending=_SCHEDULER
+    )
+
+    obsolete: ClassVar[dict[str, str]] = {
+        "store_make_cp_interval_s": "checkpoints are set per node: journal.checkpoint_interval_s of the node's file",
+        "store_sync_interval_s": "use store_sync_interval_ms",
+        "store_get_loop_max_time_ms": "a Get reads through an index and needs no time limit of its own",
+        "store_adjust_master_rate_time_interval_s": "mastership is placed by election_priority in storeconfig",
+        "store_adjust_master_rate_time_interval_10s": "never had an effect",
+        "store_adjust_min_master_rate": "mastership is placed by election_priority in storeconfig",
+        "store_adjust_max_master_rate": "mastership is placed by election_priority in storeconfig",
+        "store_paxos_max_hold_threads": "overload is bounded per node: limits.add_queue_requests of the node's file",
+        "store_paxos_master_lease": "use master_lease_ms of the store in storeconfig",
+        "store_paxos_propose_wait_time_threshold_ms": "overload is bounded per node: limits.add_queue_bytes",
+        "store_paxos_log_sync": "every acknowledged item is fsynced; see journal.sync of the node's file",
+        "store_paxos_fsync_interval": "every acknowledged item is fsynced; see journal.sync of the node's file",
+        "store_paxos_hold_log_count": "entries are kept until every consumer group has acknowledged them",
+        "store_paxos_oss_attr_id": "never had an effect",
+        "store_paxos_oss_attr_id_usetime": "never had an effect",
+        "consumer_max_mem_size_mb_per_proc": "memory is bounded by prefetch_bytes of the consumer's file",
+        "consumer_max_loop_per_proc": "a consumer process serves many queues and does not restart by count",
+        "producer_retry_switch_store": "a retry stays on its store, so that it can neither duplicate nor overtake",
+        "producer_retry_switch_queue": "a retry stays on its queue, so that it can neither duplicate nor overtake",
+        "producer_nretry_raw_add": "retries are bounded by producer_deadline_ms",
+        "scheduler_master_ip": "the scheduler's master is elected",
+        "scheduler_master_port": "the scheduler's master is elected",
+        "scheduler_renew_lock_interval_s": "never had an effect",
+        "scheduler_strict": "never had an effect",
+        "lock_adjust_master_rate_time_interval_s": "mastership is placed by election_priority in lockconfig",
+        "lock_adjust_master_rate_time_interval_10s": "never had an effect",
+        "lock_adjust_min_master_rate": "never had an effect",
+        "lock_adjust_max_master_rate": "mastership is placed by election_priority in lockconfig",
+        "lock_paxos_propose_timeout_ms": "use store_paxos_propose_timeout_ms, which covers locks",
+        "lock_paxos_max_hold_threads": "overload is bounded per node",
+        "lock_paxos_master_lease": "use master_lease_ms of the lock group in lockconfig",
+        "lock_paxos_propose_wait_time_threshold_ms": "overload is bounded per node",
+        "lock_paxos_log_sync": "every acknowledged change is fsynced",
+        "lock_paxos_batch_delay_time_ms": "lock changes leave at once",
+        "lock_paxos_batch_count": "never had an effect",
+        "lock_paxos_fsync_interval": "every acknowledged change is fsynced",
+        "lock_paxos_nr_hold_log": "the lock's log is trimmed by its checkpoints",
+        "lock_paxos_oss_attr_id": "never had an effect",
+        "lock_paxos_oss_attr_id_usetime": "never had an effect",
+        "use_new_hash": "never had an effect",
+    }
