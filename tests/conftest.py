@@ -140,13 +140,16 @@ def logged_errors() -> Iterator[LoggedErrors]:
 def tidy(request: pytest.FixtureRequest, logged_errors: LoggedErrors) -> Iterator[None]:
     """Fail a test that leaves a logged error, timer, socket or thread behind."""
     leftovers = Leftovers()
+    shared = request.node.get_closest_marker("shared_reactor") is not None
     yield
-    if leftovers.selectables() or leftovers.threads():
+    if not shared and (leftovers.selectables() or leftovers.threads()):
         pytest_twisted.blockon(defer.ensureDeferred(leftovers.settle(SETTLE_S)))
     # Failures nobody handled are logged when their Deferred is collected: collect it while this test is to blame.
     gc.collect()
-    problems = [f"logged: {_describe(event)}" for event in logged_errors.events] + leftovers.all()
-    leftovers.remove()
+    problems = [f"logged: {_describe(event)}" for event in logged_errors.events]
+    if not shared:
+        problems += leftovers.all()
+        leftovers.remove()
     if problems:
         pytest.fail("the test left behind:\n" + "\n".join(problems), pytrace=False)
 
