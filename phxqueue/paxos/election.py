@@ -73,6 +73,10 @@ class Election:
         """When the master was heard last, by whatever message. At the start: now, as if it had just been heard."""
         self.master: int | None = None
         """The master heard last, until it is given up."""
+        if membership.quorum == 1:
+            # Nobody else can be master: there is nobody to wait for.
+            self.lease.until = now
+            self.heard_at = now - config.lease - config.heartbeat_interval
 
     # -- bound to a master --------------------------------------------------------------------------------------------
 

@@ -131,16 +131,16 @@ class Learner:
     @property
     def deadline(self) -> float:
         """When to look after the request under way, or to ask anew."""
+        if self.known >= self.target:
+            return float("inf")
         if self._asked is not None:
             return self._ask_until
-        if self.known >= self.target or self._disk_is_behind:
-            return float("inf")
-        return self._pause_until
+        return float("inf") if self._disk_is_behind else self._pause_until
 
     @property
     def _disk_is_behind(self) -> bool:
-        """So much is waiting for the disk that asking for more must wait, until ``persisted`` brings it up again."""
-        return self._acceptor.held_bytes > self._config.accept_ahead_bytes
+        """So much that is chosen waits for the disk that asking for more must wait until ``persisted`` brings it up again."""
+        return self.known > self.delivered and self._acceptor.held_bytes > self._config.accept_ahead_bytes
 
     def ask(self, now: float, prefer: int | None, out: Effects) -> None:
         """Ask a peer for what is missing, when something is and nothing is under way. ``prefer``: the master, if

@@ -39,11 +39,8 @@ class Repairs:
                 self._ask(instance, asked, now, out)
 
     def _ask(self, instance: int, after: int, now: float, out: Effects) -> None:
-        nodes = [
-            node
-            for node, peer in sorted(self._peers.by_node.items())
-            if peer.chosen is not None and peer.chosen >= instance
-        ]
+        known = {node: -1 if peer.chosen is None else peer.chosen for node, peer in self._peers.by_node.items()}
+        nodes = [node for node in sorted(known) if known[node] >= instance]
         peer = next((node for node in nodes if node > after), nodes[0] if nodes else None)
         self._wanted[instance] = (now + self._config.learn_timeout, after if peer is None else peer)
         if peer is not None:

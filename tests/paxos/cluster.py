@@ -1,0 +1,264 @@
+"""A whole group in memory: real cores, a network and disks that do what the test says, and an oracle that watches.
+
+Nothing happens by itself. ``deliver``, ``persist``, ``crash``... move one thing; ``settle`` moves everything until nothing
+is under way, without letting time pass; ``run`` lets time pass, settling as it goes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from phxqueue.paxos.config import GroupConfig, Restored
+from phxqueue.paxos.effects import AcceptRecord, ChosenRecord, Effects, Event, PromiseRecord, Record
+from phxqueue.paxos.entry import Entry
+from phxqueue.paxos.group import Group
+from phxqueue.paxos.messages import Message
+
+
+@dataclass
+class Disk:
+    """What one node has durably written."""
+
+    promised: int = 0
+    chosen: int = -1
+    log: dict[int, Entry] = field(default_factory=dict)
+
+    def write(self, record: Record) -> None:
+        if isinstance(record, PromiseRecord):
+            assert record.ballot >= self.promised, "a durable promise went down"
+            self.promised = record.ballot
+        elif isinstance(record, AcceptRecord):
+            self.log[record.instance] = record.entry
+        else:
+            assert isinstance(record, ChosenRecord)
+            assert all(i in self.log for i in range(self.chosen + 1, record.instance + 1)), "chosen mark over a hole"
+            self.chosen = max(self.chosen, record.instance)
+
+    def restored(self) -> Restored:
+        above = {instance: entry for instance, entry in self.log.items() if instance > self.chosen}
+        return Restored(promised=self.promised, chosen=self.chosen, entries=above)
+
+
+@dataclass
+class Write:
+    """One Effects' worth of records on its way to the disk."""
+
+    records: list[Record]
+    token: int | None
+    send_after: list[Message]
+
+
+class Oracle:
+    """Knows from the disks alone what is chosen, and holds the cores to it."""
+
+    def __init__(self, voters: set[int]) -> None:
+        self.voters = voters
+        self.quorum = len(voters) // 2 + 1
+        self.chosen: dict[int, Entry] = {}
+        self.acknowledged = -1
+        self._accepted: dict[tuple[int, int], set[int]] = defaultdict(set)
+        self._proposed: dict[tuple[int, int], Entry] = {}
+
+    def durable(self, node: int, instance: int, entry: Entry) -> None:
+        """``node`` holds ``entry`` durably."""
+        key = (instance, entry.ballot)
+        proposed = self._proposed.setdefault(key, entry)
+        assert proposed.same_value(entry), f"two values proposed at {key}"
+        if node in self.voters:
+            self._accepted[key].add(node)
+            if len(self._accepted[key]) == self.quorum:
+                former = self.chosen.setdefault(instance, entry)
+                assert former.same_value(entry), f"two values chosen at instance {instance}: {former}, {entry}"
+
+    def delivered(self, node: int, instance: int, entry: Entry, acknowledges: bool) -> None:
+        """``node`` applies ``entry``."""
+        assert instance in self.chosen, f"node {node} applies instance {instance}, which is not chosen"
+        assert self.chosen[instance].same_value(entry), f"node {node} applies {entry}, chosen is {self.chosen[instance]}"
+        assert entry.valid(), f"node {node} applies a corrupt entry"
+        if acknowledges:
+            self.acknowledged = max(self.acknowledged, instance)
+
+
+class Node:
+    """One core with its disk and what is on its way there."""
+
+    def __init__(self, config: GroupConfig, clock: Callable[[float], float], seed: int) -> None:
+        self.config = config
+        self.disk = Disk()
+        self.clock = clock
+        self.seed = seed
+        self.group: Group | None = None
+        self.writes: deque[Write] = deque()
+        self.applied: list[bytes] = []
+        self.applied_to = -1
+
+    @property
+    def up(self) -> bool:
+        return self.group is not None
+
+
+class Cluster:
+    """Nodes by id, a queue of messages per ordered pair, one time."""
+
+    def __init__(self, configs: list[GroupConfig], seed: int = 0, start: float = 1.0) -> None:
+        self.time = start
+        self.nodes = {config.node_id: Node(config, lambda time: time, seed) for config in configs}
+        self.links: dict[tuple[int, int], deque[Message]] = {
+            (a, b): deque() for a in self.nodes for b in self.nodes if a != b
+        }
+        self.cut: set[tuple[int, int]] = set()
+        self.oracle = Oracle({m.node_id for m in configs[0].members if m.kind != 2})
+        self.on_effects: Callable[[Node, Effects], None] = lambda node, out: None
+        self.on_event: Callable[[Node, Event], None] = lambda node, event: None
+        self.page_limit: int | None = None
+
+    # -- one thing at a time ------------------------------------------------------------------------------------------
+
+    def now(self, node_id: int) -> float:
+        """The clock of that node."""
+        return self.nodes[node_id].clock(self.time)
+
+    def group(self, node_id: int) -> Group:
+        group = self.nodes[node_id].group
+        assert group is not None, f"node {node_id} is down"
+        return group
+
+    def start(self, node_id: int) -> None:
+        node = self.nodes[node_id]
+        node.group = Group(node.config, node.disk.restored(), self.now(node_id), node.seed)
+        node.applied_to = node.disk.chosen
+
+    def start_all(self) -> None:
+        for node_id, node in self.nodes.items():
+            if not node.up:
+                self.start(node_id)
+
+    def crash(self, node_id: int) -> None:
+        """The process is gone, and with it what was not durable and what was sent to it."""
+        node = self.nodes[node_id]
+        node.group = None
+        node.writes.clear()
+        for (_, to), queue in self.links.items():
+            if to == node_id:
+                queue.clear()
+
+    def tick(self, node_id: int) -> None:
+        self._do(node_id, self.group(node_id).tick(self.now(node_id)))
+
+    def propose(self, node_id: int, payload: bytes) -> int:
+        instance, out = self.group(node_id).propose(payload, self.now(node_id))
+        self._do(node_id, out)
+        return instance
+
+    def unreachable(self, node_id: int, peer: int) -> None:
+        self._do(node_id, self.group(node_id).peer_unreachable(peer, self.now(node_id)))
+
+    def repair(self, node_id: int, instance: int) -> None:
+        self._do(node_id, self.group(node_id).repair(instance, self.now(node_id)))
+
+    def step(self, node_id: int, message: Message) -> None:
+        self._do(node_id, self.group(node_id).step(message, self.now(node_id)))
+
+    def deliver(self, sender: int, receiver: int, index: int = 0) -> Message | None:
+        """Hand over one message under way, by default the oldest."""
+        queue = self.links[sender, receiver]
+        if not queue:
+            return None
+        message = queue[index]
+        del queue[index]
+        if self.nodes[receiver].up:
+            self.step(receiver, message)
+        return message
+
+    def persist(self, node_id: int) -> bool:
+        """The oldest write of a node becomes durable."""
+        node = self.nodes[node_id]
+        if not node.writes:
+            return False
+        write = node.writes.popleft()
+        for record in write.records:
+            node.disk.write(record)
+            if isinstance(record, AcceptRecord):
+                self.oracle.durable(node_id, record.instance, record.entry)
+        self._send(write.send_after)
+        if write.token is not None and node.group is not None:
+            self._do(node_id, node.group.persisted(write.token, self.now(node_id)))
+        return True
+
+    # -- everything ---------------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Deliver and persist everything until nothing is under way. No time passes."""
+        moved = True
+        while moved:
+            moved = False
+            for sender, receiver in self.links:
+                while self.deliver(sender, receiver) is not None:
+                    moved = True
+            for node_id in self.nodes:
+                while self.persist(node_id):
+                    moved = True
+
+    def run(self, seconds: float, settle: bool = True) -> None:
+        """Let time pass from deadline to deadline."""
+        end = self.time + seconds
+        while True:
+            if settle:
+                self.settle()
+            due = min((node.group.next_deadline() for node in self.nodes.values() if node.group), default=end)
+            self.time = min(end, max(self.time, due))
+            if self.time >= end:
+                return
+            for node_id, node in self.nodes.items():
+                if node.group is not None and node.group.next_deadline() <= self.now(node_id):
+                    self.tick(node_id)
+
+    @property
+    def master(self) -> int | None:
+        """The one master, if there is exactly one."""
+        masters = [node_id for node_id, node in self.nodes.items() if node.group is not None and node.group.is_master]
+        return masters[0] if len(masters) == 1 else None
+
+    # -- effects ------------------------------------------------------------------------------------------------------
+
+    def _do(self, node_id: int, out: Effects) -> None:
+        node = self.nodes[node_id]
+        group = node.group
+        assert group is not None
+        self.on_effects(node, out)
+        if out.persist:
+            node.writes.append(Write(out.persist, out.token, out.send_after))
+        else:
+            assert not out.send_after
+            assert out.token is None
+        self._send(out.send)
+        for instance, entry in out.chosen:
+            assert instance == node.applied_to + 1, f"node {node_id} applies {instance} after {node.applied_to}"
+            assert node.disk.log[instance].same_value(entry), f"node {node_id} applies {instance}, not durable there"
+            node.applied_to = instance
+            node.applied.append(entry.payload)
+            self.oracle.delivered(node_id, instance, entry, group.is_master)
+        for request in out.serve:
+            self._send([group.learn_reply(request.to, request.first, self._read(node, request.first, request.max_bytes))])
+        for event in out.events:
+            self.on_event(node, event)
+
+    def _read(self, node: Node, first: int, max_bytes: int) -> tuple[tuple[int, Entry], ...]:
+        assert node.group is not None
+        entries: list[tuple[int, Entry]] = []
+        size = 0
+        for instance in range(first, node.group.chosen + 1):
+            entry = node.disk.log[instance]
+            if entries and size + len(entry.payload) > max_bytes:
+                break
+            entries.append((instance, entry))
+            size += len(entry.payload)
+        return tuple(entries)
+
+    def _send(self, messages: list[Message]) -> None:
+        for message in messages:
+            link = (message.sender, message.receiver)
+            if link not in self.cut:
+                self.links[link].append(message)
