@@ -1,0 +1,106 @@
+"""What the demo consists of: read from the files of the cluster, nothing made up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from phxqueue.admin.context import ClusterContext
+from phxqueue.admin.errors import AdminError
+from phxqueue.config import Cluster, ConsumerNode, StoreNode, TlsPaths, Topic, load_consumer_node, load_store_node
+
+RUN = "run"
+LOGS = "logs"
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonPlan:
+    """One daemon of the demo; paths as they are given to it."""
+
+    name: str  # "store.0", from its file store.0.conf
+    role: str  # "store" or "consumer"
+    description: str  # "store 1 node 0, 127.0.0.1:5100"
+    config: Path
+    node_id: int = -1  # of a store
+
+    @property
+    def pid_file(self) -> Path:
+        return Path(RUN) / f"{self.name}.pid"
+
+    @property
+    def log_file(self) -> Path:
+        return Path(LOGS) / f"{self.name}.log"
+
+    @property
+    def arguments(self) -> list[str]:
+        """What twistd is called with."""
+        return [
+            "--pidfile",
+            str(self.pid_file),
+            "--logfile",
+            str(self.log_file),
+            f"phxqueue-{self.role}",
+            "-c",
+            str(self.config),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class DemoLayout:
+    """The cluster, and the daemons whose files lie beside its own."""
+
+    directory: Path
+    cluster: Cluster
+    topic: Topic
+    tls: TlsPaths | None
+    stores: tuple[DaemonPlan, ...]
+    consumers: tuple[DaemonPlan, ...]
+
+    @classmethod
+    def load(cls, settings: ClusterContext, directory: Path) -> DemoLayout:
+        """Read everything.
+
+        Raises:
+            ConfigError: a file has problems.
+            AdminError: there are no node files.
+        """
+        cluster = settings.load()
+        topic = settings.topic_of(cluster)
+        home = settings.config.parent
+        stores = [(path, load_store_node(path)) for path in sorted(home.glob("store.*.conf"))]
+        consumers = [(path, load_consumer_node(path)) for path in sorted(home.glob("consumer.*.conf"))]
+        stores = [(path, node) for path, node in stores if node.topic.topic_id == topic.topic_id]
+        consumers = [(path, node) for path, node in consumers if node.topic.topic_id == topic.topic_id]
+        if not stores or not consumers:
+            raise AdminError(
+                f"the demo needs node files of topic {topic.topic_name} in {home}: store.0.conf, consumer.0.conf, ..."
+            )
+        return cls(
+            directory,
+            cluster,
+            topic,
+            settings.tls_of(cluster),
+            tuple(_store(path, node) for path, node in stores),
+            tuple(_consumer(path, node) for path, node in consumers),
+        )
+
+    @property
+    def daemons(self) -> tuple[DaemonPlan, ...]:
+        return self.stores + self.consumers
+
+    def store_of_node(self, store_id: int, node_id: int) -> DaemonPlan | None:
+        """The daemon of a node, if it is one of ours."""
+        name = f"store {store_id} node {node_id}"
+        for plan in self.stores:
+            if plan.description.startswith(name + ","):
+                return plan
+        return None
+
+
+def _store(path: Path, node: StoreNode) -> DaemonPlan:
+    description = f"store {node.store.store_id} node {node.node.node_id}, {node.node.address}"
+    return DaemonPlan(path.stem, "store", description, path, node.node.node_id)
+
+
+def _consumer(path: Path, node: ConsumerNode) -> DaemonPlan:
+    return DaemonPlan(path.stem, "consumer", f"consumer {node.consumer.name}", path)
