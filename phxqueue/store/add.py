@@ -15,7 +15,6 @@ from phxqueue.store.proposals import Proposals, add_response
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.served import ServedQueues, groups_of
 
-
 #: No serialized BatchHeader is larger, tag and length included: a larger batch surely has items.
 _HEADER_MAX = 96
 

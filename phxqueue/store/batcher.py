@@ -146,9 +146,7 @@ class Batcher(Generic[TokenT]):
         if acked > self._moves.get(key, -1):
             self._moves[key] = acked
 
-    def take(
-        self, in_flight: int, now: float, timestamp_ms: int, *, at_once: bool = False
-    ) -> Proposal[TokenT] | None:
+    def take(self, in_flight: int, now: float, timestamp_ms: int, *, at_once: bool = False) -> Proposal[TokenT] | None:
         """Return the entry that should leave now, or None. Call it again until it says None.
 
         Args:

@@ -145,9 +145,7 @@ def _peek(request: GetRequest, queue: ServedQueue, reading: Reading) -> GetRespo
 class GetCall:
     """One Get on its way: tries to answer at once, and waits for the disk or for items when it cannot."""
 
-    def __init__(
-        self, request: GetRequest, queue: ServedQueue, position: int, reset: bool, reading: Reading
-    ) -> None:
+    def __init__(self, request: GetRequest, queue: ServedQueue, position: int, reset: bool, reading: Reading) -> None:
         self._request = request
         self._queue_id = request.queue_id
         self._key = (request.queue_id, request.consumer_group_id)
@@ -206,6 +204,9 @@ class GetCall:
             if answer.full:
                 break
         self._position = answer.position
+        if not answer.items:
+            # The position was inside a row of several masks, and nothing for this group was left of it: go on.
+            return self._step()
         return self._finish(answer.response)
 
     def _finish(self, response: GetResponse) -> GetResponse:

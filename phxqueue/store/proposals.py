@@ -161,9 +161,7 @@ class Proposals:
     def _flush(self, *, at_once: bool = False) -> None:
         self._soon = None
         while self._group.window_free:
-            proposal = self._batcher.take(
-                self.in_flight, self._clock.seconds(), self._timestamp_ms(), at_once=at_once
-            )
+            proposal = self._batcher.take(self.in_flight, self._clock.seconds(), self._timestamp_ms(), at_once=at_once)
             if proposal is None:
                 break
             self._propose(proposal)

@@ -158,9 +158,7 @@ class StoreService:
 
     def queue_statuses(self) -> list[QueueStatus]:
         """The queues of the groups this node is master of, for NODE_STATUS."""
-        return [
-            status for group in self._groups.values() if group.group.serving() for status in group.statuses()
-        ]
+        return [status for group in self._groups.values() if group.group.serving() for status in group.statuses()]
 
     def drain(self) -> Deferred[Any]:
         """Take no more requests, end all long polls, and fire when everything taken before has its outcome.

@@ -1,0 +1,231 @@
+"""What the store's tests share: commands by value, a configuration, and a Paxos group without Paxos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+
+from phxqueue.config import (
+    Cluster,
+    ConsumerGroup,
+    NodeAddress,
+    Pub,
+    QueueInfo,
+    Store,
+    StoreLimits,
+    StoreNode,
+    Topic,
+    TopicSettings,
+)
+from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
+from phxqueue.proto.store_pb2 import CursorMove, StoreCommand
+from phxqueue.replica.errors import NotServing
+from phxqueue.store.outcomes import Outcome
+from phxqueue.store.queues import StoreQueues
+
+NOW_MS = 1_700_000_000_000
+VALUE, NOOP = 0, 1
+
+
+def batch(
+    queue_id: int = 1,
+    count: int = 1,
+    *,
+    items: bytes = b"items",
+    pub_id: int = 1,
+    mask: int = 0b11,
+    producer_id: int = 0,
+    sequence: int = 0,
+    digest: int = 0,
+) -> ItemBatch:
+    """One batch; not idempotent unless it has a sequence."""
+    header = BatchHeader(
+        queue_id=queue_id,
+        pub_id=pub_id,
+        consumer_group_ids=mask,
+        count=count,
+        first_atime_ms=NOW_MS,
+        last_atime_ms=NOW_MS,
+        digest_sum=digest,
+        producer_id=producer_id,
+        sequence=sequence,
+    )
+    return ItemBatch(header=header, items=items)
+
+
+def move(queue_id: int, consumer_group_id: int, acked: int) -> CursorMove:
+    return CursorMove(queue_id=queue_id, consumer_group_id=consumer_group_id, acked=acked)
+
+
+def command(*batches: ItemBatch, moves: Iterable[CursorMove] = (), at_ms: int = NOW_MS, version: int = 1) -> bytes:
+    """The payload of one entry."""
+    return StoreCommand(
+        version=version, timestamp_ms=at_ms, batches=batches, cursor_moves=list(moves)
+    ).SerializeToString()
+
+
+def applied(machine: StoreQueues, *batches: ItemBatch, at_ms: int = NOW_MS, moves: Iterable[CursorMove] = ()) -> Any:
+    """Apply one entry with these batches; its outcomes."""
+    return machine.apply(machine.applied + 1, VALUE, command(*batches, at_ms=at_ms, moves=moves))
+
+
+def topic(**settings: Any) -> Topic:
+    """Pub 1: queues 0..7 then, after 60 s, 8..9, groups 1 and 2. Pub 2: queues 20..21, group 3, on store 1 too."""
+    return Topic(
+        topic_id=1000,
+        topic_name="test",
+        settings=TopicSettings(**settings),
+        queue_infos=(
+            QueueInfo(queue_info_id=1, ranges=((0, 7),)),
+            QueueInfo(queue_info_id=2, ranges=((8, 9),), delay=60.0, count=-1),
+            QueueInfo(queue_info_id=3, ranges=((20, 21),)),
+        ),
+        pubs=(
+            Pub(pub_id=1, queue_info_ids=(1, 2), consumer_group_ids=(1, 2)),
+            Pub(pub_id=2, queue_info_ids=(3,), consumer_group_ids=(3,)),
+            Pub(pub_id=3, queue_info_ids=(3,), consumer_group_ids=(3,)),
+        ),
+        consumer_groups=tuple(ConsumerGroup(consumer_group_id=group) for group in (1, 2, 3)),
+        stores=(
+            Store(
+                store_id=1,
+                pub_ids=(1, 2),
+                nodes=tuple(NodeAddress(node, "127.0.0.1", 5100 + node, 5200 + node) for node in range(3)),
+            ),
+        ),
+    )
+
+
+def store_node(limits: StoreLimits | None = None, paxos_groups: int = 1, **settings: Any) -> StoreNode:
+    """Node 0 of store 1."""
+    of_topic = topic(**settings)
+    store = of_topic.stores[0]
+    store = Store(store_id=1, pub_ids=store.pub_ids, nodes=store.nodes, paxos_groups=paxos_groups)
+    return StoreNode(
+        cluster=Cluster(topics=(of_topic,)),
+        topic=of_topic,
+        store=store,
+        node=store.nodes[0],
+        data_dir=Path("data/store.0"),
+        limits=limits or StoreLimits(),
+    )
+
+
+class FakeGroup:
+    """A Paxos group that chooses what `choose` lets through, in order, and remembers the payloads as a log would.
+
+    Attributes:
+        log: payload per instance.
+        uncached: instances that are on disk only.
+        cold_reads: reads from disk that wait for `finish_read`.
+        proposed: proposals that wait for `choose`.
+        auto: choose every proposal at once.
+    """
+
+    def __init__(self, group_id: int = 0, machine: StoreQueues | None = None, *, auto: bool = True) -> None:
+        self.group_id = group_id
+        self.state_machine = StoreQueues() if machine is None else machine
+        self.on_applied: list[Callable[[int, bytes], None]] = []
+        self.on_mastership: list[Callable[[bool], None]] = []
+        self.on_window_free: list[Callable[[], None]] = []
+        self.auto = auto
+        self.window = 64
+        self.lease = True
+        self.master: int | None = 0
+        self.log: list[bytes] = []
+        self.uncached: set[int] = set()
+        self.cold_reads: list[tuple[list[int], Deferred[list[bytes]]]] = []
+        self.proposed: list[tuple[bytes, Deferred[Any]]] = []
+
+    @property
+    def window_free(self) -> bool:
+        return len(self.proposed) < self.window
+
+    def serving(self) -> bool:
+        return self.master == 0 and self.lease
+
+    def proposing(self) -> bool:
+        return self.master == 0
+
+    def master_node(self) -> int | None:
+        return self.master
+
+    def unreachable_reason(self) -> str:
+        return "no majority: 1 of 3 nodes of store 1 reachable"
+
+    def propose(self, payload: bytes) -> Deferred[Any]:
+        if not self.proposing():
+            return fail(NotServing("not the master"))
+        outcome: Deferred[Any] = Deferred()
+        self.proposed.append((payload, outcome))
+        if self.auto:
+            self.choose()
+        return outcome
+
+    def choose(self, count: int = 1) -> None:
+        """Let the oldest proposals be chosen and applied."""
+        for _ in range(count):
+            payload, outcome = self.proposed.pop(0)
+            self.append(payload, outcome)
+
+    def append(self, payload: bytes, outcome: Deferred[Any] | None = None) -> None:
+        """An entry is chosen: ours, or that of a former master."""
+        instance = len(self.log)
+        self.log.append(payload)
+        result = self.state_machine.apply(instance, VALUE, payload)
+        if outcome is not None:
+            outcome.callback(result)
+            for freed in list(self.on_window_free):
+                freed()
+        for applied_one in list(self.on_applied):
+            applied_one(instance, payload)
+
+    def lose(self, error: Exception, master: int | None = None) -> None:
+        """Mastership is lost with entries in flight."""
+        self.master = master
+        proposed, self.proposed = self.proposed, []
+        for _, outcome in proposed:
+            outcome.errback(error)
+        for changed in self.on_mastership:
+            changed(False)
+
+    def become_master(self) -> None:
+        self.master = 0
+        for changed in self.on_mastership:
+            changed(True)
+
+    def cached(self, instance: int) -> bytes | None:
+        return None if instance in self.uncached else self.log[instance]
+
+    def read(self, instances: Sequence[int]) -> Deferred[list[bytes]]:
+        if not self.uncached.intersection(instances):
+            return succeed([self.log[instance] for instance in instances])
+        waiting: Deferred[list[bytes]] = Deferred()
+        self.cold_reads.append((list(instances), waiting))
+        return waiting
+
+    def finish_read(self) -> None:
+        """The disk answers the oldest read."""
+        instances, waiting = self.cold_reads.pop(0)
+        waiting.callback([self.log[instance] for instance in instances])
+
+
+class Wall:
+    """A wall clock that goes with a monotonic one, until somebody sets it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.ahead_s = NOW_MS / 1000
+
+    def __call__(self) -> float:
+        return self._clock.seconds() + self.ahead_s
+
+
+def stored(outcomes: list[Outcome]) -> list[int]:
+    """The cursors of an entry whose batches were all stored."""
+    assert all(isinstance(outcome, int) for outcome in outcomes), outcomes
+    return [outcome for outcome in outcomes if isinstance(outcome, int)]

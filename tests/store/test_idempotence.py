@@ -1,0 +1,138 @@
+"""The idempotence window: what it remembers, what it forgets, and that all replicas forget alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phxqueue.store.columns import ColumnReader, ColumnWriter
+from phxqueue.store.idempotence import Idempotence
+
+
+def remember(window: Idempotence, producer_id: int, sequence: int, now_ms: int = 0, cursor: int = 7) -> None:
+    window.begin(now_ms)
+    window.remember(window.producer(producer_id, now_ms), sequence, cursor, 3 << 32 | 5, now_ms)
+
+
+def through_a_checkpoint(window: Idempotence) -> Idempotence:
+    out = ColumnWriter(b"")
+    window.write(out)
+    blob = out.finish()
+    copy = window.emptied()
+    source = ColumnReader(b"", blob, "window")
+    copy.read(source)
+    source.finish()
+    again = ColumnWriter(b"")
+    copy.write(again)
+    assert again.finish() == blob
+    return copy
+
+
+def test_a_batch_is_known_by_producer_and_sequence() -> None:
+    window = Idempotence()
+    remember(window, 1, 10, cursor=40)
+    assert window.known(1, 10) == (3, 40, 5)
+    assert window.known(1, 9) is None
+    assert window.known(1, 11) is None
+    assert window.known(2, 10) is None
+    assert (len(window), window.producers) == (1, 1)
+
+
+def test_sequences_may_arrive_in_any_order() -> None:
+    window = Idempotence()
+    for sequence in (5, 2, 9, 1, 7):
+        remember(window, 1, sequence, cursor=sequence * 100)
+    for sequence in (1, 2, 5, 7, 9):
+        assert window.known(1, sequence) == (3, sequence * 100, 5)
+    assert [window.known(1, sequence) for sequence in (3, 4, 6, 8)] == [None] * 4
+    assert window.floor(1) == 0
+
+
+def test_a_producer_has_so_many_outcomes_and_the_lowest_sequence_goes_first() -> None:
+    window = Idempotence(producer_outcomes=3)
+    for sequence in (1, 3, 2, 4, 5):
+        remember(window, 1, sequence)
+    assert [window.known(1, sequence) is not None for sequence in range(1, 6)] == [False, False, True, True, True]
+    assert window.floor(1) == 2
+    assert len(window) == 3
+
+
+def test_an_outcome_is_forgotten_after_the_window() -> None:
+    window = Idempotence(window_ms=1000)
+    remember(window, 1, 1, now_ms=0)
+    remember(window, 1, 2, now_ms=600)
+    remember(window, 1, 3, now_ms=1000)
+    assert window.known(1, 1) is None
+    assert window.floor(1) == 1
+    assert window.known(1, 2) is not None
+
+
+def test_a_producer_silent_for_the_window_is_forgotten_with_its_floor() -> None:
+    window = Idempotence(window_ms=1000, producer_outcomes=1)
+    remember(window, 1, 1)
+    remember(window, 1, 2)
+    remember(window, 2, 1, now_ms=999)
+    assert (window.floor(1), window.producers) == (1, 2)
+    window.begin(1000)
+    assert (window.floor(1), window.producers, len(window)) == (0, 1, 1)
+
+
+def test_producers_share_the_memory_of_the_group() -> None:
+    window = Idempotence(total_outcomes=100, producer_outcomes=80)
+    for sequence in range(1, 81):
+        remember(window, 1, sequence)
+    assert len(window) == 80
+    remember(window, 2, 1)
+    remember(window, 1, 81)  # two producers: fifty each
+    assert window.floor(1) == 31
+    assert len(window) == 51
+
+
+def test_the_producer_silent_longest_goes_when_there_are_too_many() -> None:
+    window = Idempotence(max_producers=2)
+    remember(window, 1, 1)
+    remember(window, 2, 1)
+    remember(window, 1, 2)
+    remember(window, 3, 1)
+    assert [window.known(producer, 1) is not None for producer in (1, 2, 3)] == [True, False, True]
+
+
+def test_the_memory_of_all_producers_together_is_bounded() -> None:
+    window = Idempotence(total_outcomes=64, producer_outcomes=64)
+    for producer in range(1, 40):
+        for sequence in range(1, 80):
+            remember(window, producer, sequence)
+            assert len(window) <= 128
+    assert len(window) == sum(len(one) for one in window._producers.values())
+
+
+OPERATIONS = st.lists(
+    st.tuples(st.integers(1, 4), st.integers(1, 30), st.integers(0, 400)),
+    max_size=60,
+)
+
+
+@given(OPERATIONS, st.integers(0, 60))
+def test_agrees_with_a_plain_dictionary_and_survives_a_checkpoint_anywhere(
+    operations: list[tuple[int, int, int]], at: int
+) -> None:
+    bounds: dict[str, Any] = {"window_ms": 1000, "producer_outcomes": 8, "total_outcomes": 1000, "max_producers": 100}
+    window, now_ms, cursor = Idempotence(**bounds), 0, 0
+    model: dict[tuple[int, int], tuple[int, int]] = {}  # (producer, sequence) -> cursor, time
+    for number, (producer_id, sequence, later_ms) in enumerate(operations):
+        if number == at:
+            window = through_a_checkpoint(window)
+        now_ms += later_ms
+        window.begin(now_ms)
+        known = window.known(producer_id, sequence)
+        if known is not None:
+            assert known[1] == model[producer_id, sequence][0]
+        elif sequence > window.floor(producer_id):
+            # Never stored, or so long ago that the whole producer was forgotten.
+            assert model.get((producer_id, sequence), (0, -5000))[1] <= now_ms - 1000
+            cursor += 1
+            remember(window, producer_id, sequence, now_ms, cursor)
+            model[producer_id, sequence] = cursor, now_ms
+    through_a_checkpoint(window)

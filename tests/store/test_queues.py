@@ -1,0 +1,279 @@
+"""The state machine, entry by entry."""
+
+from __future__ import annotations
+
+import pytest
+from zope.interface.verify import verifyObject
+
+from phxqueue.net.status import Status
+from phxqueue.proto.store_pb2 import StoreCommand
+from phxqueue.replica.errors import Halted
+from phxqueue.replica.interfaces import IStateMachine
+from phxqueue.store.columns import CorruptCheckpoint
+from phxqueue.store.index import SOLE, UNIFORM
+from phxqueue.store.outcomes import Duplicate, Refusal
+from phxqueue.store.queues import StoreQueues
+from phxqueue.store.state import segment_key
+from tests.store.fakes import NOOP, NOW_MS, VALUE, applied, batch, command, move
+
+
+def test_is_a_state_machine() -> None:
+    verifyObject(IStateMachine, StoreQueues())
+
+
+def test_cursors_begin_at_0_and_have_no_gaps() -> None:
+    machine = StoreQueues()
+    assert applied(machine, batch(1, 3), batch(2, 5), batch(1, 2)) == [0, 0, 3]
+    assert applied(machine, batch(2, 1), batch(1, 4)) == [5, 5]
+    assert (machine.end_cursor(1), machine.end_cursor(2), machine.end_cursor(3)) == (9, 6, 0)
+    assert machine.applied == 1
+
+
+def test_one_row_covers_all_batches_of_a_queue_in_an_entry() -> None:
+    machine = StoreQueues()
+    applied(machine, *[batch(1, 1, items=b"x" * 10, digest=2**63) for _ in range(64)])
+    applied(machine, batch(1, 1), batch(2, 1), batch(1, 2, mask=0b100))
+    index = machine.queues[1]
+    assert index.firsts.tolist() == [0, 64]
+    assert index.instances.tolist() == [0, 1]
+    assert index.masks.tolist() == [0b11, 0b111]
+    assert index.sizes.tolist() == [640, 10]
+    assert index.flags.tolist() == [SOLE | UNIFORM, 0]
+    assert machine.queues[2].flags.tolist() == [UNIFORM]
+    assert index.row_digest(0) == 64 * 2**63 % 2**64
+
+
+def test_batches_of_different_pubs_are_not_uniform() -> None:
+    machine = StoreQueues()
+    applied(machine, batch(1, pub_id=1), batch(1, pub_id=2), batch(1, pub_id=1))
+    assert machine.queues[1].flags.tolist() == [SOLE]
+
+
+def test_other_kinds_of_entries_only_count() -> None:
+    machine = StoreQueues()
+    assert machine.apply(0, NOOP, b"") is None
+    assert machine.apply(1, 2, b"members") is None
+    assert machine.applied == 1
+    assert not machine.queues
+
+
+def test_entries_must_come_in_order() -> None:
+    machine = StoreQueues()
+    applied(machine, batch())
+    for instance in (0, 2):
+        with pytest.raises(AssertionError):
+            machine.apply(instance, VALUE, command(batch()))
+
+
+def test_time_never_goes_back() -> None:
+    machine = StoreQueues()
+    for at_ms in (NOW_MS, NOW_MS - 5000, NOW_MS + 1):
+        applied(machine, batch(), at_ms=at_ms)
+    assert machine.queues[1].timestamps.tolist() == [NOW_MS, NOW_MS, NOW_MS + 1]
+
+
+@pytest.mark.parametrize(
+    "payload", [b"\xff\xff\xff", b"\x1a\x05abc", b"", StoreCommand(timestamp_ms=5).SerializeToString()]
+)
+def test_an_entry_that_is_no_command_gives_the_same_refusal_everywhere(payload: bytes) -> None:
+    first, second = StoreQueues(), StoreQueues()
+    for machine in (first, second):
+        result = machine.apply(0, VALUE, payload)
+        assert isinstance(result, Refusal)
+        assert result.status is Status.INVALID_ARGUMENT
+        assert "entry 0 is not a command" in result.message
+        assert (machine.applied, machine.unreadable, machine.queues) == (0, 1, {})
+    assert first.state_hash() == second.state_hash()
+    assert applied(first, batch()) == [0]
+
+
+def test_a_newer_command_halts_and_changes_nothing() -> None:
+    machine = StoreQueues()
+    applied(machine, batch())
+    before = machine.state_hash()
+    with pytest.raises(Halted, match=r"entry 1 is a command of version 2.*install"):
+        machine.apply(1, VALUE, command(batch(), version=2))
+    assert (machine.applied, machine.state_hash()) == (0, before)
+
+
+def test_an_empty_batch_is_refused_and_the_others_are_stored() -> None:
+    machine = StoreQueues()
+    first, refusal, last = applied(machine, batch(count=2), batch(count=0), batch(count=1))
+    assert (first, last) == (0, 2)
+    assert refusal == Refusal(Status.INVALID_ARGUMENT, "the batch's header counts no items")
+    assert machine.refused == {0: (1,)}
+    assert not machine.queues[1].flags[0] & SOLE
+
+
+def test_a_batch_sent_again_gets_its_first_outcome() -> None:
+    machine = StoreQueues()
+    applied(machine, batch(count=4))
+    once = batch(count=3, producer_id=9, sequence=1)
+    assert applied(machine, once) == [4]
+    assert applied(machine, batch(count=1)) == [7]
+    assert applied(machine, once, batch(count=2), once) == [Duplicate(4, 3), 8, Duplicate(4, 3)]
+    assert machine.refused == {3: (0, 2)}
+    assert machine.end_cursor(1) == 10
+    assert machine.recall(9, 1, 1) == Duplicate(4, 3)
+    assert machine.recall(9, 2, 1) is None
+    assert machine.recall(8, 1, 1) is None
+
+
+def test_a_batch_twice_in_one_entry_is_stored_once() -> None:
+    machine = StoreQueues()
+    once = batch(count=3, producer_id=9, sequence=1)
+    assert applied(machine, once, once) == [0, Duplicate(0, 3)]
+    assert machine.end_cursor(1) == 3
+
+
+def test_batches_without_sequence_are_never_duplicates() -> None:
+    machine = StoreQueues()
+    same = batch(producer_id=9)
+    assert applied(machine, same, same) == [0, 1]
+
+
+def test_a_sequence_used_again_for_another_queue_is_refused() -> None:
+    machine = StoreQueues()
+    applied(machine, batch(1, producer_id=9, sequence=1))
+    [refusal] = applied(machine, batch(2, producer_id=9, sequence=1))
+    assert refusal.status is Status.INVALID_ARGUMENT
+    assert "stored in queue 1 and now names queue 2" in refusal.message
+
+
+def test_a_sequence_older_than_the_window_is_refused() -> None:
+    machine = StoreQueues()
+    for sequence in range(1, (1 << 16) + 11, 10):  # 6554 entries of ten batches
+        applied(machine, *[batch(producer_id=9, sequence=sequence + k) for k in range(10)])
+    [refusal] = applied(machine, batch(producer_id=9, sequence=3))
+    assert refusal.status is Status.OUT_OF_RANGE
+    assert "may have been stored already, or not" in refusal.message
+
+
+def test_cursor_moves_take_the_maximum_and_stay_within_the_queue() -> None:
+    machine = StoreQueues()
+    applied(machine, batch(1, 10))
+    applied(machine, moves=[move(1, 1, 5), move(1, 1, 3), move(1, 2, 99), move(7, 1, 4), move(1, 0, 4), move(1, 65, 4)])
+    assert machine.acked == {(1, 1): 5, (1, 2): 10}
+    applied(machine, moves=[move(1, 1, 4)])
+    assert machine.acked_cursor(1, 1) == 5
+    assert machine.acked_cursor(1, 3) == 0
+
+
+def test_a_move_sees_the_batches_of_its_own_entry() -> None:
+    machine = StoreQueues()
+    applied(machine, batch(1, 10), moves=[move(1, 1, 10)])
+    assert machine.acked_cursor(1, 1) == 10
+
+
+def test_tells_which_queues_got_items() -> None:
+    machine = StoreQueues()
+    applied(machine, batch(1), batch(2), batch(3, count=0))
+    applied(machine, moves=[move(1, 1, 1)])
+    assert machine.take_touched() == {1, 2}
+    assert machine.take_touched() == set()
+
+
+def test_garbage_in_items_means_nothing_to_the_store() -> None:
+    machine = StoreQueues()
+    assert applied(machine, batch(count=3, items=bytes(range(256))), batch(count=1, items=b"\xff" * 50)) == [0, 3]
+
+
+# ---- checkpoints -----------------------------------------------------------------------------------
+
+
+def filled(segment_rows: int, entries: int = 30) -> StoreQueues:
+    machine = StoreQueues(segment_rows)
+    for entry in range(entries):
+        batches = [batch(queue, 1 + entry % 3, producer_id=queue, sequence=entry + 1) for queue in (1, 2, 3)]
+        applied(machine, *batches[: 1 + entry % 3], batches[0], at_ms=NOW_MS + entry)
+    return machine
+
+
+def test_segments_are_sealed_once_and_the_rest_is_in_the_state() -> None:
+    machine = filled(16)
+    rows = sum(len(index) for index in machine.queues.values())
+    first = machine.checkpoint()
+    assert [key for key, _ in first.segments] == [segment_key(n) for n in range(rows // 16)]
+    assert first.applied == machine.applied
+    again = machine.checkpoint()
+    assert again.segments == []
+    assert again.state == first.state
+    for _ in range(16):
+        applied(machine, batch())
+    assert [key for key, _ in machine.checkpoint().segments] == [segment_key(rows // 16)]
+
+
+def test_a_checkpoint_restores_everything() -> None:
+    machine = filled(8)
+    applied(machine, moves=[move(1, 1, 7), move(2, 64, 1)])
+    checkpoint = machine.checkpoint()
+    copy = StoreQueues(8)
+    copy.restore(checkpoint.state, checkpoint.segments)
+    assert copy.state_hash() == machine.state_hash()
+    assert (copy.acked, copy.refused, copy.applied) == (machine.acked, machine.refused, machine.applied)
+    for each in (machine, copy):
+        assert applied(each, batch(1, 1, producer_id=1, sequence=30)) == [Duplicate(57, 3)]
+    assert copy.state_hash() == machine.state_hash()
+    # What is sealed from here on does not depend on having been restored either.
+    for each in (machine, copy):
+        for _ in range(20):
+            applied(each, batch(2))
+    assert copy.checkpoint() == machine.checkpoint()
+
+
+def test_segments_sealed_after_the_checkpoint_are_ignored() -> None:
+    machine = filled(8)
+    early = machine.checkpoint()
+    early_hash = machine.state_hash()
+    for _ in range(20):
+        applied(machine, batch())
+    late = machine.checkpoint()
+    assert late.segments
+    copy = StoreQueues(8)
+    copy.restore(early.state, reversed([*early.segments, *late.segments]))
+    assert copy.state_hash() == early_hash
+
+
+def test_a_machine_in_use_can_be_replaced_by_a_checkpoint_or_stays_as_it_is() -> None:
+    ahead, behind = filled(8, 40), filled(8, 10)
+    checkpoint = ahead.checkpoint()
+    before = behind.state_hash()
+    with pytest.raises(CorruptCheckpoint):
+        behind.restore(checkpoint.state, checkpoint.segments[:-1])
+    assert behind.state_hash() == before
+    behind.restore(checkpoint.state, checkpoint.segments)
+    assert behind.state_hash() == ahead.state_hash()
+
+
+def test_damage_to_a_checkpoint_is_told_from_the_start() -> None:
+    checkpoint = filled(8).checkpoint()
+    segments = dict(checkpoint.segments)
+    flipped = bytearray(checkpoint.state)
+    flipped[20] ^= 1
+    wrong = {**segments, segment_key(1): segments[segment_key(0)]}
+    broken = {**segments, segment_key(2): segments[segment_key(2)][:-9]}
+    missing = {key: value for key, value in segments.items() if key != segment_key(3)}
+    for state, stored, complaint in (
+        (bytes(flipped), segments, "checksum"),
+        (checkpoint.state[:5], segments, "bytes long"),
+        (checkpoint.state, wrong, "index segment 1 is stored under another segment's key"),
+        (checkpoint.state, broken, "index segment 2: its checksum"),
+        (checkpoint.state, missing, r"index segment 3 of \d+ is missing"),
+    ):
+        with pytest.raises(CorruptCheckpoint, match=complaint):
+            StoreQueues().restore(state, stored.items())
+
+
+def test_the_hash_notices_every_difference() -> None:
+    def machine(**changed: object) -> StoreQueues:
+        of = {"count": 2, "mask": 1, "digest": 5, "acked": 1, "sequence": 4, "at_ms": NOW_MS, **changed}
+        one = StoreQueues()
+        stored = batch(1, of["count"], mask=of["mask"], digest=of["digest"], producer_id=3, sequence=of["sequence"])
+        applied(one, stored, at_ms=of["at_ms"], moves=[move(1, 1, of["acked"])])
+        return one
+
+    hashes = {machine().state_hash()}
+    for change in ({"count": 3}, {"mask": 2}, {"digest": 6}, {"acked": 2}, {"sequence": 5}, {"at_ms": NOW_MS + 1}):
+        hashes.add(machine(**change).state_hash())
+    assert machine().state_hash() in hashes
+    assert len(hashes) == 7

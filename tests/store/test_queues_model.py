@@ -1,0 +1,160 @@
+"""The state machine against a naive model: per queue a list of items, nothing clever, nothing forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phxqueue.store.entries import ParsedEntry
+from phxqueue.store.outcomes import Duplicate, Outcome
+from phxqueue.store.queues import StoreQueues
+from tests.store.fakes import NOOP, NOW_MS, VALUE, batch, command, move
+
+
+@dataclass(frozen=True)
+class Batch:
+    queue_id: int
+    count: int
+    mask: int
+    producer_id: int
+    sequence: int
+
+
+@dataclass(frozen=True)
+class Move:
+    queue_id: int
+    group: int
+    acked: int
+
+
+@dataclass(frozen=True)
+class Command:
+    later_ms: int
+    batches: list[Batch]
+    moves: list[Move]
+
+
+QUEUES = st.integers(1, 3)
+BATCHES = st.builds(
+    Batch,
+    queue_id=QUEUES,
+    count=st.integers(0, 4),
+    mask=st.integers(1, 3),
+    producer_id=st.integers(1, 2),
+    sequence=st.integers(0, 6),
+)
+MOVES = st.builds(Move, queue_id=QUEUES, group=st.integers(0, 3), acked=st.integers(0, 30))
+COMMANDS = st.builds(
+    Command, later_ms=st.integers(-5, 5), batches=st.lists(BATCHES, max_size=6), moves=st.lists(MOVES, max_size=3)
+)
+STEPS = st.lists(st.one_of(COMMANDS, st.just("no-op"), st.just(b"\xffgarbage"), st.just("checkpoint")), max_size=25)
+
+
+@dataclass
+class Model:
+    """Items by queue; an item is (bytes of its batch, mask)."""
+
+    items: dict[int, list[tuple[bytes, int]]] = field(default_factory=dict)
+    acked: dict[tuple[int, int], int] = field(default_factory=dict)
+    seen: dict[tuple[int, int], tuple[int, int, int]] = field(default_factory=dict)
+    made: int = 0
+
+    def store(self, one: Batch) -> tuple[bytes, object]:
+        """Returns the batch's bytes and its expected outcome."""
+        self.made += 1
+        content = b"batch %d " % self.made * one.count
+        identity = one.producer_id, one.sequence
+        if one.count == 0:
+            return content, "refused"
+        if one.sequence and identity in self.seen:
+            queue_id, cursor, count = self.seen[identity]
+            return content, Duplicate(cursor, count) if queue_id == one.queue_id else "refused"
+        queue = self.items.setdefault(one.queue_id, [])
+        cursor = len(queue)
+        queue.extend([(b"batch %d " % self.made, one.mask)] * one.count)
+        if one.sequence:
+            self.seen[identity] = one.queue_id, cursor, one.count
+        return content, cursor
+
+    def move(self, one: Move) -> None:
+        if one.queue_id in self.items and one.group:
+            key = one.queue_id, one.group
+            best = max(self.acked.get(key, 0), min(one.acked, len(self.items[one.queue_id])))
+            if best:
+                self.acked[key] = best
+
+
+def apply_both(model: Model, machine: StoreQueues, log: list[bytes], step: Command, at_ms: int) -> None:
+    made = [(one, *model.store(one)) for one in step.batches]
+    payload = command(
+        *[
+            batch(
+                one.queue_id,
+                one.count,
+                items=content,
+                mask=one.mask,
+                producer_id=one.producer_id,
+                sequence=one.sequence,
+            )
+            for one, content, _ in made
+        ],
+        moves=[move(one.queue_id, one.group, one.acked) for one in step.moves],
+        at_ms=at_ms,
+    )
+    log.append(payload)
+    outcomes = machine.apply(machine.applied + 1, VALUE, payload)
+    assert isinstance(outcomes, list)
+    assert [
+        expected if told(expected, outcome) else (expected, outcome)
+        for (_, _, expected), outcome in zip(made, outcomes, strict=True)
+    ] == [expected for _, _, expected in made]
+    for one in step.moves:
+        model.move(one)
+
+
+def told(expected: object, outcome: Outcome) -> bool:
+    return outcome == expected or (expected == "refused" and not isinstance(outcome, int | Duplicate))
+
+
+def content(machine: StoreQueues, log: list[bytes], queue_id: int) -> list[tuple[bytes, int]]:
+    """Everything in a queue, read back from the entries through the index as Get does."""
+    index, items = machine.queues[queue_id], []
+    for row in range(len(index)):
+        instance = index.instances[row]
+        entry = ParsedEntry(log[instance], machine.refused.get(instance, ()))
+        for stored in entry.batches(queue_id):
+            assert index.firsts[row] + stored.offset == len(items)
+            assert stored.mask & ~index.masks[row] == 0
+            size = len(stored.items) // stored.count
+            items += [(stored.items[:size], stored.mask)] * stored.count
+        assert len(items) == index.row_end(row)
+    return items
+
+
+@settings(max_examples=150)
+@given(STEPS)
+def test_agrees_with_the_model_whatever_is_restored_on_the_way(steps: list[object]) -> None:
+    model, log = Model(), []
+    steady, restarted = StoreQueues(4), StoreQueues(4)
+    saved: list[tuple[bytes, bytes]] = []
+    at_ms = NOW_MS
+    for step in steps:
+        if step == "checkpoint":
+            checkpoint = restarted.checkpoint()
+            saved += checkpoint.segments
+            restarted = StoreQueues(4)
+            restarted.restore(checkpoint.state, saved)
+        elif isinstance(step, Command):
+            at_ms += step.later_ms
+            apply_both(model, steady, log, step, at_ms)
+            restarted.apply(restarted.applied + 1, VALUE, log[-1])
+        else:
+            kind, payload = (VALUE, step) if isinstance(step, bytes) else (NOOP, b"")
+            log.append(payload)
+            for machine in (steady, restarted):
+                machine.apply(machine.applied + 1, kind, payload)
+        assert restarted.state_hash() == steady.state_hash()
+    assert {queue_id: content(restarted, log, queue_id) for queue_id in restarted.queues} == model.items
+    assert restarted.acked == steady.acked == model.acked
