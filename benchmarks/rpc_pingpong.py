@@ -84,10 +84,15 @@ class Client:
             self.done.callback(None)
 
 
+def start_server(directory: Path, use_tls: bool, deferred: bool) -> subprocess.Popen[str]:
+    flags = [name for name, wanted in (("--tls", use_tls), ("--deferred", deferred)) if wanted]
+    return subprocess.Popen(
+        [sys.executable, __file__, "--serve", str(directory), *flags], stdout=subprocess.PIPE, text=True
+    )
+
+
 async def measure(directory: Path, use_tls: bool, options: argparse.Namespace) -> None:
-    arguments = [sys.executable, __file__, "--serve", str(directory), *(["--tls"] if use_tls else [])]
-    arguments += ["--deferred"] if options.deferred else []
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as server:
+    with start_server(directory, use_tls, options.deferred) as server:
         assert server.stdout is not None
         address = Address.parse(server.stdout.readline())
         tls = client_tls(paths(directory, "client-bench")) if use_tls else None

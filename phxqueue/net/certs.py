@@ -102,7 +102,7 @@ def issue(
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _sign_leaf(ca_key, ca_certificate, key.public_key(), identity, hosts, days)
     target = (output or directory) / (file_stem or default_stem(identity))
-    paths = TlsPaths(authority.certificate, target.with_name(target.name + ".pem"), target.with_name(target.name + ".key"))
+    paths = TlsPaths(authority.certificate, Path(f"{target}.pem"), Path(f"{target}.key"))
     _write_pair(paths.certificate, paths.key, certificate, key)
     return paths
 

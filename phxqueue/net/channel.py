@@ -259,7 +259,8 @@ class FrameChannel(Protocol):
         if verdict is Verdict.PING:
             self.send_ping()
         elif verdict is Verdict.SILENT:
-            self.abort(f"it did not answer a ping within {self.settings.keepalive_timeout_s:g} s (half-open connection?)")
+            limit = self.settings.keepalive_timeout_s
+            self.abort(f"it did not answer a ping within {limit:g} s (half-open connection?)")
         elif verdict is Verdict.STALLED:
             self.abort(f"it has taken no bytes for {self.settings.write_stall_timeout_s:g} s")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 from twisted.internet.defer import Deferred
@@ -18,6 +18,9 @@ from phxqueue.net.settings import RpcSettings
 from phxqueue.net.status import RpcError, Status
 from phxqueue.net.writer import Writer
 from phxqueue.proto.envelope_pb2 import Envelope
+
+if TYPE_CHECKING:
+    from phxqueue.net.rpc import RpcConnection
 
 
 class IncomingCalls:
@@ -34,7 +37,12 @@ class IncomingCalls:
     log = Logger()
 
     def __init__(
-        self, connection: Any, service: RpcService, writer: Writer, settings: RpcSettings, reply_queued: Callable[[int], None]
+        self,
+        connection: RpcConnection,
+        service: RpcService,
+        writer: Writer,
+        settings: RpcSettings,
+        reply_queued: Callable[[int], None],
     ) -> None:
         self.service = service
         self.peer_max_frame = settings.max_frame_bytes
@@ -99,9 +107,7 @@ class IncomingCalls:
                 self.service.authorize(context.peer, row.method, request)
             row.handler(request, context)
         except RpcError as error:
-            self.log.warn(
-                "{peer}: message dropped: {reason}", peer=self._connection.address, reason=error.message
-            )
+            self.log.warn("{peer}: message dropped: {reason}", peer=self._connection.address, reason=error.message)
         except Exception:
             self._unexpected("?" if row is None else row.method.name, Failure())
 

@@ -335,7 +335,5 @@ def connect(
         except AddressError as error:
             return fail(RpcError(Status.INVALID_ARGUMENT, str(error)))
         expected_identity = None  # nobody proves anything on a plain connection
-    factory = _ClientFactory(
-        reactor, address, tls, settings, expected_identity, service, turn or TurnEnd(reactor)
-    )
+    factory = _ClientFactory(reactor, address, tls, settings, expected_identity, service, turn or TurnEnd(reactor))
     return factory.outcome

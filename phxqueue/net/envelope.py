@@ -116,6 +116,4 @@ def error_of(envelope: Envelope) -> RpcError:
     message = envelope.message
     if status == Status.INTERNAL and envelope.status != Status.INTERNAL:
         message = f"status {envelope.status} of a newer protocol: {message}"
-    return RpcError(
-        status, message, retry_after_ms=envelope.retry_after_ms, redirect=envelope.redirect
-    )
+    return RpcError(status, message, retry_after_ms=envelope.retry_after_ms, redirect=envelope.redirect)

@@ -1,10 +1,10 @@
 """Who is at the other end: the name a certificate carries as a URI in its subject alternative names.
 
-    phxqueue://store/<store_id>/<node_id>      a node of a store
-    phxqueue://lock/<lock_id>/<node_id>        a node of a lock group
-    phxqueue://scheduler/<name>                a scheduler
-    phxqueue://consumer/<name>                 a consumer daemon
-    phxqueue://client/<name>                   a producer, an operator's command line, any other program
+phxqueue://store/<store_id>/<node_id>      a node of a store
+phxqueue://lock/<lock_id>/<node_id>        a node of a lock group
+phxqueue://scheduler/<name>                a scheduler
+phxqueue://consumer/<name>                 a consumer daemon
+phxqueue://client/<name>                   a producer, an operator's command line, any other program
 """
 
 from __future__ import annotations

@@ -30,7 +30,16 @@ class Liveness:
         last_heard: when bytes last arrived; set by the owner on every read.
     """
 
-    __slots__ = ("_interval", "_not_before", "_pinged_at", "_stall_timeout", "_ticked_at", "_timeout", "last_heard", "period")
+    __slots__ = (
+        "_interval",
+        "_not_before",
+        "_pinged_at",
+        "_stall_timeout",
+        "_ticked_at",
+        "_timeout",
+        "last_heard",
+        "period",
+    )
 
     def __init__(self, interval: float, timeout: float, stall_timeout: float, now: float) -> None:
         self._interval = interval

@@ -1,58 +1,58 @@
-"""Finds the master of a replica set and keeps calls going to it (SIGNATURES ONLY FOR NOW)."""
+"""Finds the master of a replica set and keeps calls going to it, through failovers.
+
+A call goes to the master last known for its route. When that fails in a way that another node may
+mend, the call takes part in a `Search` (search.py) until it is answered, fails for good, its time is
+over, or there has been no master for `no_master_patience_s`.
+
+Every retry repeats the request as it is, also after a time-out, when the first try may have been
+carried out: requests must be idempotent (a producer's batches carry a sequence number for that).
+"""
 
 from __future__ import annotations
 
 import random as random_module
-from dataclasses import dataclass
 from typing import TypeVar
 
 from google.protobuf.message import Message
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from phxqueue.net.address import Address
-from phxqueue.net.pool import ConnectionPool
+from phxqueue.net.route import DEFAULT_ROUTING, Caller, Connections, Masters, Route, RoutingSettings
+from phxqueue.net.routed_call import RETRIED, RoutedCall
+from phxqueue.net.status import RpcError
 from phxqueue.proto.methods import Method
+
+__all__ = ["Caller", "Connections", "MasterClient", "Route", "RoutingSettings"]
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Whom to ask. `key`: calls of one key have one master ("store:1:1:0" = role:topic:store:group);
-    `candidates`: all nodes of the replica set; `what`: for messages, for example "store 1"."""
-
-    key: str
-    candidates: tuple[Address, ...]
-    what: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoutingSettings:
-    """Bounds of the search for a master; times in seconds."""
-
-    try_timeout_s: float = 1.0  # a node that hangs costs a call this much
-    no_master_patience_s: float = 2.0  # fail fast when there has been no master for so long
-    backoff_first_s: float = 0.01
-    backoff_max_s: float = 0.2
-    max_redirects: int = 4  # followed in one round
-    max_cached_routes: int = 4096
-    handover_s: float = 0.05  # how long one searching call holds up the others of its route
-
-
 class MasterClient:
-    """Calls the master of a route, wherever it is at the moment."""
+    """Calls the master of a route, wherever it is at the moment.
+
+    Args:
+        pool: connections.
+        clock: time (the reactor; a `task.Clock` in tests).
+        random: of the order in which nodes are asked, and of jitter; seed it to repeat a run.
+        settings: bounds.
+    """
 
     def __init__(
         self,
-        pool: ConnectionPool,
+        pool: Connections,
         clock: IReactorTime,
         random: random_module.Random,
         *,
-        settings: RoutingSettings = RoutingSettings(),
+        settings: RoutingSettings = DEFAULT_ROUTING,
     ) -> None:
-        raise NotImplementedError
+        self._pool = pool
+        self._clock = clock
+        self._random = random
+        self._settings = settings
+        self._masters = Masters(clock, random, settings)
 
     def call(
         self,
@@ -63,8 +63,57 @@ class MasterClient:
         *,
         try_timeout_s: float | None = None,
     ) -> Deferred[ResponseT]:
-        """Call; `deadline_s` seconds in all, whatever happens. Fails with RpcError, or CancelledError.
+        """Call the master of `route`; it takes `deadline_s` seconds at most, whatever happens.
 
-        A call may be carried out twice (a retry after a time-out): `request` must be idempotent.
+        Args:
+            try_timeout_s: instead of the settings' (a long poll needs its waiting time on top).
+
+        Fails with `RpcError`: what the master says when a retry is of no use; RESOURCE_EXHAUSTED when
+        it stays overloaded; UNAVAILABLE when there is no master; DEADLINE_EXCEEDED. `maybe_executed`
+        tells whether any try may have been carried out. Or with CancelledError, when cancelled.
         """
-        raise NotImplementedError
+        try_s = self._settings.try_timeout_s if try_timeout_s is None else try_timeout_s
+        master = self._masters.known(route)
+        if master is not None:
+            connection = self._pool.existing(master)
+            if connection is not None:
+                started = self._clock.seconds()
+                call: Deferred[ResponseT] = connection.call(method, request, min(try_s, deadline_s))
+
+                def failed(failure: Failure) -> Deferred[ResponseT]:
+                    error = failure.value
+                    if not isinstance(error, RpcError) or error.status not in RETRIED:
+                        return fail(failure)
+                    routed = self._routed(route, method, request, deadline_s, try_s, started)
+                    return Deferred.fromCoroutine(routed.run((master, error, connection)))
+
+                return call.addErrback(failed)
+        routed = self._routed(route, method, request, deadline_s, try_s, self._clock.seconds())
+        return Deferred.fromCoroutine(routed.run())
+
+    def master(self, route: Route) -> Address | None:
+        """The master last known, if it is still a candidate."""
+        return self._masters.known(route)
+
+    def _routed(
+        self,
+        route: Route,
+        method: Method[RequestT, ResponseT],
+        request: RequestT,
+        deadline_s: float,
+        try_s: float,
+        started: float,
+    ) -> RoutedCall[ResponseT]:
+        return RoutedCall(
+            self._masters,
+            self._pool,
+            self._clock,
+            self._random,
+            self._settings,
+            route=route,
+            method=method,
+            request=request,
+            started=started,
+            deadline_s=deadline_s,
+            try_s=try_s,
+        )

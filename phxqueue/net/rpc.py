@@ -288,8 +288,4 @@ class RpcConnection(FrameChannel):
             text = f"{len(self._pending)} calls to {self.address} wait for an answer already (max_in_flight_calls)"
         else:
             text = f"{self._writer.unsent} bytes wait to be sent to {self.address} already (max_unsent_bytes)"
-        return RpcError(
-            Status.RESOURCE_EXHAUSTED, text, retry_after_ms=self.settings.overload_retry_after_ms
-        )
-
-
+        return RpcError(Status.RESOURCE_EXHAUSTED, text, retry_after_ms=self.settings.overload_retry_after_ms)

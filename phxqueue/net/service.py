@@ -114,9 +114,7 @@ class RpcService:
         admit: asked once per connection; see `Admission`. None lets everybody in.
     """
 
-    def __init__(
-        self, name: str, *, authorize: Authorizer | None = None, admit: Admission | None = None
-    ) -> None:
+    def __init__(self, name: str, *, authorize: Authorizer | None = None, admit: Admission | None = None) -> None:
         self.name = name
         self.authorize = authorize
         self.admit = admit

@@ -83,12 +83,16 @@ _FACTS: dict[Status, _Facts] = {
     ),
     Status.UNAUTHENTICATED: _Facts("The peer has not proved who it is (certificate).", Retry.NEVER),
     Status.PERMISSION_DENIED: _Facts("The peer is known and may not do this.", Retry.NEVER),
-    Status.DEADLINE_EXCEEDED: _Facts("No answer in time; the work may or may not have been done.", Retry.UNKNOWN_OUTCOME),
+    Status.DEADLINE_EXCEEDED: _Facts(
+        "No answer in time; the work may or may not have been done.", Retry.UNKNOWN_OUTCOME
+    ),
     Status.UNAVAILABLE: _Facts(
         "The node cannot be reached, went away before it answered, or is stopping.", Retry.UNKNOWN_OUTCOME
     ),
     Status.DATA_LOSS: _Facts("Stored data is damaged or missing and cannot be served.", Retry.NEVER),
-    Status.INTERNAL: _Facts("The node failed in a way it did not expect; its log has the details.", Retry.UNKNOWN_OUTCOME),
+    Status.INTERNAL: _Facts(
+        "The node failed in a way it did not expect; its log has the details.", Retry.UNKNOWN_OUTCOME
+    ),
 }
 _BY_NUMBER: dict[int, Status] = {int(status): status for status in Status}
 
@@ -120,9 +124,7 @@ class RpcError(Exception):
         self.message = message
         self.retry_after_ms = retry_after_ms
         self.redirect = redirect
-        self.maybe_executed = (
-            status.retry is Retry.UNKNOWN_OUTCOME if maybe_executed is None else maybe_executed
-        )
+        self.maybe_executed = status.retry is Retry.UNKNOWN_OUTCOME if maybe_executed is None else maybe_executed
 
     def __str__(self) -> str:
         text = f"{self.status.name}: {self.message or self.status.meaning}"

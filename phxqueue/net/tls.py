@@ -12,9 +12,11 @@ checked instead, by `RpcConnection`.
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -172,10 +174,9 @@ class TlsEngine:
 
     def close(self) -> bytes:
         """End the conversation properly; returns the last bytes to send."""
-        try:
+        # It complains that the peer has not ended it too, or that nothing has begun; neither matters any more.
+        with suppress(ssl.SSLError):
             self._ssl.unwrap()
-        except ssl.SSLError:
-            pass  # wants the peer's own end, or there is no conversation to end: nothing more to do either way
         return self.outgoing()
 
     @property
@@ -190,8 +191,8 @@ class TlsEngine:
             IdentityError: its certificate names no identity, or more than one.
         """
         certificate = self._ssl.getpeercert() or {}
-        names = certificate.get("subjectAltName", ())
-        return _only_identity([str(value) for kind, value in names if kind == "URI"])
+        names = cast("tuple[tuple[str, str], ...]", certificate.get("subjectAltName", ()))
+        return _only_identity([value for kind, value in names if kind == "URI"])
 
     def _shake_hands(self) -> None:
         try:
@@ -206,7 +207,7 @@ class TlsEngine:
 def _only_identity(uris: list[str]) -> Identity:
     ours = [uri for uri in uris if uri.startswith("phxqueue:")]
     if not ours:
-        raise IdentityError("the certificate names no phxqueue identity (a URI phxqueue://... in its alternative names)")
+        raise IdentityError("the certificate names no phxqueue identity (a URI phxqueue://... as alternative name)")
     if len(ours) > 1:
         raise IdentityError(f"the certificate names more than one identity: {', '.join(ours)}")
     return Identity.parse(ours[0])
@@ -214,12 +215,14 @@ def _only_identity(uris: list[str]) -> Identity:
 
 # ---- why a handshake failed, in words --------------------------------------------------------
 
+_NO_TLS = "the peer does not speak TLS (is tls off on its side, or is it another program?)"
+
 _REASONS: dict[str, tuple[str, bool]] = {
     "HTTP_REQUEST": ("the peer speaks plain HTTP; this port speaks TLS", False),
     "HTTPS_PROXY_REQUEST": ("the peer speaks plain HTTP; this port speaks TLS", False),
-    "WRONG_VERSION_NUMBER": ("the peer does not speak TLS (is tls off on its side, or is it another program?)", False),
-    "PACKET_LENGTH_TOO_LONG": ("the peer does not speak TLS (is tls off on its side, or is it another program?)", False),
-    "RECORD_LAYER_FAILURE": ("the peer does not speak TLS (is tls off on its side, or is it another program?)", False),
+    "WRONG_VERSION_NUMBER": (_NO_TLS, False),
+    "PACKET_LENGTH_TOO_LONG": (_NO_TLS, False),
+    "RECORD_LAYER_FAILURE": (_NO_TLS, False),
     "UNEXPECTED_EOF_WHILE_READING": ("the peer closed the connection during the TLS handshake", False),
     "UNSUPPORTED_PROTOCOL": ("the peer offers no TLS 1.3", False),
     "TLSV1_ALERT_PROTOCOL_VERSION": ("the peer accepts no TLS 1.3", False),
@@ -233,7 +236,7 @@ _REASONS: dict[str, tuple[str, bool]] = {
     "SSLV3_ALERT_BAD_CERTIFICATE": ("the peer rejects our certificate as bad", True),
     "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": ("the peer says our certificate is not meant for this purpose", True),
     "SSLV3_ALERT_CERTIFICATE_REVOKED": ("the peer says our certificate is revoked", True),
-    "TLSV1_ALERT_DECRYPT_ERROR": ("the peer cannot verify our signature: does our key belong to our certificate?", True),
+    "TLSV1_ALERT_DECRYPT_ERROR": ("the peer cannot verify our signature (is the key another one's?)", True),
     "TLSV1_ALERT_ACCESS_DENIED": ("the peer denies us access", True),
 }
 
@@ -335,11 +338,11 @@ def _check_files(paths: TlsPaths) -> Identity:
     now = datetime.now(timezone.utc)
     for path, held in (*((paths.ca, authority) for authority in authorities), (paths.certificate, certificate)):
         if now < held.not_valid_before_utc:
-            raise TlsError(f"{path}: not valid before {held.not_valid_before_utc:%Y-%m-%d %H:%M} UTC; is the clock right?")
+            begin = f"{held.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+            raise TlsError(f"{path}: not valid before {begin}; is the clock right?")
         if now > held.not_valid_after_utc:
-            raise TlsError(
-                f"{path}: expired on {held.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; renew it with `phxqueue certs renew`"
-            )
+            end = f"{held.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+            raise TlsError(f"{path}: expired on {end}; renew it with `phxqueue certs renew`")
     if not any(_issued(certificate, authority) for authority in authorities):
         raise TlsError(f"{paths.certificate}: not issued by the authority {paths.ca}; use the ca.pem it came with")
     try:
