@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from phxqueue.config.building import build_cluster, certificate_directory, tls_paths
@@ -142,7 +143,7 @@ def inspect_consumer_node(path: Path | str, *, check_files: bool = False) -> tup
         topic=topic,
         consumer=consumer,
         consumer_group_ids=groups_of_consumer(topic, consumer),
-        handlers=dict(content.handlers),
+        handlers=MappingProxyType(dict(content.handlers)),
         path=document.file,
         nhandler=content.nhandler,
         handler_timeout_s=content.handler_timeout_s,

@@ -74,6 +74,18 @@ def reference() -> str:
     return "\n".join([_INTRODUCTION, *(line for name, model in _FILES for line in _file(name, model))])
 
 
+def blocks() -> list[type[Block]]:
+    """Every section of every file, each once."""
+    found: dict[type[Block], None] = {}
+    waiting = [model for _, model in _FILES]
+    while waiting:
+        model = waiting.pop()
+        found[model] = None
+        inner = [_block(info.annotation)[0] for info in model.model_fields.values()]
+        waiting += [block for block in inner if block is not None and block not in found]
+    return list(found)
+
+
 def _file(name: str, model: type[Block]) -> Iterator[str]:
     yield f"## {name}\n"
     yield from _table(model, "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from phxqueue.config.files import ReplicaSetEntry
-from phxqueue.config.findings import check_at_least, check_at_most
+from phxqueue.config.findings import check_at_most
 from phxqueue.config.syntax import Document, FieldPath
 
 #: A lease covers this many heartbeats, so that a lost or late one deposes nobody.
@@ -50,17 +50,18 @@ def _check_nodes(document: Document, path: FieldPath, entry: ReplicaSetEntry) ->
 
 def _check_timing(document: Document, path: FieldPath, entry: ReplicaSetEntry) -> None:
     heartbeat, lease = entry.heartbeat_interval_ms, entry.master_lease_ms
-    check_at_least(
-        document,
-        (*path, "master_lease_ms"),
-        lease,
-        HEARTBEATS_PER_LEASE * heartbeat,
-        f"a lease covers {HEARTBEATS_PER_LEASE} heartbeats (heartbeat_interval_ms: {heartbeat})",
-    )
+    if lease < HEARTBEATS_PER_LEASE * heartbeat:
+        document.error(
+            (*path, "master_lease_ms"),
+            f"found {lease}",
+            f"at least {HEARTBEATS_PER_LEASE * heartbeat}",
+            f"a lease covers {HEARTBEATS_PER_LEASE} heartbeats (heartbeat_interval_ms: {heartbeat})",
+        )
+        return
     check_at_most(
         document,
         (*path, "max_clock_drift_ms"),
         entry.max_clock_drift_ms,
-        max(1, lease - 2 * heartbeat),
+        lease - 2 * heartbeat,
         f"less than the lease, with two heartbeats to spare (master_lease_ms: {lease})",
     )
