@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from phxqueue.config import (
     Cluster,
@@ -21,11 +22,13 @@ from phxqueue.config import (
     Topic,
     TopicSettings,
 )
+from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
-from phxqueue.proto.store_pb2 import CursorMove, StoreCommand
+from phxqueue.proto.store_pb2 import AddRequest, CursorMove, GetRequest, StoreCommand
 from phxqueue.replica.errors import NotServing
 from phxqueue.store.outcomes import Outcome
 from phxqueue.store.queues import StoreQueues
+from phxqueue.store.service import StoreService
 
 NOW_MS = 1_700_000_000_000
 VALUE, NOOP = 0, 1
@@ -229,3 +232,89 @@ def stored(outcomes: list[Outcome]) -> list[int]:
     """The cursors of an entry whose batches were all stored."""
     assert all(isinstance(outcome, int) for outcome in outcomes), outcomes
     return [outcome for outcome in outcomes if isinstance(outcome, int)]
+
+
+class StoreUnderTest:
+    """One node's store service on fake groups and virtual time.
+
+    Attributes:
+        disk_ok: what `accepting` says.
+    """
+
+    def __init__(
+        self, limits: StoreLimits | None = None, *, auto: bool = True, paxos_groups: int = 1, **settings: Any
+    ) -> None:
+        self.clock = Clock()
+        self.wall = Wall(self.clock)
+        self.disk_ok = True
+        self.groups = {number: FakeGroup(number, auto=auto) for number in range(paxos_groups)}
+        self.group = self.groups[0]
+        self.node = store_node(limits, paxos_groups, **settings)
+        self.service = StoreService(self.node, self.groups, self.clock, accepting=lambda: self.disk_ok, wall=self.wall)
+
+    def add_request(self, *batches: ItemBatch, topic_id: int = 1000, store_id: int = 1) -> AddRequest:
+        return AddRequest(topic_id=topic_id, store_id=store_id, batches=batches)
+
+    def add(self, *batches: ItemBatch) -> Call:
+        return Call(lambda: self.service.add(self.add_request(*batches), NO_CONTEXT))
+
+    def added(self, *batches: ItemBatch) -> list[int]:
+        """Add, and let it be chosen: the first cursor of each batch."""
+        call = self.add(*batches)
+        self.clock.advance(0)
+        assert all(result.status == Status.OK for result in call.answer.results), call.answer
+        return [result.first_cursor for result in call.answer.results]
+
+    def get(self, queue_id: int = 1, group_id: int = 1, *, limit: int = 100, **fields: Any) -> Call:
+        request = GetRequest(
+            topic_id=1000, store_id=1, queue_id=queue_id, consumer_group_id=group_id, limit=limit, **fields
+        )
+        return Call(lambda: self.service.get(request, NO_CONTEXT))
+
+
+class Call:
+    """A call of a handler: what it answered, when it has."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._result: Any = None
+        self.deferred: Deferred[Any] | None = None
+        try:
+            result = make()
+        except RpcError as error:
+            self._result = error
+            return
+        if not isinstance(result, Deferred):
+            self._result = result
+            return
+        self.deferred = result
+        result.addCallbacks(self._answered, self._failed)
+
+    def _answered(self, answer: Any) -> None:
+        self._result = answer
+
+    def _failed(self, failure: Failure) -> None:
+        self._result = failure.value
+
+    @property
+    def pending(self) -> bool:
+        return self._result is None
+
+    @property
+    def answer(self) -> Any:
+        assert not isinstance(self._result, BaseException), self._result
+        assert self._result is not None, "no answer yet"
+        return self._result
+
+    @property
+    def error(self) -> RpcError:
+        assert isinstance(self._result, RpcError), self._result
+        return self._result
+
+    @property
+    def failure(self) -> BaseException:
+        assert isinstance(self._result, BaseException), self._result
+        return self._result
+
+
+#: Handlers of the store do not look at the context.
+NO_CONTEXT: Any = None

@@ -1,0 +1,77 @@
+"""The service as a whole: registering, status, new configuration, stopping."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from phxqueue.config import dead_letter_queue
+from phxqueue.net.service import RpcService
+from phxqueue.net.status import Status
+from phxqueue.proto.methods import ADD, GET
+from tests.store.fakes import StoreUnderTest, batch, topic
+
+
+def test_registers_its_calls() -> None:
+    service = RpcService("store 1 node 0")
+    store = StoreUnderTest()
+    store.service.register(service)
+    assert {ADD.number, GET.number} == set(service.table)
+
+
+def test_status_tells_where_every_queue_of_its_groups_stands() -> None:
+    store = StoreUnderTest(paxos_groups=2)
+    store.added(batch(2, count=10))
+    store.added(batch(1, count=5))
+    store.get(2, 1, limit=5, prev_cursor=3)
+    store.get(2, 2, limit=0, prev_cursor=4)
+    first, second = store.service.queue_statuses()
+    assert (first.queue_id, first.first_cursor, first.end_cursor) == (2, 0, 10)
+    assert [(one.consumer_group_id, one.acked, one.delivered) for one in first.groups] == [(1, 3, 10), (2, 4, 4)]
+    assert (second.queue_id, second.end_cursor, len(second.groups)) == (1, 5, 0)
+    store.groups[1].master = 1
+    assert [one.queue_id for one in store.service.queue_statuses()] == [2]
+
+
+def test_a_new_configuration_counts_from_the_next_request_on() -> None:
+    store = StoreUnderTest()
+    assert store.added(batch(count=50)) == [0]
+    store.service.reconfigure(dataclasses.replace(store.node, topic=topic(batch_limit=10)))
+    assert "batch_limit 10" in store.add(batch(count=50)).error.message
+    assert store.get().answer.end_cursor == 50
+
+
+def test_draining_takes_nothing_new_and_waits_for_what_was_taken() -> None:
+    store = StoreUnderTest(auto=False)
+    poll = store.get(dead_letter_queue(1), 1, wait_ms=5000)
+    in_flight = store.add(batch(count=10))
+    store.clock.advance(0)
+    waiting = store.add(batch(count=10))
+    drained = store.service.drain()
+    assert not drained.called
+    assert poll.answer.end_cursor == 0
+    assert store.add(batch()).error.status is Status.NO_MASTER
+    assert "node 0 of store 1 is stopping" in store.get().error.message
+    store.group.choose(2)
+    assert drained.called
+    assert [call.answer.results[0].first_cursor for call in (in_flight, waiting)] == [0, 10]
+
+
+def test_draining_an_idle_service_is_done_at_once_and_takes_cursors_along() -> None:
+    assert StoreUnderTest().service.drain().called
+    store = StoreUnderTest()
+    store.added(batch(count=10))
+    store.get(prev_cursor=7)
+    assert store.service.drain().called
+    assert store.group.state_machine.acked_cursor(1, 1) == 7
+
+
+def test_closing_refuses_what_waits_and_leaves_no_timer() -> None:
+    store = StoreUnderTest(auto=False)
+    store.group.window = 0
+    waiting = store.add(batch())
+    poll = store.get(wait_ms=5000)
+    store.service.close()
+    assert waiting.error.status is Status.NO_MASTER
+    assert poll.answer.end_cursor == 0
+    assert store.clock.getDelayedCalls() == []
+    assert (store.group.on_applied, store.group.on_mastership, store.group.on_window_free) == ([], [], [])
