@@ -91,6 +91,19 @@ class NetSettings(Block):
     max_cached_routes: Whole = setting(
         4096, "Paxos groups whose master is remembered.", unit="groups", ge=1, le=10_000_000
     )
+    handover_s: Decimal = setting(
+        0.05,
+        "How long the call that looks for a new master may hold up the others to the same Paxos group.",
+        unit="s",
+        ge=0.0,
+        le=10.0,
+    )
+    max_retry_after_s: Decimal = setting(
+        5.0, "Longest wait that an overloaded node can impose.", unit="s", ge=0.0, le=600.0
+    )
+    deadline_granularity_s: Decimal = setting(
+        0.002, "Deadlines of calls are looked at no more often than this.", unit="s", ge=0.0001, le=1.0
+    )
 
 
 class JournalSettings(Block):

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from phxqueue.config import ConfigError, load_cluster
 
@@ -213,6 +216,33 @@ def test_a_malformed_file_does_not_hide_the_others(files: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         load_cluster(path)
     assert {problem.file.name for problem in caught.value.report.errors} == {"topicconfig.conf", "storeconfig.conf"}
+
+
+def places(value: Any, path: tuple[str, ...] = ()) -> list[str]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [
+        *([".".join(path)] if path else []),
+        *(found for key, part in inner for found in places(part, (*path, str(key)))),
+    ]
+
+
+NAMES = ("globalconfig", "topicconfig", "storeconfig", "consumerconfig", "schedulerconfig", "lockconfig")
+ODD = st.sampled_from(
+    [None, True, -1, 0, 1, 65, 1 << 20, 1 << 70, 0.5, "", "x", "1", "0-9", [], [None], [[1]], {}, {"a": 1}]
+)
+
+
+@given(st.data())
+@hypothesis.settings(max_examples=25, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+def test_no_odd_value_anywhere_is_more_than_a_report(files: Any, data: st.DataObject) -> None:
+    spoilt = type(files)(files.directory)
+    for _ in range(data.draw(st.integers(1, 3))):
+        file = data.draw(st.sampled_from(NAMES))
+        path = data.draw(st.sampled_from(places(getattr(spoilt, file)) or ["x"]))
+        spoilt.edit(file, path, data.draw(ODD))
+    cluster, report = spoilt.cluster()
+    assert (cluster is None) == bool(report.errors)
+    assert all("\n" not in str(problem) for problem in report.problems)
 
 
 class TestTwoTopics:
