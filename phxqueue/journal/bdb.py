@@ -1,0 +1,60 @@
+"""The seam to Berkeley DB: the only module that knows which Python binding there is.
+
+`bsddb3` and `berkeleydb` are by the same author and have the same interface; the first is preferred where it is
+installed, the second is its maintained successor. Both call the C library with the interpreter lock released.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import importlib
+from typing import Any
+
+BINDINGS = ("bsddb3", "berkeleydb")
+"""Names of the bindings, in order of preference."""
+
+DAMAGED_PAGE = "pgin failed"
+"""What Berkeley DB says when the checksum of a page it has read does not fit."""
+
+
+def load(name: str | None = None) -> Any:
+    """Return the `db` module of the binding called `name`, or of the first one that is installed.
+
+    Raises ImportError naming what to install.
+    """
+    for candidate in BINDINGS if name is None else (name,):
+        try:
+            return importlib.import_module(f"{candidate}.db")
+        except ModuleNotFoundError as error:
+            if error.name != candidate:
+                raise
+    wanted = " or ".join(BINDINGS if name is None else (name,))
+    raise ImportError(f"no binding of Berkeley DB: install {wanted} (and the library: libdb5.3-dev to build it)")
+
+
+def is_damaged(error: BaseException) -> bool:
+    """Whether this error says that one page cannot be read (checksum or medium), and nothing worse."""
+    if DAMAGED_PAGE in str(error):
+        return True
+    return bool(error.args) and error.args[0] == errno.EIO and " read: " in str(error)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether this error says that the file system is full."""
+    return bool(error.args) and error.args[0] == errno.ENOSPC
+
+
+def explain(error: BaseException) -> str:
+    """Return Berkeley DB's own words, without the error number's tuple around them."""
+    return str(error.args[1]) if len(error.args) > 1 else str(error) or type(error).__name__
+
+
+def abandon(*handles: object) -> None:
+    """Never finalise these handles.
+
+    Their finalisers close the environment, which writes and flushes what is still in memory. After a failed write
+    or flush that is exactly what must not happen: the next start recovers from what is really on disk.
+    """
+    for handle in handles:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(handle))

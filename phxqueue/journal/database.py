@@ -1,0 +1,268 @@
+"""The Berkeley DB environment of one node: how it is opened, what its tables are, how a transaction is made.
+
+Everything here blocks and raises the binding's own errors once the database is open; who calls decides what they mean.
+Why each setting is as it is: docs/decisions/0002-journal-berkeley-db.md.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from phxqueue.config.settings import JournalSettings
+from phxqueue.journal import bdb
+from phxqueue.journal.errors import Corrupt, JournalError, Unusable
+
+MAX_SUBMISSION_WRITES = 32_768
+"""Most writes of one submission. One transaction holds it, and the lock table is sized for it."""
+
+LOCKS_PER_WRITE = 2
+"""Page locks one write can hold till commit (measured: 2 for scattered overwrites, 0.2 for appended entries)."""
+
+EXTRA_LOCKERS = 64
+"""Lockers besides the readers': writer, checkpoint, handles and what Berkeley DB makes for itself."""
+
+SCAN_RECORDS = 64
+SCAN_BYTES = 1 << 20
+"""A scan lets go of its cursor, and of the page it has locked, after this many records or bytes."""
+
+_DIRECTORY_MODE = 0o700
+_FILE_MODE = 0o600
+
+
+class Table(IntEnum):
+    """The tables; each is a B-tree in a file of its own."""
+
+    ENTRIES = 0
+    REPAIRS = 1
+    STATE = 2
+    BLOBS = 3
+
+
+class Put(NamedTuple):
+    """One record to store, or to delete when `value` is None."""
+
+    table: Table
+    key: bytes
+    value: bytes | None
+
+
+class Database:
+    """An open environment with its tables."""
+
+    def __init__(self, home: Path, settings: JournalSettings, binding: Any) -> None:
+        """Open, with recovery. Raises Corrupt, Unusable."""
+        self.binding = binding
+        self.home = home
+        self._settings = settings
+        self._env = binding.DBEnv()
+        self._tables: list[Any] = [None] * len(Table)
+        self._read_flags = binding.DB_READ_UNCOMMITTED
+        self.deadlock: type[Exception] = binding.DBLockDeadlockError
+        self.error: type[Exception] = binding.DBError
+        self._not_found: type[Exception] = binding.DBNotFoundError
+        self._commit_flags = binding.DB_TXN_SYNC if settings.sync == "always" else binding.DB_TXN_WRITE_NOSYNC
+        try:
+            home.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+            self._open_environment()
+        except (OSError, self.error) as error:
+            raise _refusal(error, home) from error
+
+    def _open_environment(self) -> None:
+        db, env, settings = self.binding, self._env, self._settings
+        env.set_cachesize(settings.cache_bytes >> 30, settings.cache_bytes & ((1 << 30) - 1), 1)
+        env.set_lg_bsize(min(settings.log_buffer_bytes, settings.log_file_bytes // 4))
+        env.set_lg_max(settings.log_file_bytes)
+        locks = max(settings.max_locks, LOCKS_PER_WRITE * MAX_SUBMISSION_WRITES)
+        env.set_lk_max_locks(locks)
+        env.set_lk_max_objects(locks)
+        env.set_lk_max_lockers(settings.read_threads + EXTRA_LOCKERS)
+        # The one with the fewest write locks gives way: a reader, which simply reads again.
+        env.set_lk_detect(db.DB_LOCK_MINWRITE)
+        if settings.sync != "always":
+            env.set_flags(db.DB_TXN_WRITE_NOSYNC, 1)
+        flags = db.DB_CREATE | db.DB_RECOVER | db.DB_PRIVATE | db.DB_THREAD
+        flags |= db.DB_INIT_MPOOL | db.DB_INIT_LOG | db.DB_INIT_TXN | db.DB_INIT_LOCK
+        env.open(str(self.home), flags, _FILE_MODE)
+        # One unreadable page must not take the environment down: see `repairs` in layout.py. Every error of a write
+        # still ends the journal, by our own hand.
+        env.set_flags(db.DB_NOPANIC, 1)
+
+    def open_table(self, table: Table, create: bool) -> None:
+        """Open a table, making it when that is allowed. Raises Corrupt, Unusable."""
+        db = self.binding
+        handle = db.DB(self._env)
+        self._tables[table] = handle
+        handle.set_pagesize(self._settings.page_bytes)
+        handle.set_flags(db.DB_CHKSUM)
+        flags = db.DB_THREAD | db.DB_AUTO_COMMIT | db.DB_READ_UNCOMMITTED | (db.DB_CREATE if create else 0)
+        name = f"{table.name.lower()}.db"
+        try:
+            handle.open(name, dbtype=db.DB_BTREE, flags=flags, mode=_FILE_MODE)
+        except db.DBNoSuchFileError as error:
+            raise Corrupt(
+                f"{self.home / name} is missing: restore it from a backup, or empty the whole data directory so that "
+                "the node starts over as a new incarnation"
+            ) from error
+        except self.error as error:
+            raise _refusal(error, self.home / name) from error
+
+    # ---- reading ----------------------------------------------------------------------
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        """Return the value of `key`, None when there is none. Holds no lock when it returns."""
+        value: bytes | None = self._tables[table].get(key, flags=self._read_flags)
+        return value
+
+    def has(self, table: Table, key: bytes) -> bool:
+        """Whether there is a record, without reading its value."""
+        return bool(self._tables[table].exists(key, flags=self._read_flags))
+
+    def scan(self, table: Table, first: bytes, below: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Yield (key, value) by rising key from `first`, up to but without `below`, in bounded memory."""
+        start = first
+        while True:
+            chunk = self._scan_chunk(table, start)
+            for key, value in chunk:
+                if below is not None and key >= below:
+                    return
+                yield key, value
+            if not chunk:
+                return
+            start = chunk[-1][0] + b"\0"
+
+    def _scan_chunk(self, table: Table, start: bytes) -> list[tuple[bytes, bytes]]:
+        chunk: list[tuple[bytes, bytes]] = []
+        size = 0
+        cursor = self._tables[table].cursor(flags=self._read_flags)
+        try:
+            record = cursor.set_range(start)
+            while record is not None:
+                chunk.append(record)
+                size += len(record[1])
+                if len(chunk) >= SCAN_RECORDS or size >= SCAN_BYTES:
+                    break
+                record = cursor.next()
+        except self._not_found:
+            pass  # the end of the table
+        finally:
+            cursor.close()
+        return chunk
+
+    def first_key(self, table: Table, start: bytes) -> bytes | None:
+        """Return the lowest key from `start` on."""
+        cursor = self._tables[table].cursor(flags=self._read_flags)
+        try:
+            record = cursor.set_range(start, dlen=0, doff=0)
+        except self._not_found:
+            return None
+        finally:
+            cursor.close()
+        return None if record is None else record[0]
+
+    def last_before(self, table: Table, limit: bytes) -> tuple[bytes, bytes] | None:
+        """Return the record with the highest key below `limit`."""
+        cursor = self._tables[table].cursor(flags=self._read_flags)
+        try:
+            found: tuple[bytes, bytes] | None
+            try:
+                found = cursor.set_range(limit, dlen=0, doff=0)
+            except self._not_found:
+                found = None
+            found = cursor.last() if found is None else cursor.prev()
+        except self._not_found:
+            return None
+        finally:
+            cursor.close()
+        return found
+
+    # ---- writing (writer thread) ----------------------------------------------------------------------
+
+    def commit(self, puts: list[Put]) -> None:
+        """Store all of `puts` in one transaction, durably (with `sync: always`).
+
+        A single record is one binding call: it commits by itself, synchronously, as the environment's default is.
+        """
+        if len(puts) == 1 and puts[0].value is not None:
+            self._tables[puts[0].table].put(puts[0].key, puts[0].value)
+            return
+        self._transact(puts, self._commit_flags)
+
+    def commit_unsynced(self, puts: list[Put]) -> None:
+        """Store all of `puts` in one transaction that becomes durable with the next durable one."""
+        self._transact(puts, self.binding.DB_TXN_NOSYNC)
+
+    def _transact(self, puts: Iterable[Put], commit_flags: int) -> None:
+        transaction = self._env.txn_begin()
+        try:
+            for table, key, value in puts:
+                if value is not None:
+                    self._tables[table].put(key, value, transaction)
+                else:
+                    with suppress(self._not_found):
+                        self._tables[table].delete(key, transaction)
+        except BaseException:
+            transaction.abort()
+            raise
+        transaction.commit(commit_flags)
+
+    # ---- upkeep ----------------------------------------------------------------------
+
+    def checkpoint(self) -> None:
+        """Write everything the log says into the tables, then mark the log."""
+        self._env.txn_checkpoint(0, 0, self.binding.DB_FORCE)
+
+    def remove_old_logs(self) -> int:
+        """Remove the log files that recovery does not need any more; return how many they were."""
+        files = self._env.log_archive(self.binding.DB_ARCH_ABS)
+        for name in files:
+            Path(name.decode() if isinstance(name, bytes) else name).unlink()
+        return len(files)
+
+    def trickle(self, clean_percent: int) -> int:
+        """Write old changed pages until this share of the cache is clean; return how many were written."""
+        return int(self._env.memp_trickle(clean_percent))
+
+    def flush_log(self) -> None:
+        """Make durable what was committed without."""
+        self._env.log_flush()
+
+    def log_position(self) -> tuple[int, int]:
+        """Return (number of the current log file, bytes in it)."""
+        stat = self._env.log_stat()
+        return stat["cur_file"], stat["cur_offset"]
+
+    def log_syncs(self) -> int:
+        """Return how many times the log has been flushed to the medium."""
+        return int(self._env.log_stat()["scount"])
+
+    def close(self) -> None:
+        """Close tables and environment, writing out what is in memory."""
+        tables, self._tables = self._tables, []
+        for table in tables:
+            if table is not None:
+                table.close()
+        self._env.close()
+
+    def abandon(self) -> None:
+        """Leave everything as it is: nothing may be written any more."""
+        bdb.abandon(self._env, *self._tables)
+
+
+def _refusal(error: Exception, where: Path) -> JournalError:
+    """Turn an error at opening into one that says what to do."""
+    number = error.errno if isinstance(error, OSError) else error.args[0] if error.args else 0
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return Unusable(f"{where} cannot be used: {bdb.explain(error)}; check owner and mode")
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return Unusable(f"{where} cannot be opened: the disk is full; make room and start again")
+    if number in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+        return Unusable(f"{where} cannot be opened: {bdb.explain(error)}; raise that limit, or lower cache_bytes")
+    return Corrupt(
+        f"{where} is damaged and cannot be recovered: {bdb.explain(error)}; restore it from a backup, or empty the "
+        "whole data directory so that the node starts over as a new incarnation"
+    )

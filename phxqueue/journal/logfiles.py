@@ -1,0 +1,90 @@
+"""Prepares the next log file of Berkeley DB: full size, filled with zeros, on disk.
+
+Berkeley DB makes its log files sparse. Every commit that reaches a new block then also has to have the file system
+commit the allocation, which about doubles the time of a flush of more than a few kilobytes. `DB_LOG_ZERO` would fill
+the file inside a commit; this does it ahead, in the checkpoint thread. Berkeley DB takes the file as it finds it: a log
+file without a header is one that a crash interrupted right after it was made, a case it has to know anyway.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from twisted.logger import Logger
+
+from phxqueue.journal.database import Database
+from phxqueue.journal.directory import sync_directory
+
+PIECE_BYTES = 1 << 20
+"""Zeros written and flushed at a time: commits go on between two pieces."""
+
+PAUSE_S = 0.002
+"""Pause between two pieces."""
+
+PREPARE_WHEN_FULL = 0.25
+"""The next file is prepared when this part of the current one is used: an idle node prepares nothing."""
+
+_TEMPORARY = "prepared.tmp"
+
+
+def log_file_name(number: int) -> str:
+    """Return Berkeley DB's name of a log file."""
+    return f"log.{number:010d}"
+
+
+def fill_with_zeros(path: Path, size: int, pause: float = 0.0) -> None:
+    """Make a file of zeros and have it on disk. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    zeros = bytes(PIECE_BYTES)
+    try:
+        while size > 0:
+            size -= os.write(fd, zeros[:size])
+            os.fdatasync(fd)
+            if pause:
+                time.sleep(pause)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def prepare_first(home: Path, size: int) -> None:
+    """Prepare the first log file of a directory that is being made. Raises OSError."""
+    fill_with_zeros(home / log_file_name(1), size)
+    sync_directory(home)
+
+
+class LogPreparer:
+    """Keeps one log file ready."""
+
+    def __init__(self, database: Database, home: Path, file_bytes: int, min_free_bytes: int) -> None:
+        self._database = database
+        self._home = home
+        self._file_bytes = file_bytes
+        self._min_free_bytes = min_free_bytes
+        self._prepared = 0
+        self._log = Logger()
+        (home / _TEMPORARY).unlink(missing_ok=True)
+
+    def prepare_next(self) -> None:
+        """Prepare the next log file when it is time to. What fails here costs speed only."""
+        current, offset = self._database.log_position()
+        if self._prepared > current or offset < self._file_bytes * PREPARE_WHEN_FULL:
+            return
+        self._prepared = current + 1
+        temporary, target = self._home / _TEMPORARY, self._home / log_file_name(current + 1)
+        try:
+            space = os.statvfs(self._home)
+            if target.exists() or space.f_bavail * space.f_frsize < self._min_free_bytes + 2 * self._file_bytes:
+                return
+            fill_with_zeros(temporary, self._file_bytes, PAUSE_S)
+            # A link, not a rename: when Berkeley DB was faster and has made the file, it must stay.
+            os.link(temporary, target)
+            sync_directory(self._home)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            self._log.warn("log file {name} could not be prepared: {reason}", name=target, reason=str(error))
+        finally:
+            temporary.unlink(missing_ok=True)
