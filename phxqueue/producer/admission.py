@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import enum
 from collections import deque
 from typing import Generic
 
 from phxqueue.producer.batching import EntryT
-
-
-class Admitted(enum.Enum):
-    """What became of an entry at the door."""
-
-    NOW = "now"
-    LATER = "later"  # in line
-    NOT = "not"  # the line is full as well
 
 
 class Admission(Generic[EntryT]):
@@ -40,16 +31,20 @@ class Admission(Generic[EntryT]):
         """Entries in line."""
         return len(self._line)
 
-    def ask(self, entry: EntryT) -> Admitted:
-        """May this entry come in?"""
-        if not self._line and self.items < self._items_limit and self.size < self._size_limit:
-            self.items += entry.count
-            self.size += entry.size
-            return Admitted.NOW
+    def enter(self, entry: EntryT) -> bool:
+        """Come in, if there is room and nobody waits."""
+        if self._line or self.items >= self._items_limit or self.size >= self._size_limit:
+            return False
+        self.items += entry.count
+        self.size += entry.size
+        return True
+
+    def wait(self, entry: EntryT) -> bool:
+        """Join the line, if it is not full as well."""
         if len(self._line) >= self._max_waiting:
-            return Admitted.NOT
+            return False
         self._line.append(entry)
-        return Admitted.LATER
+        return True
 
     def leave(self, items: int, size: int) -> list[EntryT]:
         """So much has gone; returns those who come in instead, in order."""

@@ -23,9 +23,9 @@ from twisted.python.failure import Failure
 
 from phxqueue.config import Cluster, Topic
 from phxqueue.net.status import Status
-from phxqueue.producer.admission import Admission, Admitted
+from phxqueue.producer.admission import Admission
 from phxqueue.producer.attempts import NextAttempt, next_attempt
-from phxqueue.producer.entries import Entry, ManyCall, SingleEntry, Target
+from phxqueue.producer.entries import Entry, ManyCall, SingleEntry
 from phxqueue.producer.errors import BufferFull, EnqueueError, ProducerClosed
 from phxqueue.producer.items import encode_item
 from phxqueue.producer.many import Cutter, NewItem
@@ -297,10 +297,9 @@ class Producer:
         return deferred
 
     def _admit(self, entry: Entry) -> None:
-        admitted = self._admission.ask(entry)
-        if admitted is Admitted.NOW:
+        if self._admission.enter(entry):
             self._line_up(entry)
-        elif admitted is Admitted.NOT:
+        elif not self._admission.wait(entry):
             self.stats.refused += entry.count
             entry.fail(
                 BufferFull(
@@ -311,18 +310,18 @@ class Producer:
             )
 
     def _line_up(self, entry: Entry) -> None:
-        sender = self._sender(entry.target)
+        sender = self._senders.get(entry.target.lane)
+        if sender is None:
+            sender = self._make_sender(entry.target.lane)
         sender.add(entry)
         self._unsent.add(sender)
 
-    def _sender(self, target: Target) -> Sender:
-        key = (target.store_id, target.group)
-        sender = self._senders.get(key)
-        if sender is None:
-            numbers = self._numbers.setdefault(target.store_id, count(1))
-            route = store_route(self.topic, target.store_id, target.group)
-            sender = self._senders[key] = Sender(self._surroundings, target.store_id, route, numbers)
-            sender.closing = self._closed is not None
+    def _make_sender(self, lane: tuple[int, int]) -> Sender:
+        store_id, group = lane
+        numbers = self._numbers.setdefault(store_id, count(1))
+        sender = Sender(self._surroundings, store_id, store_route(self.topic, store_id, group), numbers)
+        sender.closing = self._closed is not None
+        self._senders[lane] = sender
         return sender
 
     def _refused(self) -> Deferred[Receipt]:
@@ -332,6 +331,8 @@ class Producer:
     # -- the way out ----------------------------------------------------------------------------------
 
     def _left(self, items: int, size: int) -> None:
+        if self._admission.waiting:
+            self._expire_waiting(self._clock.seconds())
         admitted = self._admission.leave(items, size)
         for entry in admitted:
             self._line_up(entry)
@@ -347,15 +348,7 @@ class Producer:
         """Tell those whose deadline has passed; runs only while something is held."""
         self._sweep_call = None
         now = self._clock.seconds()
-        deadline_s = self.settings.deadline_s
-        for entry in self._admission.expire(now - deadline_s):
-            self.stats.refused += entry.count
-            entry.fail(
-                BufferFull(
-                    f"no room in the producer's buffer within {deadline_s:g} s; nothing was written",
-                    Status.DEADLINE_EXCEEDED,
-                )
-            )
+        self._expire_waiting(now)
         for sender in list(self._senders.values()):
             sender.expire(now)
         self._avoid = {store_id: until for store_id, until in self._avoid.items() if until > now}
@@ -366,6 +359,13 @@ class Producer:
         if self._flush_call is not None:
             self._flush_call.cancel()
             self._flush_call = None
+
+    def _expire_waiting(self, now: float) -> None:
+        settings = self.settings
+        for entry in self._admission.expire(now - settings.deadline_s + settings.min_try_s):
+            self.stats.refused += entry.count
+            text = f"no room in the producer's buffer within {settings.deadline_s:g} s; nothing was written"
+            entry.fail(BufferFull(text, Status.DEADLINE_EXCEEDED))
 
     def _check_idle(self) -> None:
         if self._idle is None or self._admission.waiting or not all(sender.idle for sender in self._senders.values()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,23 +67,15 @@ def _tls(cluster: Cluster, tls: Any) -> ClientTls | None:
 
 
 def rpc_settings(net: NetSettings) -> RpcSettings:
-    """What the configuration says about connections."""
-    return RpcSettings(
-        max_frame_bytes=net.max_frame,
-        max_in_flight_calls=net.max_in_flight_calls,
-        max_unsent_bytes=net.write_buffer_bytes,
-        connect_timeout_s=net.connect_timeout_ms / 1000,
-        handshake_timeout_s=net.handshake_timeout_ms / 1000,
-        keepalive_interval_s=net.ping_interval_ms / 1000,
-        keepalive_timeout_s=net.ping_timeout_ms / 1000,
-    )
+    """What the configuration says about connections: its fields have the names of RpcSettings."""
+    return replace(RpcSettings(), **_shared(net, RpcSettings))
 
 
 def routing_settings(net: NetSettings, topic: Topic) -> RoutingSettings:
     """What the configuration says about looking for a master."""
-    return RoutingSettings(
-        try_timeout_s=net.try_timeout_ms / 1000,
-        no_master_patience_s=topic.settings.producer_no_master_patience_s,
-        backoff_first_s=net.backoff_min_ms / 1000,
-        backoff_max_s=net.backoff_max_ms / 1000,
-    )
+    patience_s = topic.settings.producer_no_master_patience_s
+    return replace(RoutingSettings(), **_shared(net, RoutingSettings), no_master_patience_s=patience_s)
+
+
+def _shared(net: NetSettings, kind: type[RpcSettings] | type[RoutingSettings]) -> dict[str, Any]:
+    return {field.name: getattr(net, field.name) for field in fields(kind) if field.name in NetSettings.model_fields}

@@ -24,11 +24,11 @@ class Target:
     """Where entries go, and what the header of their batch says. Compared by identity."""
 
     store_id: int
-    group: int  # the Paxos group of the queue
     queue_id: int
     pub_id: int
     mask: int  # consumer groups
-    batch_key: tuple[int, int]  # (queue_id, pub_id): entries that may share a batch
+    lane: tuple[int, int]  # (store_id, Paxos group of the queue): entries that share a line
+    batch: tuple[int, int]  # (queue_id, pub_id): entries of a lane that may share a batch
 
 
 class Entry:

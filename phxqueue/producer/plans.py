@@ -18,14 +18,15 @@ from phxqueue.producer.receipts import NOT_STORED, Receipt
 from phxqueue.producer.routes import PubRoutes, RouteTable
 
 MAX_UIN = (1 << 64) - 1
-#: Plans remembered; when there are more, all are forgotten (they are cheap to make).
+#: Plans, and places of uins, that are remembered; when there are more, all are forgotten (they are cheap to make).
 MAX_PLANS = 4096
+MAX_PLACES = 65536
 
 
 class Plan:
     """What all items of one (pub, handle_id, groups) have in common."""
 
-    __slots__ = ("encode", "info", "keyed", "mask", "routes", "sticky", "turn")
+    __slots__ = ("encode", "info", "keyed", "mask", "places", "routes", "sticky", "turn")
 
     def __init__(self, routes: PubRoutes, info: QueueInfo, mask: int, encoder: ItemEncoder) -> None:
         self.routes = routes
@@ -33,6 +34,7 @@ class Plan:
         self.mask = mask
         self.encode = encoder.encode
         self.keyed = not info.handle_by_random_uin
+        self.places: dict[int, Target] = {}  # by uin
         self.sticky: Target | None = None  # of items without key, in this turn
         self.turn = -1
 
@@ -54,6 +56,7 @@ class Planner:
         self._limit = item_size_limit
         self._random = random
         self._plans: dict[tuple[int, int, tuple[int, ...] | None], Plan] = {}
+        self._places = 0  # remembered in all plans
         self._number = 0  # of the next item
         self._turn = 0
         self._turn_key = 0
@@ -104,14 +107,26 @@ class Planner:
         Raises:
             UinOutOfRange, UnknownPub.
         """
+        # The class is looked at because 1.0 finds the place of 1.
+        if plan.keyed and uin.__class__ is int and (target := plan.places.get(uin)) is not None:
+            return target, uin
         if not _is_uin(uin):
             raise UinOutOfRange(f"uin must be an int from 0 to 2**64 - 1, not {uin!r}")
         if uin and plan.keyed:
-            return plan.routes.target(plan.info, uin, plan.mask), uin
+            return self._find_place(plan, uin), uin
         if plan.turn != self._turn or plan.sticky is None:
             plan.sticky = plan.routes.target(plan.info, self._turn_key, plan.mask, self._avoid)
             plan.turn = self._turn
         return plan.sticky, 0
+
+    def _find_place(self, plan: Plan, uin: int) -> Target:
+        if self._places >= MAX_PLACES:
+            self._places = 0
+            for other in self._plans.values():
+                other.places.clear()
+        self._places += 1
+        target = plan.places[uin] = plan.routes.target(plan.info, uin, plan.mask)
+        return target
 
     def target_of_attempt(self, pub_id: int, info: QueueInfo | None, uin: int, mask: int) -> tuple[Target, int]:
         """The same for a later attempt; `info` None: the dead letters.

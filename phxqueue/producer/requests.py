@@ -103,5 +103,5 @@ def _by_batch(entries: list[Entry]) -> list[list[Entry]]:
         return [entries]
     batches: dict[tuple[int, int], list[Entry]] = {}
     for entry in entries:
-        batches.setdefault(entry.target.batch_key, []).append(entry)
+        batches.setdefault(entry.target.batch, []).append(entry)
     return list(batches.values())

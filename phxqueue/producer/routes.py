@@ -79,7 +79,7 @@ class PubRoutes:
             if len(self._targets) >= MAX_TARGETS:
                 self._targets.clear()
             group = self._topic.store(store_id).group_of_queue(queue_id)
-            found = Target(store_id, group, queue_id, self.pub_id, mask, (queue_id, self.pub_id))
+            found = Target(store_id, queue_id, self.pub_id, mask, (store_id, group), (queue_id, self.pub_id))
             self._targets[store_id, queue_id, mask] = found
         return found
 

@@ -37,6 +37,9 @@ from phxqueue.proto.store_pb2 import AddResponse, AddResult
 #: the deadline, knows better what happened.
 GRACE_S = 0.05
 
+#: The store's answer to a sequence older than its window: it will not take that batch any more, whoever brings it.
+NEVER_ANY_MORE = Status.OUT_OF_RANGE
+
 
 class Caller(Protocol):
     """What is needed of net.routing.MasterClient."""
@@ -53,6 +56,7 @@ class Stats:
 
     enqueued: int = 0
     stored: int = 0
+    stored_late: int = 0  # found to be stored when the caller had been told that nobody knows, or was gone
     refused: int = 0
     unknown: int = 0
     dropped: int = 0  # queue_infos with drop_all
@@ -166,9 +170,10 @@ class Sender:
             part.maybe_written = part.maybe_written or failed.maybe_executed
             if status.retry is Retry.NEVER:
                 self._tell(part, failed)
-            else:
-                again.append(index)
-                error = failed
+                if not _has_to_settle(part) or status is NEVER_ANY_MORE:
+                    continue
+            again.append(index)
+            error = failed
         request.keep(again)
         if error is None:
             self._finish(request)
@@ -224,8 +229,11 @@ class Sender:
             stats.settled += 1
         cursor = result.first_cursor
         for entry in part.entries:
-            stats.stored += entry.count
-            entry.succeed(cursor)
+            if entry.answered:
+                stats.stored_late += entry.count
+            else:
+                stats.stored += entry.count
+                entry.succeed(cursor)
             cursor += entry.count
 
     def _tell(self, part: Part, error: RpcError) -> None:
@@ -258,7 +266,7 @@ class Sender:
         settle = _to_settle(request)
         if request.settle_until is not None:
             self._abandon(request, error)
-        elif settle and not self.closing and error.status.retry is not Retry.NEVER:
+        elif settle and not self.closing:
             request.keep(settle)
             request.pauses = 0
             request.settle_until = self._all.clock.seconds() + self._all.settings.settle_s
@@ -286,26 +294,30 @@ class Sender:
     def _finish(self, request: Request) -> None:
         self._under_way.discard(request)
         self._lane.resolved(request.entries)
+        self._expire_waiting(self._all.clock.seconds())
         self._all.left(request.items, request.size)
         # What its callers enqueue now is sent at the end of the turn, what already waits leaves here.
         self.flush()
 
     # -- time and end -----------------------------------------------------------------------------
 
+    def _expire_waiting(self, now: float) -> None:
+        """Refuse what has waited so long that sending it would be pointless."""
+        settings = self._all.settings
+        for entry in self._lane.expire(now - settings.deadline_s + settings.min_try_s):
+            self._all.left(entry.count, entry.size)
+            error = Refused(
+                f"{self.route.what}: not sent within {settings.deadline_s:g} s, because it was busy with earlier "
+                "items; nothing was written",
+                Status.DEADLINE_EXCEEDED,
+            )
+            self._fail(entry, error)
+        self._collect_void()
+
     def expire(self, now: float) -> None:
         """Tell callers whose deadline has passed."""
+        self._expire_waiting(now)
         settings = self._all.settings
-        for entry in self._lane.expire(now - settings.deadline_s):
-            self._all.left(entry.count, entry.size)
-            self._fail(
-                entry,
-                Refused(
-                    f"{self.route.what}: not sent within {settings.deadline_s:g} s, because it was busy with earlier "
-                    "items; nothing was written",
-                    Status.DEADLINE_EXCEEDED,
-                ),
-            )
-        self._collect_void()
         limit = now - settings.deadline_s - GRACE_S
         for request in [request for request in self._under_way if request.first_arrived < limit]:
             error = RpcError(Status.DEADLINE_EXCEEDED, f"no outcome within {settings.deadline_s:g} s")
@@ -337,13 +349,17 @@ class Sender:
 
 
 def _to_settle(request: Request) -> list[int]:
-    return [index for index, part in enumerate(request.parts) if part.maybe_written and part.keyed]
+    return [index for index, part in enumerate(request.parts) if _has_to_settle(part)]
+
+
+def _has_to_settle(part: Part) -> bool:
+    return part.maybe_written and part.keyed
 
 
 def _passes(error: RpcError, *, settling: bool) -> bool:
     """Whether the same request is worth sending again.
 
-    Other nodes and time-outs were the MasterClient's business, which has given up: only overload is left.
+    Other nodes and time-outs were the MasterClient's business, which has given up: only overload is left. While
+    settling everything is: that this try was refused says nothing about an earlier one that may still be on its way.
     """
-    retry = error.status.retry
-    return retry is Retry.SAME_AFTER_DELAY or (settling and retry is not Retry.NEVER)
+    return settling or error.status.retry is Retry.SAME_AFTER_DELAY

@@ -18,6 +18,7 @@ class ProducerSettings:
         eager_in_flight: with fewer requests than this under way to a Paxos group, a batch leaves at once.
         max_in_flight: most requests under way to a Paxos group of a store.
         deadline_s: longest an enqueue tries, waiting for room in the buffer and all retries included.
+        min_try_s: with less time left than this an item is refused instead of sent.
         settle_s: how much longer the producer goes on asking, after an outcome was told to be unknown, before
             items that have to come after it may leave.
         buffer_items, buffer_size: unconfirmed items held; beyond them enqueue waits.
@@ -36,6 +37,7 @@ class ProducerSettings:
     eager_in_flight: int = 1
     max_in_flight: int = 16
     deadline_s: float = 30.0
+    min_try_s: float = 0.01
     settle_s: float = 60.0
     buffer_items: int = 100_000
     buffer_size: int = 64 << 20
