@@ -72,16 +72,16 @@ def _decode(encoded: PaxosMessage, sender: int, receiver: int) -> Message:
     known = _DECODERS.get(encoded.type)
     if known is None:
         raise UndecodableMessage(f"node {sender} sent a message of unknown type {encoded.type}")
-    cls, fields = known
+    make, fields = known
     values = fields(encoded)
-    if cls in _HAS_ENTRIES:
+    if make in _HAS_ENTRIES:
         # "entries" is the last field of every message that has it.
         entries = tuple(
             (entry.instance, Entry(entry.ballot, entry.kind, entry.checksum, entry.payload))
             for entry in encoded.entries
         )
-        return cls(sender, receiver, *values[:-1], entries)
-    return cls(sender, receiver, *values)
+        return make(sender, receiver, *values[:-1], entries)
+    return make(sender, receiver, *values)
 
 
 def _append(bundle: HeartbeatBundle, group_id: int, message: Heartbeat | HeartbeatReply) -> None:

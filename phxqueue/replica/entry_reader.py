@@ -5,23 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
 from phxqueue.journal.errors import CorruptEntry, JournalError
 from phxqueue.journal.interfaces import IJournal
-from phxqueue.journal.records import StoredEntry
 from phxqueue.paxos.entry import Entry
 from phxqueue.replica.entry_cache import EntryCache
 from phxqueue.replica.errors import EntryUnreadable
 from phxqueue.replica.interfaces import Clock
-
-
-def verified_payload(group_id: int, instance: int, stored: StoredEntry) -> bytes:
-    """Return the payload of an entry read from disk; raises CorruptEntry when its checksum does not fit."""
-    if not Entry(stored.ballot, stored.kind, stored.checksum, stored.payload).valid():
-        raise CorruptEntry(group_id, instance, "its checksum does not fit")
-    return stored.payload
 
 
 class EntryReader:
@@ -51,7 +43,7 @@ class EntryReader:
         self._repair = repair
         self._repair_timeout = repair_timeout
         self._max_waiting_repairs = max_waiting_repairs
-        self._waiting: dict[int, list[Deferred[bytes]]] = {}
+        self._waiting: dict[int, list[Deferred[Entry]]] = {}
         self._waiting_count = 0
         self._log = Logger(namespace="phxqueue.replica.reader")
 
@@ -69,24 +61,25 @@ class EntryReader:
         while True:
             wanted = [instance for instance in missing if instance not in repaired]
             try:
+                # The journal verifies checksums.
                 stored = await self._journal.read_instances(self._group_id, wanted)
-                for instance, entry in zip(wanted, stored, strict=True):
-                    found[instance] = verified_payload(self._group_id, instance, entry)
+                found = {instance: entry.payload for instance, entry in zip(wanted, stored, strict=True)}
                 break
             except CorruptEntry as corrupt:
                 # Each turn repairs one more of `missing`, so this ends.
                 self._log.error("{corrupt}", corrupt=str(corrupt))
-                repaired[corrupt.instance] = await self._fetch(corrupt)
+                repaired[corrupt.instance] = (await self.fetch(corrupt)).payload
             except JournalError as error:
                 raise EntryUnreadable(f"group {self._group_id}: {error}") from error
         found.update(repaired)
         rest = iter(missing)
         return [found[next(rest)] if payload is None else payload for payload in cached]
 
-    def _fetch(self, corrupt: CorruptEntry) -> Deferred[bytes]:
+    def fetch(self, corrupt: CorruptEntry) -> Deferred[Entry]:
+        """Have a damaged entry fetched from a peer (and written back); fails with EntryUnreadable."""
         if self._waiting_count >= self._max_waiting_repairs:
-            raise EntryUnreadable(f"{corrupt}; {self._waiting_count} readers wait for repairs already")
-        waiting: Deferred[bytes] = Deferred()
+            return fail(EntryUnreadable(f"{corrupt}; {self._waiting_count} readers wait for repairs already"))
+        waiting: Deferred[Entry] = Deferred()
         self._waiting_count += 1
         first = corrupt.instance not in self._waiting
         self._waiting.setdefault(corrupt.instance, []).append(waiting)
@@ -103,12 +96,12 @@ class EntryReader:
             self._repair(corrupt.instance)
         return waiting
 
-    def repaired(self, instance: int, payload: bytes) -> None:
+    def repaired(self, instance: int, entry: Entry) -> None:
         """Take the news that the core has fetched an entry from a peer."""
         for waiting in self._waiting.pop(instance, ()):
-            waiting.callback(payload)
+            waiting.callback(entry)
 
-    def _give_up(self, corrupt: CorruptEntry, waiting: Deferred[bytes]) -> None:
+    def _give_up(self, corrupt: CorruptEntry, waiting: Deferred[Entry]) -> None:
         readers = self._waiting.get(corrupt.instance, [])
         readers.remove(waiting)
         if not readers:

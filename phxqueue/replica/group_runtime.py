@@ -7,29 +7,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import fail as failed
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from phxqueue.journal.errors import JournalError
+from phxqueue.journal.errors import CorruptEntry
 from phxqueue.journal.interfaces import IJournal
-from phxqueue.journal.records import PutChosen, PutEntry, PutPromise, StoredEntry, Write
+from phxqueue.journal.records import PutChosen, PutEntry, PutPromise, Write
 from phxqueue.paxos.effects import (
     AcceptRecord,
     BecameMaster,
     Effects,
     EntryRepaired,
     LostMaster,
+    MessageIgnored,
     PromiseRecord,
-    ServeLearn,
 )
 from phxqueue.paxos.entry import Entry, EntryKind
 from phxqueue.paxos.errors import NotMaster, WindowFull
 from phxqueue.paxos.group import Group
-from phxqueue.paxos.messages import LearnReply, Message
-from phxqueue.replica.entry_reader import EntryReader, verified_payload
-from phxqueue.replica.errors import Halted, NotServing, OutcomeUnknown, Overloaded
+from phxqueue.paxos.messages import Message
+from phxqueue.replica.entry_reader import EntryReader
+from phxqueue.replica.errors import EntryUnreadable, Halted, NotServing, OutcomeUnknown, Overloaded
 from phxqueue.replica.interfaces import Clock, IStateMachine
+from phxqueue.replica.learn_server import LearnServer, core_entry
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class GroupRuntime:
         clock: Clock,
         send: Callable[[int, Message], None],
         unreachable_reason: Callable[[], str],
+        fail: Callable[[str], None],
         *,
         cache_bytes: int,
     ) -> None:
@@ -76,7 +78,9 @@ class GroupRuntime:
         self._proposals: dict[int, _Proposal] = {}
         self._effects: deque[Effects] = deque()
         self._carrying_out = False
-        self._learners_served: set[int] = set()
+        self._learn_server = LearnServer(self.group_id, core.config.node_id, journal, send, self._repair)
+        self._fail = fail
+        self._replaying = True
         self._closed = False
         self._log = Logger(namespace="phxqueue.replica.group")
 
@@ -84,7 +88,7 @@ class GroupRuntime:
 
     def serving(self) -> bool:
         """Tell whether this node may answer reads of this group right now: a master under a valid lease."""
-        return self.halted is None and self.core.lease_valid(self._clock.seconds())
+        return self._ready() and self.core.lease_valid(self._clock.seconds())
 
     def proposing(self) -> bool:
         """Tell whether propose() may be called: this node is master, with or without a valid lease at this moment.
@@ -92,7 +96,10 @@ class GroupRuntime:
         Writes are safe without the lease, Paxos sees to that; only reads rest on it. So a master whose heartbeats are
         late for a moment goes on taking writes.
         """
-        return self.halted is None and not self._closed and self.core.is_master
+        return self._ready() and self.core.is_master
+
+    def _ready(self) -> bool:
+        return self.halted is None and not self._replaying and not self._closed
 
     def master_node(self) -> int | None:
         """Return the node that is believed to be master; a hint for redirects, never a proof."""
@@ -120,18 +127,18 @@ class GroupRuntime:
         Fails with NotServing or Overloaded (nothing was proposed) or OutcomeUnknown (it may still be chosen).
         """
         if not self.proposing():
-            return fail(NotServing(self.unreachable_reason()))
+            return failed(NotServing(self.unreachable_reason()))
         if self._journal.overloaded:
-            return fail(Overloaded(f"group {self.group_id}: the journal's queue is full"))
+            return failed(Overloaded(f"group {self.group_id}: the journal's queue is full"))
         try:
             instance, effects = self.core.propose(payload, self._clock.seconds())
         except NotMaster:
-            return fail(NotServing(self.unreachable_reason()))
+            return failed(NotServing(self.unreachable_reason()))
         except WindowFull as full:
-            return fail(Overloaded(str(full)))
+            return failed(Overloaded(str(full)))
         result: Deferred[Any] = Deferred()
         self._proposals[instance] = _Proposal(payload, result)
-        self._carry_out(effects)
+        self._drive(lambda now: effects)
         return result
 
     def cached(self, instance: int) -> bytes | None:
@@ -149,39 +156,78 @@ class GroupRuntime:
 
     def receive(self, message: Message) -> None:
         """Take one message of a peer. While the journal is overloaded it is dropped, as a network would."""
-        if not self._closed and not self._journal.overloaded:
-            self._carry_out(self.core.step(message, self._clock.seconds()))
+        if not self._journal.overloaded:
+            self._drive(lambda now: self.core.step(message, now))
 
     def tick(self) -> None:
         """Let time pass in the core, if it has something to do by now."""
-        now = self._clock.seconds()
-        if not self._closed and self.core.next_deadline() <= now:
-            self._carry_out(self.core.tick(now))
+        if self.core.next_deadline() <= self._clock.seconds():
+            self._drive(self.core.tick)
 
     def peer_unreachable(self, node_id: int) -> None:
         """Tell the core that a peer's connection was closed and a new one refused."""
-        if not self._closed:
-            self._carry_out(self.core.peer_unreachable(node_id, self._clock.seconds()))
+        self._drive(lambda now: self.core.peer_unreachable(node_id, now))
 
     def close(self) -> None:
         """Stop taking part. Proposals in flight end as OutcomeUnknown; nothing more is sent or applied."""
         self._closed = True
         self._fail_proposals("this node is shutting down")
 
-    def replay(self, entries: Sequence[tuple[int, StoredEntry]]) -> None:
-        """Apply entries known to be chosen, read from the own journal at start-up.
+    # ---- start-up: what was chosen before and is not in the checkpoint ------------------------------------
 
-        Raises CorruptEntry at one whose checksum does not fit.
+    async def replay(self, max_bytes: int, retry_after: float) -> int:
+        """Apply what the log holds beyond the state machine's checkpoint; return how many entries that were.
+
+        The group takes part in consensus meanwhile but serves nothing. A damaged entry is fetched from a peer, for as
+        long as it takes: `retry_after` is the pause in seconds after which peers are asked again.
+
+        Args:
+            max_bytes: how much of the log is held in memory at once.
         """
-        for instance, stored in entries:
-            verified_payload(self.group_id, instance, stored)
-            self._apply(instance, Entry(stored.ballot, stored.kind, stored.checksum, stored.payload))
+        replayed = 0
+        while self.state_machine.applied < self.core.chosen and self.halted is None and not self._closed:
+            first = self.state_machine.applied + 1
+            try:
+                stored = await self._journal.read_entries(self.group_id, first, self.core.chosen, max_bytes)
+                entries = [(instance, core_entry(entry)) for instance, entry in stored]
+            except CorruptEntry as corrupt:
+                self._log.error("replay: {corrupt}", corrupt=str(corrupt))
+                try:
+                    entries = [(corrupt.instance, await self._reader.fetch(corrupt))]
+                except EntryUnreadable as unreadable:
+                    self._log.error("replay waits: {reason}", reason=str(unreadable))
+                    await self._pause(retry_after)
+                    continue
+            for instance, entry in entries:
+                self._apply(instance, entry)
+            replayed += len(entries)
+        self._replaying = False
+        return replayed
+
+    def _pause(self, seconds: float) -> Deferred[None]:
+        waiting: Deferred[None] = Deferred()
+        self._clock.callLater(seconds, waiting.callback, None)
+        return waiting
 
     # ---- carrying out effects ----------------------------------------------------------------------
 
-    def _carry_out(self, effects: Effects) -> None:
+    def _drive(self, step: Callable[[float], Effects]) -> None:
+        """Call the core and carry out what it answers. Whatever goes wrong in here stops the node.
+
+        An exception leaves effects half carried out: nothing may be sent, applied or acknowledged after that.
+        """
+        if self._closed:
+            return
+        try:
+            self._effects.append(step(self._clock.seconds()))
+            self._carry_out()
+        except Exception as error:
+            self._log.failure("group {group} failed", group=self.group_id)
+            self.close()
+            self._fail(f"group {self.group_id} failed: {type(error).__name__}: {error}; the log has the traceback")
+
+    def _carry_out(self) -> None:
         """Carry out in the order received, even when applying one makes a service propose the next."""
-        self._effects.append(effects)
         if self._carrying_out:
             return
         self._carrying_out = True
@@ -198,12 +244,13 @@ class GroupRuntime:
             raise AssertionError("the core asked to send after a persist that it did not ask for")
         for message in effects.send:
             self._send(message.receiver, message)
-        for instance, entry in effects.chosen:
-            self._apply(instance, entry)
+        if not self._replaying:  # else replay() will come to them
+            for instance, entry in effects.chosen:
+                self._apply(instance, entry)
         for event in effects.events:
             self._handle_event(event)
         for request in effects.serve:
-            self._serve_learner(request)
+            self._learn_server.serve(request, self.core.chosen)
 
     def _persist(self, effects: Effects) -> None:
         group_id = self.group_id
@@ -225,11 +272,10 @@ class GroupRuntime:
         send_after = effects.send_after
 
         def durable() -> None:
-            if self._closed:
-                return
-            for message in send_after:
-                self._send(message.receiver, message)
-            self._carry_out(self.core.persisted(token, self._clock.seconds()))
+            if not self._closed:
+                for message in send_after:
+                    self._send(message.receiver, message)
+            self._drive(lambda now: self.core.persisted(token, now))
 
         self._journal.submit(writes, durable)
 
@@ -254,34 +300,39 @@ class GroupRuntime:
                 proposal.result.errback(
                     OutcomeUnknown(f"group {self.group_id}: another master's entry was chosen for instance {instance}")
                 )
-            for window_freed in self.on_window_free:
-                window_freed()
+            self._notify(self.on_window_free)
         if entry.kind == EntryKind.VALUE:
-            for applied in self.on_applied:
-                applied(instance, entry.payload)
+            self._notify(self.on_applied, instance, entry.payload)
+
+    def _notify(self, callbacks: list[Callable[..., None]], *arguments: object) -> None:
+        """Tell a service; its mistakes are logged and do not harm consensus."""
+        for callback in callbacks:
+            try:
+                callback(*arguments)
+            except Exception:
+                self._log.failure("group {group}: a service callback failed", group=self.group_id)
 
     def _halt(self, instance: int, reason: Halted) -> None:
         self.halted = f"group {self.group_id} stopped applying at instance {instance}: {reason}"
         self._log.critical("{reason}", reason=self.halted)
         self._fail_proposals(self.halted)
-        for mastership_changed in self.on_mastership:
-            mastership_changed(False)
+        self._notify(self.on_mastership, False)
 
     def _handle_event(self, event: object) -> None:
         if isinstance(event, BecameMaster):
             self._log.info("group {group}: this node is master now ({event})", group=self.group_id, event=event)
-            for mastership_changed in self.on_mastership:
-                mastership_changed(True)
+            self._notify(self.on_mastership, True)
         elif isinstance(event, LostMaster):
             self._log.info("group {group}: no longer master ({event})", group=self.group_id, event=event)
             self._fail_proposals("this node lost mastership while the entry was in flight")
-            for mastership_changed in self.on_mastership:
-                mastership_changed(False)
+            self._notify(self.on_mastership, False)
         elif isinstance(event, EntryRepaired):
             self._log.warn(
                 "group {group}: instance {i} was repaired from a peer", group=self.group_id, i=event.instance
             )
-            self._reader.repaired(event.instance, event.entry.payload)
+            self._reader.repaired(event.instance, event.entry)
+        elif isinstance(event, MessageIgnored):
+            self._log.debug("group {group}: {event}", group=self.group_id, event=event)
         else:
             self._log.info("group {group}: {event}", group=self.group_id, event=event)
 
@@ -291,49 +342,4 @@ class GroupRuntime:
             proposal.result.errback(OutcomeUnknown(f"group {self.group_id}: {reason}"))
 
     def _repair(self, instance: int) -> None:
-        self._carry_out(self.core.repair(instance, self._clock.seconds()))
-
-    # ---- catching a peer up ----------------------------------------------------------------------
-
-    def _serve_learner(self, request: ServeLearn) -> None:
-        """Read a range of chosen entries and send it; at most one such read per peer at a time."""
-        if request.to in self._learners_served:
-            return
-        self._learners_served.add(request.to)
-        last = self.core.chosen
-        reading = self._journal.read_entries(self.group_id, request.first, last, request.max_bytes)
-
-        def send_reply(stored: list[tuple[int, StoredEntry]]) -> None:
-            entries = tuple(
-                (instance, Entry(entry.ballot, entry.kind, entry.checksum, entry.payload)) for instance, entry in stored
-            )
-            if self._closed:
-                return
-            self._send(
-                request.to,
-                LearnReply(
-                    sender=self.core.config.node_id,
-                    receiver=request.to,
-                    first=request.first,
-                    entries=entries,
-                    chosen=last,
-                ),
-            )
-
-        def failed(failure: Failure) -> None:
-            failure.trap(JournalError)
-            self._log.error(
-                "group {group}: cannot read instance {first} for node {to}: {reason}",
-                group=self.group_id,
-                first=request.first,
-                to=request.to,
-                reason=failure.getErrorMessage(),
-            )
-
-        def finished(result: Any) -> Any:
-            self._learners_served.discard(request.to)
-            return result
-
-        reading.addBoth(finished)
-        reading.addCallbacks(send_reply, failed)
-        reading.addErrback(lambda failure: self._log.failure("serving a learner failed", failure))
+        self._drive(lambda now: self.core.repair(instance, now))

@@ -85,12 +85,12 @@ class ReplicaHost:
     async def start(self, fail: Callable[[str], None]) -> None:
         """Open the journal, recover all groups, open the Paxos port and dial the peers.
 
-        Raises JournalError, ListenError, CorruptEntry, Halted; each text says what to do. `fail(reason)` is called
-        when the journal fails later: nothing is acknowledged from then on and the process must end.
+        Raises JournalError or ListenError; each text says what to do. `fail(reason)` is called when the journal or
+        a group fails later: nothing is acknowledged from then on and the process must end.
         """
         place = self._place
 
-        def journal_failed(reason: str) -> None:
+        def replica_failed(reason: str) -> None:
             self._failed = True
             fail(reason)
 
@@ -99,7 +99,7 @@ class ReplicaHost:
             WantedIdentity(place.cluster, place.set_id, place.node_id, self._set.paxos_groups),
             self._journal_settings,
             self._reactor,
-            journal_failed,
+            replica_failed,
         )
         membership = Membership(
             cluster=place.cluster,
@@ -136,6 +136,7 @@ class ReplicaHost:
                 cache_bytes=self._cache_bytes,
             ),
             describe_members=membership.describe,
+            fail=replica_failed,
         )
         self._listener = await listen(
             self._reactor,

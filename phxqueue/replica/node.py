@@ -36,6 +36,7 @@ class ReplicaSettings:
     checkpoint_entries: ... or after so many entries, whichever comes first; bounds the replay at start-up.
     cache_bytes: payloads of recent entries kept in memory, for the whole node.
     replay_bytes: how much of the log is held in memory at once while replaying at start-up.
+    repair_retry: pause before peers are asked again for an entry that is damaged here.
     """
 
     tick_interval: float = 0.02
@@ -43,6 +44,7 @@ class ReplicaSettings:
     checkpoint_entries: int = 20_000
     cache_bytes: int = 64 << 20
     replay_bytes: int = 8 << 20
+    repair_retry: float = 1.0
 
 
 class ReplicaNode:
@@ -59,6 +61,7 @@ class ReplicaNode:
         seed: int,
         settings: ReplicaSettings,
         describe_members: Callable[[frozenset[int]], str],
+        fail: Callable[[str], None],
     ) -> None:
         self.groups: dict[int, GroupRuntime] = {}
         self._configs = configs
@@ -69,6 +72,7 @@ class ReplicaNode:
         self._seed = seed
         self._settings = settings
         self._describe_members = describe_members
+        self._fail = fail
         self._outbox = Outbox(transport, clock)
         self._tick_call: DelayedCall | None = None
         self._checkpointed: dict[int, tuple[int, float]] = {}
@@ -78,15 +82,18 @@ class ReplicaNode:
     async def start(self) -> None:
         """Recover every group from the journal, then take part.
 
-        Raises EntryUnreadable or a JournalError when the log is damaged, Halted when it holds a command version
-        that this program does not know.
+        Takes part in consensus from the first moment on; returns when all groups have replayed their logs and can
+        serve.
+        Raises JournalError when the journal cannot be read.
         """
         for config in self._configs:
-            self.groups[config.group_id] = await self._recover(config)
+            self.groups[config.group_id] = self._recover(config)
         self._started = True
         self._tick()
+        for group in self.groups.values():
+            await self._replay(group)
 
-    async def _recover(self, config: GroupConfig) -> GroupRuntime:
+    def _recover(self, config: GroupConfig) -> GroupRuntime:
         group_id = config.group_id
         state_machine = self._make_state_machine(group_id)
         checkpoint = next(
@@ -112,29 +119,22 @@ class ReplicaNode:
             self._clock,
             partial(self._outbox.put, group_id),
             self.unreachable_reason,
+            self._fail,
             cache_bytes=self._settings.cache_bytes // len(self._configs),
         )
-        replayed = await self._replay(runtime, chosen)
         self._checkpointed[group_id] = (state_machine.applied, self._clock.seconds())
-        self._log.info(
-            "group {group}: recovered up to instance {chosen} ({replayed} replayed), {above} accepted above it",
-            group=group_id,
-            chosen=chosen,
-            replayed=replayed,
-            above=len(entries),
-        )
         return runtime
 
-    async def _replay(self, runtime: GroupRuntime, chosen: int) -> int:
-        replayed = 0
-        while runtime.state_machine.applied < chosen:
-            first = runtime.state_machine.applied + 1
-            entries = await self._journal.read_entries(runtime.group_id, first, chosen, self._settings.replay_bytes)
-            runtime.replay(entries)
-            if runtime.halted is not None:
-                break
-            replayed += len(entries)
-        return replayed
+    async def _replay(self, group: GroupRuntime) -> None:
+        before = group.state_machine.applied
+        replayed = await group.replay(self._settings.replay_bytes, self._settings.repair_retry)
+        self._log.info(
+            "group {group}: recovered instance {applied}: checkpoint at {before}, {replayed} entries replayed",
+            group=group.group_id,
+            applied=group.state_machine.applied,
+            before=before,
+            replayed=replayed,
+        )
 
     def receive(self, messages: Sequence[tuple[int, Message]]) -> None:
         """Take the messages of one frame; the sender has been identified as a member of this replica set."""

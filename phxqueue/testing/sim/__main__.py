@@ -1,0 +1,64 @@
+"""``python -m phxqueue.testing.sim``: replay one seed, run a range, or soak for hours."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from itertools import count
+from multiprocessing import Pool
+
+from phxqueue.testing.sim.run import Outcome, run
+
+
+def main() -> int:
+    """Run what the command line asks for; the exit status is 1 when an invariant was broken."""
+    parser = argparse.ArgumentParser(prog="python -m phxqueue.testing.sim", description=__doc__)
+    parser.add_argument("--seed", type=int, help="run this seed alone")
+    parser.add_argument("--first", type=int, default=0, help="first seed of the range (default 0)")
+    parser.add_argument("--seeds", type=int, default=100, help="how many seeds (default 100)")
+    parser.add_argument("--minutes", type=float, default=0.0, help="go on for so long, instead of --seeds")
+    parser.add_argument("--hours", type=float, default=0.0, help="the same in hours")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at once (default 1)")
+    arguments = parser.parse_args()
+    if arguments.seed is not None:
+        return _report(iter([run(arguments.seed)]), every=1)
+    seconds = arguments.minutes * 60 + arguments.hours * 3600
+    seeds: Iterator[int] = iter(range(arguments.first, arguments.first + arguments.seeds))
+    if seconds:
+        seeds = _until(time.monotonic() + seconds, arguments.first)
+    with Pool(arguments.jobs) as pool:
+        return _report(pool.imap_unordered(run, seeds, chunksize=1), every=100)
+
+
+def _until(moment: float, first: int) -> Iterator[int]:
+    for seed in count(first):
+        if time.monotonic() >= moment:
+            return
+        yield seed
+
+
+def _report(outcomes: Iterator[Outcome], every: int) -> int:
+    runs = items = failed = 0
+    injected: dict[str, int] = {}
+    for outcome in outcomes:
+        runs += 1
+        items += outcome.items
+        for name, times in outcome.injected.items():
+            injected[name] = injected.get(name, 0) + times
+        if outcome.violation:
+            failed += 1
+            print(outcome)
+            if every == 1:
+                print(outcome.traceback)
+            print(f"  replay: python -m phxqueue.testing.sim --seed {outcome.seed}", flush=True)
+        elif runs % every == 0:
+            print(f"{runs} runs so far, last: {outcome}", flush=True)
+    faults = ", ".join(f"{times} {name}" for name, times in sorted(injected.items())) or "none"
+    print(f"{runs} runs, {items} items acknowledged, single faults: {faults}; {runs - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
