@@ -135,7 +135,7 @@ def inspect_consumer_node(path: Path | str, *, check_files: bool = False) -> tup
     check_consumer_sizes(document, content, net)
     check_handlers(document, content, topic)
     tls = _node_tls(content, document, cluster, "consumer", consumer.name)
-    check_node_tls(document, (), tls, cluster)
+    check_node_tls(document, (node.ip for store in topic.stores for node in store.nodes), tls, cluster)
     if check_files:
         check_tls_files(document, tls)
     snapshot = ConsumerNode(

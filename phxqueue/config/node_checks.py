@@ -135,20 +135,17 @@ def check_handlers(document: Document, content: ConsumerNodeFile, topic: Topic) 
 
 
 def check_node_tls(document: Document, hosts: Iterable[str], tls: TlsPaths | None, cluster: Cluster) -> None:
-    """`hosts`: what the node listens on or is known by."""
-    if tls is not None:
-        if cluster.tls is None:
-            document.warn(("tls",), "on, but off in globalconfig.conf: clients would not speak TLS to this node")
-        return
-    remote = next((host for host in hosts if not is_loopback(host)), None)
+    """`hosts`: whatever the node listens on or connects to."""
+    remote = next((host for host in hosts if not is_loopback(host)), None) if tls is None else None
     if remote is not None:
         document.error(
             ("tls",),
             f"off, but {remote} is not a loopback address",
             remedy="turn TLS on: plain connections may not leave the machine",
         )
-    elif cluster.tls is not None:
-        document.warn(("tls",), "off, but on in globalconfig.conf: clients would speak TLS to this node in vain")
+    elif (tls is None) != (cluster.tls is None):
+        here, there = ("off", "on") if tls is None else ("on", "off")
+        document.warn(("tls",), f"{here}, but {there} in globalconfig.conf: clients and nodes will not understand it")
 
 
 def check_tls_files(document: Document, tls: TlsPaths | None) -> None:

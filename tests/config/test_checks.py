@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -239,7 +240,7 @@ def test_no_odd_value_anywhere_is_more_than_a_report(files: Any, data: st.DataOb
     for _ in range(data.draw(st.integers(1, 3))):
         file = data.draw(st.sampled_from(NAMES))
         path = data.draw(st.sampled_from(places(getattr(spoilt, file)) or ["x"]))
-        spoilt.edit(file, path, data.draw(ODD))
+        spoilt.edit(file, path, copy.deepcopy(data.draw(ODD)))
     cluster, report = spoilt.cluster()
     assert (cluster is None) == bool(report.errors)
     assert all("\n" not in str(problem) for problem in report.problems)

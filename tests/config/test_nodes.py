@@ -117,20 +117,28 @@ class TestTls:
         files.store["tls"] = "off"
         node, report = files.store_node()
         assert node.tls is None
-        assert "clients would speak TLS" in str(report.warnings[0])
+        assert "off, but on in globalconfig.conf" in str(report.warnings[0])
 
     def test_on_against_the_cluster(self, files: Any) -> None:
         files.globalconfig["tls"] = "off"
         files.store["tls"] = {"directory": "/x"}
         node, report = files.store_node()
         assert node.tls.certificate == Path("/x/store-1-1.pem")
-        assert "clients would not speak TLS" in str(report.warnings[0])
+        assert "on, but off in globalconfig.conf" in str(report.warnings[0])
 
     def test_off_only_on_loopback(self, files: Any) -> None:
         files.store.update(tls="off", bind_ip="0.0.0.0")
         field, said = only_error(files.store_node()[1])
         assert field == "tls"
         assert "0.0.0.0 is not a loopback address" in said
+
+    def test_a_consumer_speaks_plainly_to_loopback_only(self, files: Any) -> None:
+        files.consumer["tls"] = "off"
+        assert "off, but on in globalconfig.conf" in str(files.consumer_node()[1].warnings[0])
+        files.storeconfig["stores"][0]["addrs"][2]["ip"] = "10.0.0.3"
+        field, said = only_error(files.consumer_node()[1])
+        assert field == "tls"
+        assert "10.0.0.3 is not a loopback address" in said
 
     def test_own_files(self, files: Any) -> None:
         files.store["tls"] = {"certificate": "/my.pem", "key": "/my.key"}
