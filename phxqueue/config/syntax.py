@@ -46,7 +46,7 @@ class Document:
     root: Section | None = None
     lines: dict[FieldPath, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    #: Sections in which a field was refused and its default taken instead: what follows from it is not reported.
+    #: Sections and lists that lost a refused part: what follows from that is not reported.
     doubtful: set[FieldPath] = field(default_factory=set)
 
     def line(self, path: FieldPath) -> int:
@@ -77,7 +77,7 @@ class Document:
                     self.lines[moved] = line
 
     def _add(self, path: FieldPath, found: str, allowed: str, remedy: str, *, warning: bool) -> None:
-        if path[:-1] in self.doubtful:
+        if path in self.doubtful or path[:-1] in self.doubtful:
             return
         self.problems.append(
             Problem(

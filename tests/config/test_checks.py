@@ -181,6 +181,14 @@ def test_problem_names_file_line_field(files: Any, line_of: Callable[[Path, str]
     assert str(problem).endswith('stores[0].addrs[1].port: found "51x"; allowed: a whole number from 1 to 65535')
 
 
+def test_what_only_follows_from_a_problem_is_not_reported(files: Any) -> None:
+    files.edit("topicconfig", "queue_infos.1.ranges", ["0-3 7"])
+    files.edit("storeconfig", "stores.0.master_lease_ms", "5s")
+    files.edit("storeconfig", "stores.0.heartbeat_interval_ms", 1000)
+    _, report = files.cluster()
+    assert [problem.field for problem in report.problems] == ["queue_infos[1].ranges[0]", "stores[0].master_lease_ms"]
+
+
 def test_every_problem_of_every_file_in_one_report(files: Any) -> None:
     files.edit("globalconfig", "clustername", "x")
     files.edit("topicconfig", "topic.batch_limit", "many")
