@@ -14,10 +14,11 @@ _PLAIN_FIELDS = {
     cls: tuple((attribute, field) for attribute, field in fields if field != "entries")
     for cls, fields in WIRE_FIELDS.items()
 }
-_DECODERS: dict[int, tuple[Callable[..., Message], attrgetter[tuple[Any, ...]]]] = {
-    number: (cls, attrgetter(*(field for _, field in WIRE_FIELDS[cls]))) for number, cls in MESSAGE_CLASSES.items()
-}
 _HAS_ENTRIES = {cls for cls, fields in WIRE_FIELDS.items() if any(field == "entries" for _, field in fields)}
+_DECODERS: dict[int, tuple[Callable[..., Message], attrgetter[tuple[Any, ...]], bool]] = {
+    number: (cls, attrgetter(*(field for _, field in WIRE_FIELDS[cls])), cls in _HAS_ENTRIES)
+    for number, cls in MESSAGE_CLASSES.items()
+}
 
 
 class UndecodableMessage(ValueError):
@@ -72,9 +73,9 @@ def _decode(encoded: PaxosMessage, sender: int, receiver: int) -> Message:
     known = _DECODERS.get(encoded.type)
     if known is None:
         raise UndecodableMessage(f"node {sender} sent a message of unknown type {encoded.type}")
-    make, fields = known
+    make, fields, has_entries = known
     values = fields(encoded)
-    if make in _HAS_ENTRIES:
+    if has_entries:
         # "entries" is the last field of every message that has it.
         entries = tuple(
             (entry.instance, Entry(entry.ballot, entry.kind, entry.checksum, entry.payload))

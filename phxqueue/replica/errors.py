@@ -7,6 +7,10 @@ class ReplicaError(Exception):
     """Base of everything a replica refuses or cannot answer."""
 
 
+class ReplicaStartError(ReplicaError):
+    """A node cannot start on this data directory or this port; the text says why and what to do."""
+
+
 class NotServing(ReplicaError):
     """This node is not the master of the group, or its lease has run out: nothing was proposed."""
 

@@ -27,6 +27,7 @@ from phxqueue.paxos.entry import Entry, EntryKind
 from phxqueue.paxos.errors import NotMaster, WindowFull
 from phxqueue.paxos.group import Group
 from phxqueue.paxos.messages import Message
+from phxqueue.proto.status_pb2 import GroupStatus
 from phxqueue.replica.entry_reader import EntryReader
 from phxqueue.replica.errors import EntryUnreadable, Halted, NotServing, OutcomeUnknown, Overloaded
 from phxqueue.replica.interfaces import Clock, IStateMachine
@@ -61,6 +62,7 @@ class GroupRuntime:
         unreachable_reason: Callable[[], str],
         fail: Callable[[str], None],
         *,
+        first: int,
         cache_bytes: int,
     ) -> None:
         self.core = core
@@ -79,6 +81,7 @@ class GroupRuntime:
         self._effects: deque[Effects] = deque()
         self._carrying_out = False
         self._learn_server = LearnServer(self.group_id, core.config.node_id, journal, send, self._repair)
+        self._first = first  # of the log
         self._fail = fail
         self._replaying = True
         self._closed = False
@@ -110,6 +113,29 @@ class GroupRuntime:
         if self.halted is not None:
             return self.halted
         return self._unreachable_reason()
+
+    def status(self) -> GroupStatus:
+        """Return what an operator wants to know of this group on this node."""
+        now, core = self._clock.seconds(), self.core
+        status = GroupStatus(
+            group_id=self.group_id,
+            is_master=core.is_master,
+            ballot=core.ballot,
+            chosen=core.chosen,
+            applied=self.state_machine.applied,
+            first=self._first,
+        )
+        if core.master_id is not None:
+            status.master_node_id = core.master_id
+        if core.is_master:
+            status.lease_remaining_s = max(0.0, core.lease_until - now)
+            for node_id, peer in core.peers.items():
+                status.peers.add(
+                    node_id=node_id,
+                    chosen=-1 if peer.chosen is None else peer.chosen,
+                    heard_ago_s=-1.0 if peer.heard_at is None else now - peer.heard_at,
+                )
+        return status
 
     @property
     def in_flight(self) -> int:

@@ -20,6 +20,8 @@ from phxqueue.net.identity import Role
 from phxqueue.net.settings import RpcSettings
 from phxqueue.net.tls import ClientTls, ServerTls
 from phxqueue.paxos.config import GroupConfig, Member, MemberKind
+from phxqueue.paxos.entry import entry_checksum
+from phxqueue.replica.errors import ReplicaStartError
 from phxqueue.replica.group_runtime import GroupRuntime
 from phxqueue.replica.interfaces import IStateMachine
 from phxqueue.replica.node import ReplicaNode, ReplicaSettings
@@ -85,7 +87,7 @@ class ReplicaHost:
     async def start(self, fail: Callable[[str], None]) -> None:
         """Open the journal, recover all groups, open the Paxos port and dial the peers.
 
-        Raises JournalError or ListenError; each text says what to do. `fail(reason)` is called when the journal or
+        Raises ReplicaStartError or ListenError; each text says what to do. `fail(reason)` is called when the journal or
         a group fails later: nothing is acknowledged from then on and the process must end.
         """
         place = self._place
@@ -94,13 +96,17 @@ class ReplicaHost:
             self._failed = True
             fail(reason)
 
-        self._journal = Journal.open(
-            place.data_dir,
-            WantedIdentity(place.cluster, place.set_id, place.node_id, self._set.paxos_groups),
-            self._journal_settings,
-            self._reactor,
-            replica_failed,
-        )
+        try:
+            self._journal = Journal.open(
+                place.data_dir,
+                WantedIdentity(place.cluster, place.set_id, place.node_id, self._set.paxos_groups),
+                self._journal_settings,
+                self._reactor,
+                replica_failed,
+                verify=lambda kind, payload, checksum: entry_checksum(kind, payload) == checksum,
+            )
+        except JournalError as error:
+            raise ReplicaStartError(str(error)) from error
         membership = Membership(
             cluster=place.cluster,
             role=place.role,

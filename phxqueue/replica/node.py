@@ -120,6 +120,7 @@ class ReplicaNode:
             partial(self._outbox.put, group_id),
             self.unreachable_reason,
             self._fail,
+            first=stored.first,
             cache_bytes=self._settings.cache_bytes // len(self._configs),
         )
         self._checkpointed[group_id] = (state_machine.applied, self._clock.seconds())
