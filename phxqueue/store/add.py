@@ -32,11 +32,9 @@ def check_address(served: ServedQueues, topic_id: int, store_id: int) -> None:
 
 def group_of_request(served: ServedQueues, request: AddRequest) -> int:
     """Return the Paxos group all batches of a request belong to."""
+    if served.paxos_groups == 1:
+        return 0
     batches = request.batches
-    if len(batches) == 1:
-        return batches[0].header.queue_id % served.paxos_groups
-    if not batches:
-        raise RpcError(Status.INVALID_ARGUMENT, "batches: the request has none")
     groups = {batch.header.queue_id % served.paxos_groups for batch in batches}
     if len(groups) > 1:
         raise RpcError(
@@ -44,7 +42,7 @@ def group_of_request(served: ServedQueues, request: AddRequest) -> int:
             f"batches: their queues belong to {len(groups)} Paxos groups (queue_id % {served.paxos_groups}); "
             "send one request per group",
         )
-    return groups.pop()
+    return groups.pop() if groups else 0
 
 
 def add(
@@ -57,8 +55,9 @@ def add(
         header = batch.header
         raw = batch.SerializeToString()
         _check(served, header, len(raw), batch)
-        if header.sequence:
-            earlier = machine.recall(header.producer_id, header.sequence, header.queue_id)
+        sequence = header.sequence
+        if sequence and machine.window.may_know(header.producer_id, sequence):
+            earlier = machine.recall(header.producer_id, sequence, header.queue_id)
             if earlier is not None:
                 return add_response([earlier], (header.count,))
         return proposals.add(frame_batch(raw), (header.count,))
@@ -68,6 +67,8 @@ def add(
 def _add_several(
     batches: Sequence[ItemBatch], served: ServedQueues, machine: StoreQueues, proposals: Proposals
 ) -> AddResponse | Deferred[AddResponse]:
+    if not batches:
+        raise RpcError(Status.INVALID_ARGUMENT, "batches: the request has none")
     frames = []
     for batch in batches:
         raw = batch.SerializeToString()

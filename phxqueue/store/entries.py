@@ -13,9 +13,10 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from phxqueue.proto.item_pb2 import ItemBatch
+from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
 from phxqueue.proto.store_pb2 import GetBatch, GetResponse, StoreCommand
 from phxqueue.store.index import SOLE, UNIFORM, QueueIndex
+from phxqueue.store.merged import merged_batches
 from phxqueue.store.rows import Wanted
 
 _U64_MASK = (1 << 64) - 1
@@ -38,7 +39,7 @@ class ParsedEntry:
 
     def __init__(self, payload: bytes, refused: Iterable[int]) -> None:
         self.size = len(payload)
-        self._batches = StoreCommand.FromString(payload).batches
+        self._payload = payload
         self._refused = frozenset(refused)
         self._queues: dict[int, list[StoredBatch]] | None = None
         self._whole: dict[int, GetBatch] = {}
@@ -53,23 +54,27 @@ class ParsedEntry:
         """A whole row as one batch; its batches must be UNIFORM."""
         found = self._whole.get(index.queue_id)
         if found is None:
-            if index.flags[row] & SOLE:
-                parts = list(self._batches)
-                items = b"".join([part.items for part in parts])
-            else:
-                stored = self.batches(index.queue_id)
-                parts = [one.batch for one in stored]
-                items = b"".join([one.items for one in stored])
-            found = _merged(parts, items, index.firsts[row], index.timestamps[row])
+            found = self._merge_sole() if index.flags[row] & SOLE else _merged(self.batches(index.queue_id))
+            found.first_cursor = index.firsts[row]
+            found.timestamp_ms = index.timestamps[row]
             found.header.count = index.row_end(row) - index.firsts[row]
             found.header.digest_sum = index.row_digest(row)
             self._whole[index.queue_id] = found
         return found
 
+    def _merge_sole(self) -> GetBatch:
+        """All batches of the entry as one: they are all of one queue and were all stored."""
+        count, first, last, items = merged_batches(self._payload)
+        merged = GetBatch(items=items)
+        merged.header.MergeFromString(first)
+        if count > 1:
+            _become_many(merged.header, BatchHeader.FromString(last))
+        return merged
+
     def _split(self) -> dict[int, list[StoredBatch]]:
         queues: dict[int, list[StoredBatch]] = {}
         ends: dict[int, int] = {}
-        for position, batch in enumerate(self._batches):
+        for position, batch in enumerate(StoreCommand.FromString(self._payload).batches):
             if position in self._refused:
                 continue
             header = batch.header
@@ -83,23 +88,23 @@ class ParsedEntry:
 
 
 class ParsedEntries:
-    """The entries parsed last, bounded in number and bytes."""
+    """The entries parsed last, of all groups of a node, bounded in number and bytes."""
 
     def __init__(self, max_entries: int = 256, max_bytes: int = 32 << 20) -> None:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
-        self._entries: OrderedDict[int, ParsedEntry] = OrderedDict()
+        self._entries: OrderedDict[tuple[int, int], ParsedEntry] = OrderedDict()
         self._bytes = 0
 
-    def get(self, instance: int) -> ParsedEntry | None:
-        """Return an entry that is still parsed."""
-        return self._entries.get(instance)
+    def get(self, key: tuple[int, int]) -> ParsedEntry | None:
+        """Return the entry of a (Paxos group, instance), if it is still parsed."""
+        return self._entries.get(key)
 
-    def put(self, instance: int, entry: ParsedEntry) -> None:
+    def put(self, key: tuple[int, int], entry: ParsedEntry) -> None:
         """Keep an entry; the ones kept longest leave."""
-        if instance in self._entries:
+        if key in self._entries:
             return
-        self._entries[instance] = entry
+        self._entries[key] = entry
         self._bytes += entry.size
         while len(self._entries) > self._max_entries or (self._bytes > self._max_bytes and len(self._entries) > 1):
             _, evicted = self._entries.popitem(last=False)
@@ -168,15 +173,9 @@ class Answer:
         run = self._run
         if not run:
             return
-        merged = _merged(
-            [stored.batch for stored in run],
-            b"".join([stored.items for stored in run]),
-            first + run[0].offset,
-            timestamp_ms,
-        )
-        if len(run) > 1:
-            merged.header.count = sum(stored.count for stored in run)
-            merged.header.digest_sum = sum(stored.batch.header.digest_sum for stored in run) & _U64_MASK
+        merged = _merged(run)
+        merged.first_cursor = first + run[0].offset
+        merged.timestamp_ms = timestamp_ms
         self.response.batches.append(merged)
         run.clear()
 
@@ -185,15 +184,21 @@ def _same_kind(one: StoredBatch, other: StoredBatch) -> bool:
     return one.mask == other.mask and one.pub_id == other.pub_id and one.offset + one.count == other.offset
 
 
-def _merged(parts: list[ItemBatch], items: bytes, first_cursor: int, timestamp_ms: int) -> GetBatch:
-    """The concatenation of batches of one pub and mask, its count and digest still those of the first.
-
-    Times are those of the first and the last batch. The identity for idempotence stays only with a batch that is alone.
-    """
-    merged = GetBatch(first_cursor=first_cursor, header=parts[0].header, items=items, timestamp_ms=timestamp_ms)
-    if len(parts) > 1:
-        header = merged.header
-        header.last_atime_ms = parts[-1].header.last_atime_ms
-        header.ClearField("producer_id")
-        header.ClearField("sequence")
+def _merged(run: list[StoredBatch]) -> GetBatch:
+    """Batches of one pub and mask that follow each other as one, cursor and time still to be set."""
+    merged = GetBatch(header=run[0].batch.header, items=b"".join([stored.items for stored in run]))
+    if len(run) > 1:
+        _become_many(merged.header, run[-1].batch.header)
+        merged.header.count = sum(stored.count for stored in run)
+        merged.header.digest_sum = sum(stored.batch.header.digest_sum for stored in run) & _U64_MASK
     return merged
+
+
+def _become_many(header: BatchHeader, last: BatchHeader) -> None:
+    """Turn the header of a first batch into that of all up to `last`; count and digest are the caller's.
+
+    Times are those of the first and the last batch. The identity for idempotence belongs to single batches.
+    """
+    header.last_atime_ms = last.last_atime_ms
+    header.ClearField("producer_id")
+    header.ClearField("sequence")

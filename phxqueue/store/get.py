@@ -225,13 +225,14 @@ class GetCall:
     def _entry(self, instance: int) -> ParsedEntry | None:
         """Return an entry that is in memory."""
         reading = self._reading
-        entry = reading.parsed.get(instance) or self._cold.get(instance) or reading.cold.get(instance)
+        key = (reading.group.group_id, instance)
+        entry = reading.parsed.get(key) or self._cold.get(instance) or reading.cold.get(key)
         if entry is None:
             payload = reading.group.cached(instance)
             if payload is None:
                 return None
             entry = self._parse(instance, payload)
-            reading.parsed.put(instance, entry)
+            reading.parsed.put(key, entry)
         return entry
 
     def _parse(self, instance: int, payload: bytes) -> ParsedEntry:
@@ -246,7 +247,7 @@ class GetCall:
         def keep(payloads: list[bytes]) -> None:
             for instance, payload in zip(instances, payloads, strict=True):
                 entry = self._cold[instance] = self._parse(instance, payload)
-                self._reading.cold.put(instance, entry)
+                self._reading.cold.put((self._reading.group.group_id, instance), entry)
             self._resume()
 
         self._answer_later()

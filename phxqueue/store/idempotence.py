@@ -158,6 +158,11 @@ class Idempotence:
         """Producers known."""
         return len(self._producers)
 
+    def may_know(self, producer_id: int, sequence: int) -> bool:
+        """Whether it is worth asking `known` and `floor`: not for a batch that is its producer's newest."""
+        producer = self._producers.get(producer_id)
+        return producer is not None and sequence <= producer.highest
+
     def known(self, producer_id: int, sequence: int) -> tuple[int, int, int] | None:
         """Return (queue_id, first cursor, count) of a batch stored before, or None."""
         producer = self._producers.get(producer_id)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from phxqueue.store.index import QueueIndex
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Wanted:
     """What a reader wants of a queue.
 
@@ -24,7 +24,7 @@ class Wanted:
     stored_before_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """Which rows to read.
 

@@ -35,6 +35,8 @@ class GroupService:
         group: StoreGroup,
         node: StoreNode,
         polls: LongPolls,
+        parsed: ParsedEntries,
+        cold: ParsedEntries,
         clock: Clock,
         wall_ms: Callable[[], int],
     ) -> None:
@@ -57,8 +59,8 @@ class GroupService:
             machine=self.machine,
             positions=self.positions,
             proposals=self.proposals,
-            parsed=ParsedEntries(),
-            cold=ParsedEntries(max_entries=64, max_bytes=16 << 20),
+            parsed=parsed,
+            cold=cold,
             polls=polls,
             limits=get_limits(node),
             clock=clock,
@@ -142,8 +144,11 @@ class StoreService:
         self._accepting = accepting
         self._stopping = False
         self.polls = LongPolls(clock, node.limits.max_long_polls)
+        # What is parsed is what was read a moment ago: a fraction of the entries kept in memory will do.
+        parsed = ParsedEntries(max_bytes=node.limits.cache_bytes // 4)
+        cold = ParsedEntries(max_bytes=node.limits.cache_bytes // 8)
         self._groups = {
-            group_id: GroupService(group, node, self.polls, clock, lambda: int(wall() * 1000))
+            group_id: GroupService(group, node, self.polls, parsed, cold, clock, lambda: int(wall() * 1000))
             for group_id, group in groups.items()
         }
 

@@ -188,8 +188,8 @@ def test_parsed_entries_are_bounded_in_number_and_bytes() -> None:
     by_number, by_bytes = ParsedEntries(max_entries=3), ParsedEntries(max_bytes=3500)
     for kept in (by_number, by_bytes):
         for instance in range(10):
-            kept.put(instance, ParsedEntry(payload, ()))
-        assert [instance for instance in range(10) if kept.get(instance)] == [7, 8, 9]
+            kept.put((0, instance), ParsedEntry(payload, ()))
+        assert [instance for instance in range(10) if kept.get((0, instance))] == [7, 8, 9]
     large = ParsedEntries(max_bytes=10)
-    large.put(1, ParsedEntry(payload, ()))
-    assert large.get(1) is not None
+    large.put((1, 1), ParsedEntry(payload, ()))
+    assert large.get((1, 1)) is not None
