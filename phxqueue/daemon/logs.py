@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TextIO
 
 from twisted.logger import (
@@ -21,19 +22,27 @@ ROTATE_BYTES = 16 << 20
 ROTATED_FILES = 10
 
 
-def observer_factory(level: str, log_format: str, twistd: Mapping[str, Any]) -> Callable[[], ILogObserver]:
-    """Return what twistd's ``--logger`` expects: a callable that opens the log and returns its observer.
+_build: Callable[[], ILogObserver] | None = None  # one process, one log
+
+
+def configure(level: str, log_format: str, twistd: Mapping[str, Any]) -> str:
+    """Decide how this process logs; return the name to give to twistd as ``--logger`` (it takes only a name).
 
     Args:
         level: least important level that is logged.
         log_format: ``human`` or ``json`` (one object per event).
         twistd: twistd's own options, which say where the log goes (``logfile``, ``nodaemon``).
     """
+    global _build
+    _build = partial(_filtered_log, twistd, level, log_format)
+    return f"{__name__}.{observer.__name__}"
 
-    def build() -> ILogObserver:
-        return filtered_observer(_open(twistd), level, log_format)
 
-    return build
+def observer() -> ILogObserver:
+    """Open the log that was configured; called by twistd when it starts logging."""
+    if _build is None:
+        raise RuntimeError("configure() has not been called")
+    return _build()
 
 
 def filtered_observer(stream: TextIO, level: str, log_format: str) -> ILogObserver:
@@ -41,6 +50,10 @@ def filtered_observer(stream: TextIO, level: str, log_format: str) -> ILogObserv
     write = jsonFileLogObserver(stream) if log_format == "json" else textFileLogObserver(stream)
     predicate = LogLevelFilterPredicate(LogLevel.levelWithName(level))
     return FilteringLogObserver(write, [predicate])
+
+
+def _filtered_log(twistd: Mapping[str, Any], level: str, log_format: str) -> ILogObserver:
+    return filtered_observer(_open(twistd), level, log_format)
 
 
 def _open(twistd: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from twisted.python import usage
 
 from phxqueue.config import ConfigError
 from phxqueue.config.settings import LogSettings
-from phxqueue.daemon.logs import observer_factory
+from phxqueue.daemon import logs
 
 
 class NodeOptions(usage.Options):
@@ -41,7 +41,7 @@ class NodeOptions(usage.Options):
             self._refuse(str(error))
         settings = self.log_settings(self.node)
         if self.parent is not None and not self.parent.get("logger"):
-            self.parent["logger"] = observer_factory(settings.level, settings.format, self.parent)
+            self.parent["logger"] = logs.configure(settings.level, settings.format, self.parent)
 
     def _refuse(self, reason: str) -> NoReturn:
         # twistd would print its whole usage text and exit with status 0.

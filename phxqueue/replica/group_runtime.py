@@ -145,7 +145,7 @@ class GroupRuntime:
     @property
     def window_free(self) -> bool:
         """Whether propose() would find room."""
-        return self.core.window_free and not self._journal.overloaded
+        return self.core.window_free > 0 and not self._journal.overloaded
 
     def propose(self, payload: bytes) -> Deferred[Any]:
         """Replicate one command; fires with the result of applying it.
