@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,6 +30,7 @@ from phxqueue.net.tls import TlsError, TlsPaths, identity_of, read_certificate
 
 DEFAULT_AUTHORITY_DAYS = 3650
 DEFAULT_LEAF_DAYS = 825
+_HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 CLOCK_SKEW = timedelta(minutes=5)  # certificates are valid from so long ago: clocks differ
 
 
@@ -124,10 +126,7 @@ def renew(directory: Path, certificate: Path, *, days: int = DEFAULT_LEAF_DAYS) 
     except (TlsError, ValueError) as error:
         raise CertificateFilesError(f"{certificate} cannot be renewed: {error}") from error
     names = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    hosts = [
-        *names.get_values_for_type(x509.DNSName),
-        *(str(address) for address in names.get_values_for_type(x509.IPAddress)),
-    ]
+    hosts = [str(name.value) for name in names if isinstance(name, (x509.DNSName, x509.IPAddress))]
     public_key = old.public_key()
     if not isinstance(public_key, ec.EllipticCurvePublicKey):
         raise CertificateFilesError(f"{certificate} has no EC key: issue a new one with `phxqueue certs issue`")
@@ -211,10 +210,9 @@ def _host_name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         pass
-    try:
-        return x509.DNSName(host)
-    except ValueError as error:
-        raise CertificateFilesError(f"{host!r} is neither an IP address nor a host name") from error
+    if not _HOST_NAME.fullmatch(host):
+        raise CertificateFilesError(f"{host!r} is neither an IP address nor a host name (letters, digits, - and .)")
+    return x509.DNSName(host)
 
 
 def _load_authority(authority: Authority) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
@@ -286,5 +284,5 @@ def _write_temporary(path: Path, content: bytes, mode: int) -> Path:
 
 
 def _remove(path: Path) -> None:
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         path.unlink()

@@ -51,6 +51,7 @@ class IncomingCalls:
         self._writer = writer
         self._settings = settings
         self._reply_queued = reply_queued
+        self._behind = min(settings.write_high_water_bytes, settings.max_unsent_bytes)
         self._pending: dict[int, CallContext] = {}
         self._ended = False
 
@@ -188,7 +189,7 @@ class IncomingCalls:
             return
         writer = self._writer
         writer.put(reply_head(call_id, body), body)
-        if writer.unsent > self._settings.write_high_water_bytes:
+        if writer.unsent > self._behind:
             self._reply_queued(size)
 
     def _send_error(self, call_id: int, error: RpcError) -> None:
@@ -196,7 +197,7 @@ class IncomingCalls:
             return
         frame = error_frame(call_id, error)
         self._writer.put(frame)
-        if self._writer.unsent > self._settings.write_high_water_bytes:
+        if self._writer.unsent > self._behind:
             self._reply_queued(len(frame))
 
     def _refuse(self, context: CallContext, error: RpcError) -> None:

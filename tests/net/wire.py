@@ -185,6 +185,7 @@ class Wire:
 
     def advance(self, seconds: float, step: float = 0.05) -> None:
         """Let time pass, in steps short enough for the connections to talk in between."""
+        self.pump()
         end = self.clock.seconds() + seconds
         while self.clock.seconds() < end - 1e-9:
             self.clock.advance(min(step, end - self.clock.seconds()))
