@@ -22,6 +22,7 @@ from phxqueue.admin.errors import AdminError
 from phxqueue.admin.table import table
 from phxqueue.config import Leaf
 from phxqueue.config.certificates import AUTHORITY_CERTIFICATE, AUTHORITY_KEY
+from phxqueue.config.problems import shown_path
 from phxqueue.net.certs import DEFAULT_AUTHORITY_DAYS, DEFAULT_LEAF_DAYS
 from phxqueue.net.certs import renew as renew_certificate
 
@@ -50,7 +51,7 @@ def certs() -> None:
     """
 
 
-@certs.command()
+@certs.command(short_help="Make an authority and all certificates of the cluster.")
 @_directory_option
 @_days_option
 @click.option(
@@ -69,20 +70,22 @@ def init(settings: ClusterContext, directory: Path | None, days: int, authority_
     present = [path for path in (target / AUTHORITY_CERTIFICATE, target / AUTHORITY_KEY) if path.exists()]
     if present and not missing:
         raise AdminError(
-            f"{present[0]} exists already and is kept. To add what new nodes need: phxqueue certs init --missing. "
-            f"To make one certificate: phxqueue certs issue. To begin anew: remove {target} and restart everything."
+            f"{shown_path(present[0])} exists already and is kept. To add what new nodes need: phxqueue certs init --missing. "
+            f"To make one certificate: phxqueue certs issue. To begin anew: remove {shown_path(target)} and restart all."
         )
     made = make_missing(target, leaves(cluster), days=days, authority_days=authority_days, name=cluster.name)
     if not made:
-        click.echo(f"nothing is missing in {target}")
+        click.echo(f"nothing is missing in {shown_path(target)}")
         return
     for path in made:
-        click.echo(f"made {path}")
+        click.echo(f"made {shown_path(path)}")
     if target / AUTHORITY_CERTIFICATE in made:
-        click.echo(f"Keep {target / AUTHORITY_KEY} secret and off the nodes: whoever has it can pose as any of them.")
+        click.echo(
+            f"Keep {shown_path(target / AUTHORITY_KEY)} secret and off the nodes: whoever has it can pose as any of them."
+        )
 
 
-@certs.command()
+@certs.command(short_help="Issue one certificate.")
 @click.argument("role", type=click.Choice(_ROLES))
 @click.argument("name")
 @click.option("--host", "hosts", multiple=True, metavar="HOST", help="Address or host name it listens on; repeatable.")
@@ -102,10 +105,10 @@ def issue(
     """Issue one certificate: `issue store 1/0 --host 10.0.0.1`, `issue client anna`."""
     identity = identity_for(role, name)
     made = issue_leaf(_directory(settings, directory), Leaf(role, name, tuple(hosts)), days=days, output=output)
-    click.echo(f"made {made} and {made.with_suffix('.key')} for {identity.uri}")
+    click.echo(f"made {shown_path(made)} and {shown_path(made.with_suffix('.key'))} for {identity.uri}")
 
 
-@certs.command()
+@certs.command(short_help="Extend certificates.")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @_directory_option
 @_days_option
@@ -121,11 +124,11 @@ def renew(settings: ClusterContext, files: Sequence[Path], directory: Path | Non
         raise AdminError(f"there are no certificates in {home}: make them with `phxqueue certs init`")
     for path in chosen:
         renew_certificate(home, path, days=days)
-        click.echo(f"renewed {path} for {days} days")
+        click.echo(f"renewed {shown_path(path)} for {days} days")
     click.echo("Have running processes read them: kill -HUP <pid>, or systemctl reload.")
 
 
-@certs.command()
+@certs.command(short_help="Show whose they are and how long they last.")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @_directory_option
 @cluster_command
@@ -143,7 +146,9 @@ def show(settings: ClusterContext, files: Sequence[Path], directory: Path | None
     for facts in found:
         left = facts.days_left(now)
         remark = "EXPIRED" if left < 0 else "renew soon" if left < RENEW_SOON_DAYS else ""
-        rows.append((facts.path, facts.identity, " ".join(facts.hosts), f"{facts.not_after:%Y-%m-%d}", left, remark))
+        rows.append(
+            (shown_path(facts.path), facts.identity, " ".join(facts.hosts), f"{facts.not_after:%Y-%m-%d}", left, remark)
+        )
     click.echo("\n".join(table(("FILE", "IDENTITY", "HOSTS", "UNTIL", "DAYS", ""), rows, left=3, indent=0)))
     if any(facts.days_left(now) < 0 for facts in found):
         raise click.exceptions.Exit(1)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: A slot whose enqueue failed waits so long before its next one, or refusals would be all that is measured.
 PAUSE_AFTER_FAILURE_S = 0.05
+#: A slot whose enqueue was answered within the call (nothing was sent) goes on after so long.
+IMMEDIATE_S = 0.001
 
 
 class Target(Protocol):
@@ -133,7 +135,7 @@ class Load:
         if self._stopping:
             return
         if not self._plan.qps:
-            while self._free:
+            for _ in range(len(self._free)):
                 self._send(self._free.pop(), self._reactor.seconds())
             return
         now = self._reactor.seconds()
@@ -141,8 +143,12 @@ class Load:
             # An arrival that found no free slot was due earlier: its wait is part of its latency.
             self._send(self._free.pop(), self._due)
             self._due += self._random.expovariate(self._plan.qps / self._plan.batch)
-        if self._free and (self._timer is None or not self._timer.active()):
-            self._timer = self._reactor.callLater(max(self._due - now, 0.0), self._fill)
+        if self._free:
+            self._fill_later(max(self._due - now, 0.0))
+
+    def _fill_later(self, delay: float) -> None:
+        if self._timer is None or not self._timer.active():
+            self._timer = self._reactor.callLater(delay, self._fill)
 
     def _send(self, producer: Target, due: float) -> None:
         plan = self._plan
@@ -217,7 +223,7 @@ class Load:
             self._check_drained()
         elif self._sending:
             # Answered within the call itself (a queue_info with drop_all): sending on from here would never return.
-            self._reactor.callLater(0, self._fill)
+            self._fill_later(IMMEDIATE_S)
         elif self._plan.qps:
             self._fill()
         else:

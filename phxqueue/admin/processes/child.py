@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from phxqueue.admin.errors import AdminError
 from phxqueue.admin.processes.notify import DaemonState, NotifySocket
+from phxqueue.admin.processes.watch import when_ended
 
 TAIL_LINES = 15
 
@@ -106,6 +107,13 @@ class Child(ProcessProtocol):
             )
         self._pid = self._process.pid
         self.exit_status = self.exit_signal = None
+        # Twisted hears of an ended child by SIGCHLD, where its handlers are installed (in a test runner they are
+        # not). The pidfd tells in any case.
+        when_ended(self._reactor, self._pid).addCallback(lambda _: self._reap())
+
+    def _reap(self) -> None:
+        if self._process is not None:
+            self._process.reapProcess()
 
     async def ready(self, timeout_s: float) -> None:
         """Wait until it serves.

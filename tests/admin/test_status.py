@@ -1,0 +1,145 @@
+"""What ``phxqueue status`` makes of the nodes' answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phxqueue.admin import status as status_module
+from phxqueue.admin.node_status import NodeReport, backlogs, master_of, without_master
+from phxqueue.admin.status import as_document, as_text
+from phxqueue.config import DEAD_LETTER_BASE, Topic, load_cluster
+from phxqueue.proto.status_pb2 import GroupStatus, NodeStatusResponse, QueueGroupStatus, QueueStatus
+from tests.admin.conftest import Invoke
+
+
+@pytest.fixture
+def topic(cluster_directory: Path) -> Topic:
+    return load_cluster(cluster_directory / "etc/globalconfig.conf").topics[0]
+
+
+def answer(
+    node_id: int, *, master: bool, applied: int, ballot: int = 65537, queues: tuple[QueueStatus, ...] = ()
+) -> NodeStatusResponse:
+    group = GroupStatus(group_id=0, is_master=master, ballot=ballot, chosen=applied, applied=applied, first=3)
+    return NodeStatusResponse(
+        store_id=1,
+        node_id=node_id,
+        version="1.0",
+        uptime_s=185,
+        groups=[group],
+        queues=queues,
+        accepting=True,
+        incarnation=2**63 + 1,
+        disk_free_bytes=10 << 30,
+        resident_bytes=50 << 20,
+    )
+
+
+def queue(queue_id: int, first: int, end: int, acked: int) -> QueueStatus:
+    groups = [QueueGroupStatus(consumer_group_id=1, acked=acked, delivered=end)]
+    return QueueStatus(queue_id=queue_id, first_cursor=first, end_cursor=end, groups=groups)
+
+
+def reports_of(topic: Topic, *answers: NodeStatusResponse | None) -> list[NodeReport]:
+    store = topic.stores[0]
+    return [
+        NodeReport(store, node, said, "" if said else "connection refused")
+        for node, said in zip(store.nodes, answers, strict=True)
+    ]
+
+
+def test_a_healthy_cluster(topic: Topic) -> None:
+    queues = (queue(0, 0, 10, 10), queue(1, 5, 20, 12), queue(DEAD_LETTER_BASE + 1, 0, 2, 0))
+    reports = reports_of(
+        topic,
+        answer(0, master=False, applied=90),
+        answer(1, master=True, applied=100, queues=queues),
+        answer(2, master=False, applied=101),
+    )
+    text = "\n".join(as_text(topic, reports))
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[0] == ["topic", "test:", "3", "of", "3", "nodes", "up"]
+    assert ["store", "1", "group", "0", "1", "master", "100", "100", "0", "3"] in lines
+    assert ["store", "1", "group", "0", "0", "follower", "90", "90", "10", "3"] in lines
+    assert ["store", "1", "group", "0", "2", "follower", "101", "101", "0", "3"] in lines
+    assert ["store", "1", "queue", "1", "1", "5", "20", "12", "8"] in lines
+    assert ["store", "1", "dead", "letters", "of", "pub", "1", "1", "0", "2", "0", "2"] in lines
+    assert "queue 0" not in text
+    assert "queue 0" in "\n".join(as_text(topic, reports, all_queues=True))
+
+
+def test_no_backlog(topic: Topic) -> None:
+    reports = reports_of(topic, answer(0, master=True, applied=1, queues=(queue(0, 0, 3, 3),)), None, None)
+    assert "no backlog: everything in the 1 queues in use has been acknowledged" in "\n".join(as_text(topic, reports))
+
+
+def test_too_few_nodes(topic: Topic) -> None:
+    reports = reports_of(topic, answer(0, master=False, applied=5), None, None)
+    text = "\n".join(as_text(topic, reports))
+    assert "topic test: 1 of 3 nodes up" in text
+    assert "connection refused" in text
+    assert "1 of 3 nodes are up and 2 are needed; start one of 127.0.0.1:5200, 127.0.0.1:5300" in text
+
+
+def test_an_election(topic: Topic) -> None:
+    reports = reports_of(topic, answer(0, master=False, applied=5), answer(1, master=False, applied=5), None)
+    assert [(store.store_id, group) for store, group in without_master(topic, reports)] == [(1, 0)]
+    assert "an election is running" in "\n".join(as_text(topic, reports))
+
+
+def test_of_two_that_say_to_be_master_the_newer_one_is(topic: Topic) -> None:
+    reports = reports_of(
+        topic,
+        answer(0, master=True, applied=5, ballot=3 << 16, queues=(queue(0, 0, 5, 0),)),
+        answer(1, master=True, applied=6, ballot=4 << 16 | 1, queues=(queue(0, 0, 6, 0),)),
+        None,
+    )
+    master = master_of(reports, 1, 0)
+    assert master is not None
+    assert master.node.node_id == 1
+    assert [row.end for row in backlogs(reports)] == [6]
+
+
+def test_trimmed_items_are_no_backlog(topic: Topic) -> None:
+    reports = reports_of(topic, answer(0, master=True, applied=5, queues=(queue(0, 7, 10, 0),)), None, None)
+    assert [row.items for row in backlogs(reports)] == [3]
+
+
+def test_a_full_disk_is_told(topic: Topic) -> None:
+    full = answer(0, master=True, applied=5)
+    full.accepting = False
+    assert "refuses enqueues" in "\n".join(as_text(topic, reports_of(topic, full, None, None)))
+
+
+def test_the_document_is_complete_and_json(topic: Topic) -> None:
+    reports = reports_of(topic, answer(0, master=True, applied=5, queues=(queue(0, 0, 9, 4),)), None, None)
+    document = json.loads(json.dumps(as_document(topic, reports)))
+    assert document["topic"] == {"id": 1000, "name": "test"}
+    assert [node["up"] for node in document["nodes"]] == [True, False, False]
+    assert document["nodes"][0]["groups"][0]["chosen"] == 5
+    assert document["nodes"][0]["incarnation"] == str(2**63 + 1)
+    assert document["nodes"][1]["reason"] == "connection refused"
+    assert document["groups"] == [{"store_id": 1, "group_id": 0, "master_node_id": 0}]
+    assert document["queues"][0]["backlog"] == 5
+
+
+@pytest.mark.parametrize(("master", "exit_code"), [(True, 0), (False, 1)])
+def test_the_exit_status_says_whether_it_serves(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, topic: Topic, master: bool, exit_code: int
+) -> None:
+    class Pool:
+        async def close(self) -> None: ...
+
+    async def ask_all(*_: Any) -> list[NodeReport]:
+        return reports_of(topic, *(answer(node, master=master and node == 1, applied=5) for node in range(3)))
+
+    monkeypatch.setattr(status_module, "open_pool", lambda *_: Pool())
+    monkeypatch.setattr(status_module, "ask_all", ask_all)
+    assert invoke("status").exit_code == exit_code
+    result = invoke("status", "--json")
+    assert result.exit_code == exit_code
+    assert json.loads(result.stdout)["groups"][0]["master_node_id"] == (1 if master else None)
