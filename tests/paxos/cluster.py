@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from phxqueue.paxos.config import GroupConfig, Restored
 from phxqueue.paxos.effects import AcceptRecord, ChosenRecord, Effects, Event, PromiseRecord, Record
+from phxqueue.paxos.election import PreVoteRound
 from phxqueue.paxos.entry import Entry
 from phxqueue.paxos.group import Group
 from phxqueue.paxos.messages import Message
@@ -154,6 +155,17 @@ class Cluster:
 
     def unreachable(self, node_id: int, peer: int) -> None:
         self._do(node_id, self.group(node_id).peer_unreachable(peer, self.now(node_id)))
+
+    def usurp(self, node_id: int) -> None:
+        """The node asks for promises out of turn, if it may stand and is not bound to another itself."""
+        group, now = self.group(node_id), self.now(node_id)
+        roles, election = group._roles, group._election
+        if roles.proposer is None and roles.phase1 is None and roles.may_stand and now >= election.lease.until:
+            out = group._begin(now)
+            roles.round = PreVoteRound(group._membership, 0, now, now, now)
+            roles.round._granted.update(self.nodes)
+            roles.campaign_if_won(now, out)
+            self._do(node_id, group._finish(now, out))
 
     def repair(self, node_id: int, instance: int) -> None:
         self._do(node_id, self.group(node_id).repair(instance, self.now(node_id)))

@@ -40,6 +40,7 @@ class Weather:
     heal: float
     pause: float
     rumour: float  # a node is told that a peer's process is gone, true or not
+    usurp: float  # a node asks for promises without having asked for pre-votes: Paxos must stand that
 
     @classmethod
     def pick(cls, rng: random.Random) -> Weather:
@@ -55,19 +56,20 @@ class Weather:
             persist=rng.choice([10.0, 30.0, 60.0]),
             advance=rng.choice([4.0, 12.0, 40.0]),
             propose=rng.choice([10.0, 40.0]),
-            crash=some(1.0),
-            restart=1.5,
-            cut=some(1.0),
-            heal=1.0,
-            pause=some(1.0),
-            rumour=some(0.5),
+            crash=some(4.0),
+            restart=rng.choice([2.0, 6.0]),
+            cut=some(3.0),
+            heal=rng.choice([1.0, 3.0]),
+            pause=some(3.0),
+            rumour=some(1.0),
+            usurp=some(6.0),
         )
 
 
 class Storm:
     """One run of one seed."""
 
-    def __init__(self, seed: int, steps: int = 1500) -> None:
+    def __init__(self, seed: int, steps: int = 2500) -> None:
         self.rng = rng = random.Random(seed)
         self.steps = steps
         self.configs = _configs(rng)
@@ -75,7 +77,7 @@ class Storm:
         config = self.configs[0]
         spread = config.max_clock_drift / config.lease / 2
         for node in self.cluster.nodes.values():
-            node.clock = _clock(rng.uniform(0, 50), rng.uniform(1 - spread, 1 + spread))
+            node.clock = _clock(rng.uniform(0, 50), 1 + spread * rng.choice([-1, 1, rng.uniform(-1, 1)]))
         self.weather = Weather.pick(rng)
         self.paused: dict[int, float] = {}
         self.number = 0
@@ -251,6 +253,12 @@ class Storm:
         a, b = self.rng.choice(list(self.cluster.links) or [(0, 0)])
         if a != b and self._awake(a):
             self.cluster.unreachable(a, b)
+
+
+    def _usurp(self) -> None:
+        node_id = self.rng.choice(list(self.cluster.nodes))
+        if self._awake(node_id):
+            self.cluster.usurp(node_id)
 
 
 def _clock(offset: float, rate: float) -> Callable[[float], float]:
