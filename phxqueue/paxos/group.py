@@ -140,6 +140,15 @@ class Group:
         self._repairs.want(instance, now, out)
         return self._finish(now, out)
 
+    def stand_aside(self, reason: str, now: float) -> Effects:
+        """Give up mastership, if this node has it, and do not stand again until restarted; go on voting.
+
+        For a node whose state machine had to stop: its log is as good as any, but it cannot serve.
+        """
+        out = self._begin(now)
+        self._roles.stand_aside(reason, now, out)
+        return self._finish(now, out)
+
     def log_trimmed(self, first: int) -> None:
         """The log of this node now begins at ``first``."""
         self._learner.first = max(self._learner.first, first)

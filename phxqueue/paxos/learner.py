@@ -139,7 +139,9 @@ class Learner:
 
     @property
     def _disk_is_behind(self) -> bool:
-        """So much that is chosen waits for the disk that asking for more must wait until ``persisted`` brings it up again."""
+        """So much that is chosen waits for the disk that asking for more has to wait, too; ``persisted`` goes on with
+        it.
+        """
         return self.known > self.delivered and self._acceptor.held_bytes > self._config.accept_ahead_bytes
 
     def ask(self, now: float, prefer: int | None, out: Effects) -> None:

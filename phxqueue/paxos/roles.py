@@ -49,6 +49,7 @@ class Roles:
         "_membership",
         "_peers",
         "_prepare_at",
+        "_standing_aside",
         "master_ballot",
         "phase1",
         "phase1_until",
@@ -81,6 +82,7 @@ class Roles:
         self.phase1_until = 0.0
         """Until when a candidate has time."""
         self._prepare_at = 0.0
+        self._standing_aside = False
         self._highest_seen = max((entry.ballot for entry in acceptor.entries.values()), default=NO_BALLOT)
 
     @property
@@ -91,7 +93,13 @@ class Roles:
     @property
     def may_stand(self) -> bool:
         """Whether this node may become master at all, now."""
-        return self._membership.may_lead and not self._acceptor.damaged
+        return self._membership.may_lead and not self._acceptor.damaged and not self._standing_aside
+
+    def stand_aside(self, reason: str, now: float, out: Effects) -> None:
+        """Never be master again, as long as this object lives."""
+        self._standing_aside = True
+        if self.role is not Role.FOLLOWER:
+            self.give_up(reason, now, out)
 
     def saw(self, ballot: int) -> None:
         """``ballot`` is in use somewhere: an own one must be above it."""

@@ -1,7 +1,7 @@
 """A whole group in memory: real cores, a network and disks that do what the test says, and an oracle that watches.
 
-Nothing happens by itself. ``deliver``, ``persist``, ``crash``... move one thing; ``settle`` moves everything until nothing
-is under way, without letting time pass; ``run`` lets time pass, settling as it goes.
+Nothing happens by itself. ``deliver``, ``persist``, ``crash``... move one thing; ``settle`` moves everything until
+nothing is under way, without letting time pass; ``run`` lets time pass, settling as it goes.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class Oracle:
     def delivered(self, node: int, instance: int, entry: Entry, acknowledges: bool) -> None:
         """``node`` applies ``entry``."""
         assert instance in self.chosen, f"node {node} applies instance {instance}, which is not chosen"
-        assert self.chosen[instance].same_value(entry), f"node {node} applies {entry}, chosen is {self.chosen[instance]}"
+        chosen = self.chosen[instance]
+        assert chosen.same_value(entry), f"node {node} applies {entry}, chosen is {chosen}"
         assert entry.valid(), f"node {node} applies a corrupt entry"
         if acknowledges:
             self.acknowledged = max(self.acknowledged, instance)
@@ -253,7 +254,8 @@ class Cluster:
             node.applied.append(entry.payload)
             self.oracle.delivered(node_id, instance, entry, group.is_master)
         for request in out.serve:
-            self._send([group.learn_reply(request.to, request.first, self._read(node, request.first, request.max_bytes))])
+            entries = self._read(node, request.first, request.max_bytes)
+            self._send([group.learn_reply(request.to, request.first, entries)])
         for event in out.events:
             self.on_event(node, event)
 

@@ -1,11 +1,12 @@
-"""A seed decides everything that happens to a small group; the oracle watches. Then all is healed, and it must get well.
+"""A seed decides all that happens to a small group; the oracle watches. Then all is healed, and it must get well.
 
-    python -m tests.paxos.storm 0 5000          runs these seeds
-    python -m tests.paxos.storm 42 --trace      shows one
+python -m tests.paxos.storm 0 5000          runs these seeds
+python -m tests.paxos.storm 42 --trace      shows one
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
 import traceback
@@ -13,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from phxqueue.paxos.config import GroupConfig, Member, MemberKind
-from phxqueue.paxos.effects import CheckpointNeeded
 from phxqueue.paxos.errors import NotMaster, WindowFull
 from phxqueue.paxos.messages import Accept, LearnReply, Message, Promise
 from tests.paxos.cluster import Cluster
@@ -134,9 +134,10 @@ class Storm:
         for node_id, node in self.cluster.nodes.items():
             g = node.group
             if g is not None:
+                due = g.next_deadline() - self.cluster.now(node_id)
                 lines.append(
                     f"{node_id}: {g.role.value} promised {g.promised:x} ballot {g.ballot:x} chosen {g.chosen} "
-                    f"in flight {g.in_flight} master {g.master_id} deadline {g.next_deadline() - self.cluster.now(node_id):.3f}"
+                    f"in flight {g.in_flight} master {g.master_id} due in {due:.3f}"
                 )
         return "\n" + "\n".join(lines)
 
@@ -213,10 +214,8 @@ class Storm:
     def _propose(self) -> None:
         for node_id in self.cluster.nodes:
             if self._awake(node_id) and self.rng.random() < 0.7:
-                try:
+                with contextlib.suppress(NotMaster, WindowFull):
                     self.cluster.propose(node_id, self._payload())
-                except (NotMaster, WindowFull):
-                    pass
 
     def _crash(self) -> None:
         node_id = self.rng.choice(list(self.cluster.nodes))
@@ -254,7 +253,6 @@ class Storm:
         if a != b and self._awake(a):
             self.cluster.unreachable(a, b)
 
-
     def _usurp(self) -> None:
         node_id = self.rng.choice(list(self.cluster.nodes))
         if self._awake(node_id):
@@ -276,17 +274,15 @@ def _configs(rng: random.Random) -> list[GroupConfig]:
         if small
         else {}
     )
-    return [
-        GroupConfig(group_id=7, node_id=node_id, members=tuple(members), **sizes)
-        for node_id in range(size)
-    ]
+    return [GroupConfig(group_id=7, node_id=node_id, members=tuple(members), **sizes) for node_id in range(size)]
 
 
 def _spoiled(message: Message) -> Message:
     """The same message with the last entry altered on its way."""
     if isinstance(message, Accept | Promise | LearnReply) and message.entries:
         instance, entry = message.entries[-1]
-        return replace(message, entries=(*message.entries[:-1], (instance, replace(entry, payload=entry.payload + b"?"))))
+        spoiled = replace(entry, payload=entry.payload + b"?")
+        return replace(message, entries=(*message.entries[:-1], (instance, spoiled)))
     return message
 
 
