@@ -70,8 +70,9 @@ def init(settings: ClusterContext, directory: Path | None, days: int, authority_
     present = [path for path in (target / AUTHORITY_CERTIFICATE, target / AUTHORITY_KEY) if path.exists()]
     if present and not missing:
         raise AdminError(
-            f"{shown_path(present[0])} exists already and is kept. To add what new nodes need: phxqueue certs init --missing. "
-            f"To make one certificate: phxqueue certs issue. To begin anew: remove {shown_path(target)} and restart all."
+            f"{shown_path(present[0])} exists already and is kept. To add what new nodes need: "
+            "phxqueue certs init --missing. To make one certificate: phxqueue certs issue. "
+            f"To begin anew: remove {shown_path(target)} and restart everything."
         )
     made = make_missing(target, leaves(cluster), days=days, authority_days=authority_days, name=cluster.name)
     if not made:
@@ -80,9 +81,8 @@ def init(settings: ClusterContext, directory: Path | None, days: int, authority_
     for path in made:
         click.echo(f"made {shown_path(path)}")
     if target / AUTHORITY_CERTIFICATE in made:
-        click.echo(
-            f"Keep {shown_path(target / AUTHORITY_KEY)} secret and off the nodes: whoever has it can pose as any of them."
-        )
+        key = shown_path(target / AUTHORITY_KEY)
+        click.echo(f"Keep {key} secret and off the nodes: whoever has it can pose as any of them.")
 
 
 @certs.command(short_help="Issue one certificate.")

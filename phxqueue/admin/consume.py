@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, FirstError
+from twisted.internet.defer import CancelledError, Deferred
 
 from phxqueue.admin import edge
 from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.errors import AdminError
+from phxqueue.admin.gather import gather
 from phxqueue.admin.rendering import FORMATS
 
 if TYPE_CHECKING:
@@ -88,19 +89,14 @@ def consume(
 
 async def read_all(readers: Sequence[QueueReader], hung_up: Deferred[None]) -> None:
     """Run all readers until they are done or nobody reads our output, then acknowledge what was printed."""
-    running = [Deferred.fromCoroutine(reader.run()) for reader in readers]
-    everything = DeferredList(running, fireOnOneErrback=True, consumeErrors=True)
-    hung_up.addCallback(lambda _: everything.cancel())
+    everything = Deferred.fromCoroutine(gather(reader.run() for reader in readers))
+    hung_up.addCallbacks(lambda _: everything.cancel(), lambda failure: failure.trap(CancelledError))
     try:
         await everything
-    except FirstError as error:
-        if error.subFailure.check(BrokenPipeError, CancelledError) is None:
-            error.subFailure.raiseException()
+    except (BrokenPipeError, CancelledError):
+        pass
     finally:
-        hung_up.addErrback(lambda failure: failure.trap(CancelledError))
         hung_up.cancel()
-        for deferred in running:
-            deferred.cancel()
         for reader in readers:
             await _acknowledge(reader)
 

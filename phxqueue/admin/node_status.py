@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
-
+from phxqueue.admin.gather import gather
 from phxqueue.config import NodeAddress, Store, Topic
 from phxqueue.net.address import Address
 from phxqueue.net.pool import ConnectionPool
@@ -69,13 +67,7 @@ async def ask(pool: ConnectionPool, topic: Topic, store: Store, node: NodeAddres
 
 async def ask_all(pool: ConnectionPool, topic: Topic, timeout_s: float = ANSWER_TIMEOUT_S) -> list[NodeReport]:
     """Ask every node of every store of a topic at the same time."""
-    questions: list[Any] = [
-        Deferred.fromCoroutine(ask(pool, topic, store, node, timeout_s))
-        for store in topic.stores
-        for node in store.nodes
-    ]
-    outcomes = await DeferredList(questions, fireOnOneErrback=True, consumeErrors=True)
-    return [report for _, report in outcomes]
+    return await gather(ask(pool, topic, store, node, timeout_s) for store in topic.stores for node in store.nodes)
 
 
 def master_of(reports: Sequence[NodeReport], store_id: int, group_id: int) -> NodeReport | None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, FirstError, TimeoutError
+from twisted.internet.defer import TimeoutError
 from twisted.internet.task import deferLater
 
 from phxqueue.admin.certificates import leaves, make_missing
@@ -25,6 +25,7 @@ from phxqueue.admin.demo.follow import LogFollower
 from phxqueue.admin.demo.layout import LOGS, RUN, DaemonPlan, DemoLayout
 from phxqueue.admin.echo import ECHO_HANDLE, ECHO_PUB
 from phxqueue.admin.errors import AdminError
+from phxqueue.admin.gather import gather
 from phxqueue.admin.histogram import duration
 from phxqueue.admin.node_status import NodeReport, ask_all, master_of
 from phxqueue.admin.processes.notify import NotifySocket
@@ -106,11 +107,7 @@ class Story:
 
     async def _start_all(self) -> None:
         self._say(f"starting {len(self._layout.stores)} stores and {len(self._layout.consumers)} consumers")
-        starting = [Deferred.fromCoroutine(self._start(plan)) for plan in self._layout.daemons]
-        try:
-            await DeferredList(starting, fireOnOneErrback=True, consumeErrors=True)
-        except FirstError as error:
-            error.subFailure.raiseException()
+        await gather(self._start(plan) for plan in self._layout.daemons)
 
     async def _start(self, plan: DaemonPlan) -> None:
         began = time.monotonic()

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, FirstError
-
 from phxqueue.admin.certificates import leaves, make_missing
+from phxqueue.admin.gather import gather
 from phxqueue.admin.processes.child import Child, twistd
 from phxqueue.admin.processes.files import ClusterSpec, write_files
 from phxqueue.admin.processes.notify import NotifySocket
@@ -85,11 +84,7 @@ class ProcessCluster:
         """Start some daemons at once and wait until all are ready."""
         for child in children:
             child.spawn()
-        waiting = [Deferred.fromCoroutine(child.ready(START_TIMEOUT_S)) for child in children]
-        try:
-            await DeferredList(waiting, fireOnOneErrback=True, consumeErrors=True)
-        except FirstError as error:
-            error.subFailure.raiseException()
+        await gather(child.ready(START_TIMEOUT_S) for child in children)
 
     async def kill(self, *children: Child) -> None:
         """SIGKILL, all at the same moment, and wait until they are gone."""
@@ -101,8 +96,8 @@ class ProcessCluster:
     async def stop(self, *children: Child) -> list[Child]:
         """SIGTERM (to all when none is named); returns those that had to be killed."""
         chosen = children or (*self.consumers, *self.stores)
-        outcomes = [(child, Deferred.fromCoroutine(child.stop(STOP_TIMEOUT_S))) for child in chosen]
-        return [child for child, stopped in outcomes if not await stopped]
+        heeded = await gather(child.stop(STOP_TIMEOUT_S) for child in chosen)
+        return [child for child, stopped in zip(chosen, heeded, strict=True) if not stopped]
 
     async def close(self) -> None:
         """Leave nothing running, whatever state it is in."""

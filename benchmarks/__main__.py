@@ -1,0 +1,118 @@
+"""Command line of the benchmarks."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.calibration import HEADER, Calibration, calibrate
+from benchmarks.scenarios import SCENARIOS
+from phxqueue.admin import edge
+from phxqueue.admin.histogram import duration
+from phxqueue.admin.processes.files import ClusterSpec
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Measure this machine. Without a command: the speed table."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(speed)
+
+
+_directory = click.option(
+    "--directory", type=click.Path(path_type=Path, file_okay=False, exists=True), default=tempfile.gettempdir(),
+    show_default=True, help="Where the data goes: the disk matters.",
+)  # fmt: skip
+
+
+@main.command()
+@click.option("--only", multiple=True, type=click.Choice([s.key for s in SCENARIOS]), help="Only this row; repeatable.")
+@click.option("--seconds", default=5.0, show_default=True, help="How long each row sends.")
+@click.option("--queues", default=1, show_default=True, help="Queues the messages are spread over.")
+@click.option("--tls/--no-tls", default=True, show_default=True, help="Mutual TLS between everybody.")
+@_directory
+def speed(only: Sequence[str], seconds: float, queues: int, tls: bool, directory: Path) -> None:
+    """The speed table: throughput and latency of three stores, a client and a reader."""
+    from benchmarks.speed import Measured, measure
+
+    chosen = [scenario for scenario in SCENARIOS if not only or scenario.key in only]
+    spec = ClusterSpec(queues=queues, tls=tls)
+
+    async def run(reactor: Any) -> list[Measured]:
+        measured = []
+        for scenario in chosen:
+            click.echo(f"running: {scenario.work} ...", err=True)
+            measured.append(await measure(reactor, scenario, seconds, spec, directory))
+        return measured
+
+    before = calibrate_in(directory)
+    measured = edge.run(run)
+    after = calibrate_in(directory)
+    click.echo("\n".join([*_machine(queues, tls), "", *_table(measured), "", *_calibration(before, after)]))
+
+
+@main.command()
+@click.option("--kills", default=10, show_default=True, help="How often.")
+@_directory
+def failover(kills: int, directory: Path) -> None:
+    """Kill the master under load: how long is nothing confirmed?"""
+    from benchmarks.failover import failover as run
+    from benchmarks.failover import summary
+
+    before = calibrate_in(directory)
+    gaps = edge.run(lambda reactor: run(reactor, kills, directory, lambda text: click.echo(text, err=True)))
+    after = calibrate_in(directory)
+    click.echo("\n".join([*summary(gaps), "", *_calibration(before, after)]))
+
+
+def calibrate_in(directory: Path) -> Calibration:
+    """Measure the machine, in a directory that is gone afterwards."""
+    with tempfile.TemporaryDirectory(dir=directory) as scratch:
+        return calibrate(Path(scratch))
+
+
+def _machine(queues: int, tls: bool) -> list[str]:
+    machine = f"{os.cpu_count()} CPUs, Python {platform.python_version()}, Linux {platform.release()}"
+    switches = f"{queues} queue(s); TLS {'on' if tls else 'OFF'}; fsync before every acknowledgement"
+    return [f"{machine}; 3 stores, 1 client, 1 reader; {switches}"]
+
+
+def _table(measured: Sequence[Any]) -> list[str]:
+    lines = [
+        "| work | here | prototype | share | p50 | p99 | max | goal | read | CPU (cores) |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in measured:
+        scenario, load = row.scenario, row.load
+        prototype = f"{scenario.prototype:,.0f}/s" if scenario.prototype else ""
+        share = f"{load.rate / scenario.prototype:.2f}" if scenario.prototype else ""
+        if scenario.end_to_end:
+            p50, p99, most = (duration(row.latency_us[part]) for part in (0.5, 0.99, 0.999))
+            most = f"p99.9 {most}"
+        else:
+            p50, p99 = (duration(load.latencies.percentile(part)) for part in (0.5, 0.99))
+            most = duration(load.latencies.max_us)
+        cpu = ", ".join(f"{name} {used:.2f}" for name, used in row.cpu.items())
+        failed = sum(load.statuses.values()) - load.confirmed
+        rate = f"{load.rate:,.0f}/s" + (f" ({failed:,} FAILED: {load.first_error})" if failed else "")
+        read = f"{row.read_rate:,.0f}/s" + (f", {row.behind:,} behind" if row.behind > load.rate * 0.2 else "")
+        lines.append(
+            f"| {scenario.work} | {rate} | {prototype} | {share} | {p50} | {p99} | {most} | {scenario.goal} | {read} "
+            f"| {cpu} |"
+        )
+    return lines
+
+
+def _calibration(before: Calibration, after: Calibration) -> list[str]:
+    return [*HEADER, *before.lines("before"), *after.lines("after")]
+
+
+if __name__ == "__main__":
+    main()
