@@ -272,8 +272,10 @@ class _ClientFactory(ClientFactory):
     def _timed_out(self) -> None:
         self._timer = None
         limit = self._settings.connect_timeout_s
-        self._finish(self._unavailable(f"it did not complete the connection within {limit:g} s (connect_timeout_s)"))
+        error = self._unavailable(f"it did not complete the connection within {limit:g} s (connect_timeout_s)")
+        self._unwanted = True
         self._give_up()
+        self.outcome.errback(error)
 
     def _cancelled(self, outcome: Deferred[RpcConnection]) -> None:
         self._stop_timer()

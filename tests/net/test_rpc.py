@@ -526,12 +526,16 @@ def test_a_peer_that_never_reads_is_dropped_at_a_bound(server: Server) -> None:
     calls = [outcome(get(wire, number)) for number in range(70)]
     wire.pump()
     wire.client_transport.reading = False
-    for _, _, answer in server.gets[:60]:
-        answer.callback(big(1000))
+    answered = 0
+    for _, _, answer in server.gets:
+        if not answer.called:
+            answer.callback(big(1000))
+            answered += 1
+    assert 50 <= answered <= 52
     assert wire.server.lost_reason is not None
     assert "does not read its replies" in wire.server.lost_reason.message
     assert wire.server.unsent_bytes == 0
-    assert server.cancelled == 10
+    assert server.cancelled == 70 - answered
     wire.pump()
     assert all(calls)
 
