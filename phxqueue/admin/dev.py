@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from twisted.application.service import MultiService
-from twisted.internet.defer import DeferredList
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 
 from phxqueue.admin.certificates import leaves, make_missing
@@ -35,9 +35,9 @@ from phxqueue.net.certs import CertificateFilesError
 DATA = Path("data/dev")
 
 WELCOME = """{count} nodes serve in this one process. In another terminal:
-    phxqueue -c {config} echo hello
-    phxqueue -c {config} status
-    phxqueue -c {config} bench producer 1000 1 16 100 --duration 5
+    {phxqueue} echo hello
+    {phxqueue} status
+    {phxqueue} bench producer 1000 1 16 100 --duration 5
 Ctrl-C ends it; {data} keeps what was stored (remove it to begin anew)."""
 
 
@@ -120,16 +120,33 @@ def makeService(options: Options) -> MultiService:
     from phxqueue.store.daemon import StoreRole
 
     cluster: DevCluster = options.node
-    services = [RoleService(StoreRole(node, reactor), reactor) for node in cluster.stores]
-    services += [RoleService(ConsumerRole(node, reactor), reactor) for node in cluster.consumers]
-    reload_on_sighup(reactor, services)
-    parent = MultiService()
-    for service in services:
-        service.setServiceParent(parent)  # type: ignore[no-untyped-call]
-    DeferredList([service.started for service in services]).addCallback(_welcome, cluster)
-    return parent
+    stores = [RoleService(StoreRole(node, reactor), reactor) for node in cluster.stores]
+    consumers = [RoleService(ConsumerRole(node, reactor), reactor) for node in cluster.consumers]
+    everything = StoppedInTurn()
+    for services in (stores, consumers):
+        together = MultiService()
+        for service in services:
+            service.setServiceParent(together)  # type: ignore[no-untyped-call]
+        together.setServiceParent(everything)  # type: ignore[no-untyped-call]
+    reload_on_sighup(reactor, [*stores, *consumers])
+    DeferredList([service.started for service in (*stores, *consumers)]).addCallback(_welcome, cluster)
+    return everything
+
+
+class StoppedInTurn(MultiService):
+    """Stops what was added last first, and waits for it: consumers acknowledge while the stores still listen."""
+
+    def stopService(self) -> Deferred[None]:
+        """Fires when all have stopped."""
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._stop_in_turn())
+
+    async def _stop_in_turn(self) -> None:
+        for service in reversed(list(self)):  # type: ignore[no-untyped-call]
+            await maybeDeferred(service.stopService)
 
 
 def _welcome(_: object, cluster: DevCluster) -> None:
     count = len(cluster.stores) + len(cluster.consumers)
-    Logger(namespace="phxqueue.dev").info(WELCOME, count=count, config=str(cluster.config), data=str(DATA))
+    phxqueue = "phxqueue" if cluster.config == DEFAULT_CONFIG else f"phxqueue -c {cluster.config}"
+    Logger(namespace="phxqueue.dev").info(WELCOME, count=count, phxqueue=phxqueue, data=str(DATA))

@@ -122,8 +122,10 @@ def as_text(topic: Topic, reports: Sequence[NodeReport], *, all_queues: bool = F
     lines = [f"topic {topic.topic_name}: {up} of {len(reports)} nodes up", ""]
     lines += _nodes(reports)
     lines += ["", *_replicas(topic, reports)]
-    lines += ["", *_queues(topic, backlogs(reports), all_queues)]
-    for store, group_id in without_master(topic, reports):
+    masterless = without_master(topic, reports)
+    if len(masterless) < len(list(groups_of(topic))):
+        lines += ["", *_queues(backlogs(reports), all_queues)]
+    for store, group_id in masterless:
         lines += ["", _no_master(reports, store.store_id, group_id, len(store.voters))]
     return lines
 
@@ -171,7 +173,7 @@ def _replicas(topic: Topic, reports: Sequence[NodeReport]) -> list[str]:
     return table(("PAXOS GROUP", "NODE", "ROLE", "CHOSEN", "APPLIED", "LAG", "LOG FROM"), rows, left=3)
 
 
-def _queues(topic: Topic, rows: Sequence[Backlog], all_queues: bool) -> list[str]:
+def _queues(rows: Sequence[Backlog], all_queues: bool) -> list[str]:
     shown = [row for row in rows if all_queues or row.items]
     if not shown:
         count = len({(row.store_id, row.queue_id) for row in rows})
