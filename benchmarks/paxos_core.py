@@ -110,6 +110,24 @@ def measure(size: int, payload: int, in_flight: int, count: int) -> str:
     return f"{size:5} {payload:8} {in_flight:9} {bench.spent[master] / done * 1e6:9.1f} {follower}"
 
 
+def measure_idle(size: int, seconds: float) -> str:
+    """What heartbeats cost an idle group: microseconds per second of its time, at the master and at a follower."""
+    bench = Bench(size)
+    master = bench.elect()
+    bench.spent = [0.0] * size
+    end = bench.now + seconds
+    while bench.now < end:
+        bench.now = max(bench.now, bench.groups[master].next_deadline())
+        begun = time.perf_counter()
+        out = bench.groups[master].tick(bench.now)
+        bench.spent[master] += time.perf_counter() - begun
+        bench.take(master, out)
+        bench.settle()
+        bench.now += 0.001
+    others = [spent for node_id, spent in enumerate(bench.spent) if node_id != master]
+    return f"{size:5} {bench.spent[master] / seconds * 1e6:9.0f} {max(others) / seconds * 1e6:9.0f}"
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -120,6 +138,10 @@ def main() -> None:
     for size in (1, 3, 5):
         for payload, in_flight in ((100, 1), (100, 64), (65536, 16)):
             print(measure(size, payload, in_flight, count))
+    print("idle, us per second and group")
+    print("nodes    master  follower")
+    for size in (3, 5):
+        print(measure_idle(size, 200.0))
 
 
 if __name__ == "__main__":

@@ -371,6 +371,7 @@ class Group:
         learner = self._learner
         fresh, again = self._acceptor.accept(message, learner.known, learner.delivered, out)
         learner.mark(message.ballot, message.chosen)
+        learner.deliver(out)  # first, for the answers tell how far this node is
         if fresh:
             self._answer(message, fresh, out.send_after)
         if again:
@@ -399,6 +400,7 @@ class Group:
             return
         self._election.lease.renew(message.sender, now)
         self._learner.mark(message.ballot, message.chosen)
+        self._learner.deliver(out)
         self._learner.record(out)
         out.send.append(
             HeartbeatReply(

@@ -111,6 +111,7 @@ class Cluster:
             (a, b): deque() for a in self.nodes for b in self.nodes if a != b
         }
         self.cut: set[tuple[int, int]] = set()
+        self.paused: set[int] = set()
         self.oracle = Oracle({m.node_id for m in configs[0].members if m.kind != 2})
         self.on_effects: Callable[[Node, Effects], None] = lambda node, out: None
         self.on_event: Callable[[Node, Event], None] = lambda node, event: None
@@ -131,6 +132,7 @@ class Cluster:
         node = self.nodes[node_id]
         node.group = Group(node.config, node.disk.restored(), self.now(node_id), node.seed)
         node.applied_to = node.disk.chosen
+        node.applied = [node.disk.log[instance].payload for instance in range(node.disk.chosen + 1)]
 
     def start_all(self) -> None:
         for node_id, node in self.nodes.items():
@@ -208,10 +210,10 @@ class Cluster:
         while moved:
             moved = False
             for sender, receiver in self.links:
-                while self.deliver(sender, receiver) is not None:
+                while receiver not in self.paused and self.deliver(sender, receiver) is not None:
                     moved = True
             for node_id in self.nodes:
-                while self.persist(node_id):
+                while node_id not in self.paused and self.persist(node_id):
                     moved = True
 
     def run(self, seconds: float, settle: bool = True) -> None:
@@ -220,12 +222,14 @@ class Cluster:
         while True:
             if settle:
                 self.settle()
-            due = min((node.group.next_deadline() for node in self.nodes.values() if node.group), default=end)
-            self.time = min(end, max(self.time, due))
-            if self.time >= end:
+            awake = {i: node.group for i, node in self.nodes.items() if node.group and i not in self.paused}
+            due = min((group.next_deadline() for group in awake.values()), default=end)
+            if due > end:
+                self.time = end
                 return
-            for node_id, node in self.nodes.items():
-                if node.group is not None and node.group.next_deadline() <= self.now(node_id):
+            self.time = max(self.time, due)
+            for node_id, group in awake.items():
+                if group.next_deadline() <= self.now(node_id):
                     self.tick(node_id)
 
     @property
@@ -274,5 +278,5 @@ class Cluster:
     def _send(self, messages: list[Message]) -> None:
         for message in messages:
             link = (message.sender, message.receiver)
-            if link not in self.cut:
+            if link not in self.cut and self.nodes[message.receiver].up:
                 self.links[link].append(message)
