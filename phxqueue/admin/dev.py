@@ -122,12 +122,12 @@ def makeService(options: Options) -> MultiService:
     cluster: DevCluster = options.node
     stores = [RoleService(StoreRole(node, reactor), reactor) for node in cluster.stores]
     consumers = [RoleService(ConsumerRole(node, reactor), reactor) for node in cluster.consumers]
-    everything = StoppedInTurn()
+    everything = StoppedInTurn()  # type: ignore[no-untyped-call]
     for services in (stores, consumers):
         together = MultiService()
         for service in services:
             service.setServiceParent(together)  # type: ignore[no-untyped-call]
-        together.setServiceParent(everything)  # type: ignore[no-untyped-call]
+        together.setServiceParent(everything)
     reload_on_sighup(reactor, [*stores, *consumers])
     DeferredList([service.started for service in (*stores, *consumers)]).addCallback(_welcome, cluster)
     return everything
@@ -142,7 +142,7 @@ class StoppedInTurn(MultiService):
         return Deferred.fromCoroutine(self._stop_in_turn())
 
     async def _stop_in_turn(self) -> None:
-        for service in reversed(list(self)):  # type: ignore[no-untyped-call]
+        for service in reversed(list(self)):
             await maybeDeferred(service.stopService)
 
 
