@@ -209,7 +209,8 @@ class Idempotence:
         producer.add(sequence, cursor, packed, now_ms)
         self._outcomes += 1
         if (
-            len(producer.sequences) - producer.start > self._share
+            # A little over its share, so that not every batch of a busy producer has to move something out.
+            len(producer.sequences) - producer.start > self._share + (self._share >> 6)
             or producer.times[producer.start] <= now_ms - self._window_ms
         ):
             self._outcomes -= producer.forget(self._share, now_ms - self._window_ms)

@@ -2,8 +2,8 @@
 
 A protobuf parser merges repeated occurrences of a *singular* message field: the repeated fields inside are
 concatenated. So the bytes of a StoreCommand, whose field 3 is a list of ItemBatches, read as a message whose field 3 is
-*one* batch give the headers and the items of all batches as two flat lists, in a single parse and without a Python object
-per batch: a sixth of the cost. What an entry *is* stands in store.proto; this is only a way of looking at it.
+*one* batch give the headers and the items of all batches as two flat lists, in a single parse and without a Python
+object per batch: a sixth of the cost. What an entry *is* stands in store.proto; this is only a way of looking at it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _MergedCommand = _merged_command()
 
 
 def merged_batches(payload: bytes) -> tuple[int, bytes, bytes, bytes]:
-    """Return how many batches an entry has, the serialized headers of the first and the last, and all items concatenated.
+    """Return the number of batches, the serialized headers of the first and the last, and all items concatenated.
 
     The entry must have at least one batch, and every batch a header.
     """

@@ -172,7 +172,7 @@ class StoreService:
         """
         self._stopping = True
         self.polls.close()
-        return DeferredList([group.proposals.drain() for group in self._groups.values()])
+        return DeferredList([group.proposals.drain() for group in self._groups.values()], consumeErrors=True)
 
     def close(self) -> None:
         """End all timers and refuse what still waits."""
