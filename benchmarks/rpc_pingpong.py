@@ -2,7 +2,8 @@
 
     python benchmarks/rpc_pingpong.py [--seconds 3] [--in-flight 1 64] [--bytes 100] [--deferred] [--profile]
 
-Prints calls per second and latency percentiles of each combination. The server answers at once;
+Prints calls per second, latency percentiles and processor time per call (of client and of server: what it
+costs when the machine is busy) of each combination. The server answers at once;
 `--deferred` has it answer by a Deferred in the same turn, as a store does. `--profile` prints where
 the client's time goes (cProfile).
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import os
 import pstats
 import subprocess
 import sys
@@ -91,6 +93,12 @@ def start_server(directory: Path, use_tls: bool, deferred: bool) -> subprocess.P
     )
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time a process has used, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 async def measure(directory: Path, use_tls: bool, options: argparse.Namespace) -> None:
     with start_server(directory, use_tls, options.deferred) as server:
         assert server.stdout is not None
@@ -100,6 +108,7 @@ async def measure(directory: Path, use_tls: bool, options: argparse.Namespace) -
         for in_flight in options.in_flight:
             profile = cProfile.Profile() if options.profile else None
             started = time.perf_counter()
+            cpu = [cpu_seconds(pid) for pid in (os.getpid(), server.pid)]
             if profile:
                 profile.enable()
             client = Client(connection, options.bytes, in_flight, options.seconds)
@@ -109,10 +118,14 @@ async def measure(directory: Path, use_tls: bool, options: argparse.Namespace) -
             elapsed = time.perf_counter() - started
             times = sorted(client.latencies)
             p50, p99 = times[len(times) // 2] * 1e6, times[len(times) * 99 // 100] * 1e6
+            ours, theirs = (
+                (cpu_seconds(pid) - before) / len(times) * 1e6
+                for pid, before in zip((os.getpid(), server.pid), cpu, strict=True)
+            )
             transport = "TLS" if use_tls else "plain"
             print(
                 f"{transport:6} {in_flight:4} in flight  {options.bytes:6} B  {len(times) / elapsed:8,.0f}/s"
-                f"   p50 {p50:7,.0f} µs   p99 {p99:7,.0f} µs",
+                f"   p50 {p50:7,.0f} µs   p99 {p99:7,.0f} µs   CPU client {ours:5.1f} µs, server {theirs:5.1f} µs",
                 flush=True,
             )
             if profile:
