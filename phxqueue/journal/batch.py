@@ -66,7 +66,7 @@ def measure(writes: Sequence[Write]) -> int:
                 raise ValueError(f"entry kind {write.kind} does not fit 8 bits")
             size += len(write.payload)
         elif isinstance(write, PutChosen):
-            _check(write.group, write.instance + 1, MAX_INSTANCE, "chosen mark")
+            _check(write.group, write.instance, MAX_INSTANCE - 1, "chosen mark", lowest=-1)
         elif isinstance(write, PutPromise):
             _check(write.group, write.ballot, MAX_BALLOT, "ballot")
         elif isinstance(write, TrimEntries):
@@ -78,11 +78,11 @@ def measure(writes: Sequence[Write]) -> int:
     return size
 
 
-def _check(group: int, number: int, highest: int, what: str) -> None:
+def _check(group: int, number: int, highest: int, what: str, *, lowest: int = 0) -> None:
     if not 0 <= group <= MAX_GROUP:
         raise ValueError(f"group {group} is not in 0..{MAX_GROUP}")
-    if not 0 <= number <= highest:
-        raise ValueError(f"{what} {number} is not in 0..{highest}")
+    if not lowest <= number <= highest:
+        raise ValueError(f"{what} {number} is not in {lowest}..{highest}")
 
 
 class Batch:

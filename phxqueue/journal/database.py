@@ -7,6 +7,7 @@ Why each setting is as it is: docs/decisions/0002-journal-berkeley-db.md.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from enum import IntEnum
@@ -224,8 +225,15 @@ class Database:
         return len(files)
 
     def trickle(self, clean_percent: int) -> int:
-        """Write old changed pages until this share of the cache is clean; return how many were written."""
-        return int(self._env.memp_trickle(clean_percent))
+        """Write old changed pages until this share of the cache is clean; return how many were written.
+
+        They are flushed here as well, in small portions: a flush of all of them at the checkpoint would hold up the
+        log's for as long as it takes.
+        """
+        pages = int(self._env.memp_trickle(clean_percent))
+        if pages:
+            os.fdatasync(self._tables[Table.ENTRIES].fd())
+        return pages
 
     def flush_log(self) -> None:
         """Make durable what was committed without."""

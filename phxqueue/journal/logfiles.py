@@ -26,6 +26,10 @@ PAUSE_S = 0.002
 PREPARE_WHEN_FULL = 0.25
 """The next file is prepared when this part of the current one is used: an idle node prepares nothing."""
 
+MAX_FILL_RATE = 32 << 20
+"""Nothing is prepared while the log fills faster than this (bytes per second): then commits are large, allocation is a
+small part of them, and the disk's throughput is worth more than the zeros."""
+
 _TEMPORARY = "prepared.tmp"
 
 
@@ -64,13 +68,15 @@ class LogPreparer:
         self._file_bytes = file_bytes
         self._min_free_bytes = min_free_bytes
         self._prepared = 0
+        self._seen = (0, 0, time.monotonic())
         self._log = Logger()
         (home / _TEMPORARY).unlink(missing_ok=True)
 
     def prepare_next(self) -> None:
         """Prepare the next log file when it is time to. What fails here costs speed only."""
         current, offset = self._database.log_position()
-        if self._prepared > current or offset < self._file_bytes * PREPARE_WHEN_FULL:
+        fast = self._fill_rate(current, offset) > MAX_FILL_RATE
+        if fast or self._prepared > current or offset < self._file_bytes * PREPARE_WHEN_FULL:
             return
         self._prepared = current + 1
         temporary, target = self._home / _TEMPORARY, self._home / log_file_name(current + 1)
@@ -88,3 +94,10 @@ class LogPreparer:
             self._log.warn("log file {name} could not be prepared: {reason}", name=target, reason=str(error))
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _fill_rate(self, current: int, offset: int) -> float:
+        """Return the bytes per second logged since this was last asked."""
+        file, before, at = self._seen
+        self._seen = (current, offset, time.monotonic())
+        grown = (current - file) * self._file_bytes + offset - before
+        return grown / max(self._seen[2] - at, 0.001)
