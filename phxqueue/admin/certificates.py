@@ -13,8 +13,8 @@ from phxqueue.admin.errors import AdminError
 from phxqueue.config import Cluster, Leaf, certificate_paths
 from phxqueue.config.certificates import AUTHORITY_CERTIFICATE, AUTHORITY_KEY, DEFAULT_CLIENT
 from phxqueue.net.certs import DEFAULT_AUTHORITY_DAYS, DEFAULT_LEAF_DAYS, create_authority, issue
-from phxqueue.net.identity import Identity, IdentityError, Role
-from phxqueue.net.tls import identity_of, read_certificate
+from phxqueue.net.identity import Identity, IdentityError, Role, identity_of
+from phxqueue.net.tls import read_certificate
 
 #: A certificate that ends sooner than this is worth a warning.
 RENEW_SOON_DAYS = 30

@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from phxqueue.net.identity import Identity, Role
-from phxqueue.net.tls import TlsError, TlsPaths, identity_of, read_certificate
+from phxqueue.net.identity import Identity, Role, identity_of
+from phxqueue.net.tls import TlsError, TlsPaths, read_certificate
 
 DEFAULT_AUTHORITY_DAYS = 3650
 DEFAULT_LEAF_DAYS = 825

@@ -30,7 +30,7 @@ from phxqueue.net.identity import ANONYMOUS, Identity, IdentityError
 from phxqueue.net.liveness import Liveness, Verdict
 from phxqueue.net.settings import RpcSettings
 from phxqueue.net.status import RpcError, Status
-from phxqueue.net.tls import ALPN, TlsEngine, TlsFailure
+from phxqueue.net.tls_engine import ALPN, TlsEngine, TlsFailure
 from phxqueue.net.turn import TurnEnd
 from phxqueue.net.writer import Writer
 

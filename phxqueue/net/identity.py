@@ -13,6 +13,8 @@ import enum
 import re
 from dataclasses import dataclass
 
+from cryptography import x509
+
 _SCHEME = "phxqueue://"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -101,6 +103,24 @@ class Identity:
         if self.role is Role.ANONYMOUS:
             return "anonymous"
         return f"{self.role.value} {self.name}" + ("" if self.node is None else f" node {self.node}")
+
+
+def identity_of(certificate: x509.Certificate) -> Identity:
+    """The identity a certificate carries. Raises IdentityError."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return _only_identity([])
+    return _only_identity(names.get_values_for_type(x509.UniformResourceIdentifier))
+
+
+def _only_identity(uris: list[str]) -> Identity:
+    ours = [uri for uri in uris if uri.startswith("phxqueue:")]
+    if not ours:
+        raise IdentityError("the certificate names no phxqueue identity (a URI phxqueue://... as alternative name)")
+    if len(ours) > 1:
+        raise IdentityError(f"the certificate names more than one identity: {', '.join(ours)}")
+    return Identity.parse(ours[0])
 
 
 def _role_names() -> str:

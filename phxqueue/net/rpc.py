@@ -40,7 +40,7 @@ from phxqueue.net.envelope import (
 from phxqueue.net.service import RpcService
 from phxqueue.net.settings import RpcSettings
 from phxqueue.net.status import RpcError, Status
-from phxqueue.net.tls import TlsEngine
+from phxqueue.net.tls_engine import TlsEngine
 from phxqueue.net.turn import TurnEnd
 from phxqueue.proto.envelope_pb2 import Envelope
 from phxqueue.proto.methods import Method

@@ -1,48 +1,25 @@
-"""Mutual TLS 1.3: contexts built from PEM files, and an engine that turns bytes into bytes.
+"""Mutual TLS 1.3: contexts built from PEM files, and everything that can be wrong with the files.
 
-The engine works on memory buffers and knows no socket, so it is tested without one, and the
-connection above it decides when to write. It uses the standard library's `ssl`: measured here, one
-small message through it (encrypt, decrypt, all calls) costs 3.7 µs, through pyOpenSSL 13.3 µs.
-
-Trust: both sides present a certificate of one private authority. Host names are not compared; who
-the peer is stands in the certificate as an identity URI (`phxqueue.net.identity`), and that is
-checked instead, by `RpcConnection`.
+Trust: both sides present a certificate of one private authority. Host names are not compared; who the peer is stands in
+the certificate as an identity URI (`phxqueue.net.identity`), and that is checked instead, by `RpcConnection`.
 """
 
 from __future__ import annotations
 
-import ssl
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from OpenSSL import SSL
 
-from phxqueue.net.identity import Identity, IdentityError
-
-ALPN = "phxqueue/1"
-"""Names the protocol and its version in the TLS handshake."""
-
-_RECORD_BYTES = 16384  # most plaintext in one TLS record
+from phxqueue.net.identity import Identity, IdentityError, identity_of
+from phxqueue.net.tls_engine import TlsEngine, make_context, openssl_reason
 
 
 class TlsError(Exception):
     """A certificate, key or authority that cannot be used; names the file, the problem and the remedy."""
-
-
-class TlsFailure(Exception):
-    """The TLS conversation with a peer failed; says why, for people.
-
-    Attributes:
-        of_identity: True when certificates are the reason, theirs or ours.
-    """
-
-    def __init__(self, message: str, *, of_identity: bool) -> None:
-        super().__init__(message)
-        self.of_identity = of_identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,186 +79,24 @@ def client_tls(paths: TlsPaths) -> ClientTls:
     return ClientTls(paths)
 
 
-class TlsEngine:
-    """TLS of one connection, as a transformation of bytes.
-
-    Attributes:
-        handshake_done: whether `encrypt` may be used, and the peer's identity is known.
-        closed: whether the peer has ended the conversation properly.
-    """
-
-    __slots__ = ("_incoming", "_outgoing", "_ssl", "closed", "handshake_done")
-
-    def __init__(self, context: ssl.SSLContext, *, server_side: bool) -> None:
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
-        self.handshake_done = False
-        self.closed = False
-
-    def start(self) -> None:
-        """Begin the handshake; then send `outgoing()`.
-
-        Raises:
-            TlsFailure: never in practice, at this point.
-        """
-        self._shake_hands()
-
-    def receive(self, data: bytes) -> list[bytes]:
-        """Take bytes from the peer; return the plaintext they hold. There may be `outgoing()` bytes after it.
-
-        Raises:
-            TlsFailure: the conversation is over; `outgoing()` may hold an alert for the peer.
-        """
-        self._incoming.write(data)
-        if not self.handshake_done:
-            self._shake_hands()
-            if not self.handshake_done:
-                return []
-        plaintext: list[bytes] = []
-        session = self._ssl
-        incoming = self._incoming
-        try:
-            while incoming.pending or session.pending():
-                piece = session.read(_RECORD_BYTES)
-                if not piece:
-                    self.closed = True
-                    break
-                plaintext.append(piece)
-        except ssl.SSLWantReadError:
-            pass
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            self.closed = True
-        except ssl.SSLError as error:
-            raise _failure(error) from error
-        return plaintext
-
-    def encrypt(self, plaintext: bytes) -> bytes:
-        """The bytes to send for `plaintext` (which must not be empty), after the handshake.
-
-        Raises:
-            TlsFailure: the conversation is over.
-        """
-        try:
-            self._ssl.write(plaintext)
-        except ssl.SSLError as error:
-            raise _failure(error) from error
-        return self._outgoing.read()
-
-    def outgoing(self) -> bytes:
-        """Bytes that TLS itself wants sent."""
-        return self._outgoing.read() if self._outgoing.pending else b""
-
-    def close(self) -> bytes:
-        """End the conversation properly; returns the last bytes to send."""
-        # It complains that the peer has not ended it too, or that nothing has begun; neither matters any more.
-        with suppress(ssl.SSLError):
-            self._ssl.unwrap()
-        return self.outgoing()
-
-    @property
-    def protocol(self) -> str | None:
-        """The application protocol both sides agreed upon; None = they did not."""
-        return self._ssl.selected_alpn_protocol()
-
-    def peer_identity(self) -> Identity:
-        """Who the peer proved to be.
-
-        Raises:
-            IdentityError: its certificate names no identity, or more than one.
-        """
-        certificate = self._ssl.getpeercert() or {}
-        names = cast("tuple[tuple[str, str], ...]", certificate.get("subjectAltName", ()))
-        return _only_identity([value for kind, value in names if kind == "URI"])
-
-    def _shake_hands(self) -> None:
-        try:
-            self._ssl.do_handshake()
-        except ssl.SSLWantReadError:
-            return
-        except ssl.SSLError as error:
-            raise _failure(error) from error
-        self.handshake_done = True
-
-
-def _only_identity(uris: list[str]) -> Identity:
-    ours = [uri for uri in uris if uri.startswith("phxqueue:")]
-    if not ours:
-        raise IdentityError("the certificate names no phxqueue identity (a URI phxqueue://... as alternative name)")
-    if len(ours) > 1:
-        raise IdentityError(f"the certificate names more than one identity: {', '.join(ours)}")
-    return Identity.parse(ours[0])
-
-
-# ---- why a handshake failed, in words --------------------------------------------------------
-
-_NO_TLS = "the peer does not speak TLS (is tls off on its side, or is it another program?)"
-
-_REASONS: dict[str, tuple[str, bool]] = {
-    "HTTP_REQUEST": ("the peer speaks plain HTTP; this port speaks TLS", False),
-    "HTTPS_PROXY_REQUEST": ("the peer speaks plain HTTP; this port speaks TLS", False),
-    "WRONG_VERSION_NUMBER": (_NO_TLS, False),
-    "PACKET_LENGTH_TOO_LONG": (_NO_TLS, False),
-    "RECORD_LAYER_FAILURE": (_NO_TLS, False),
-    "UNEXPECTED_EOF_WHILE_READING": ("the peer closed the connection during the TLS handshake", False),
-    "UNSUPPORTED_PROTOCOL": ("the peer offers no TLS 1.3", False),
-    "TLSV1_ALERT_PROTOCOL_VERSION": ("the peer accepts no TLS 1.3", False),
-    "NO_APPLICATION_PROTOCOL": (f"the peer does not offer the protocol {ALPN}", False),
-    "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": (f"the peer does not speak the protocol {ALPN}", False),
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": ("the peer presents no certificate", True),
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": ("the peer wants a certificate from us", True),
-    "TLSV1_ALERT_UNKNOWN_CA": ("the peer does not trust the authority of our certificate", True),
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": ("the peer says our certificate has expired", True),
-    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": ("the peer rejects our certificate", True),
-    "SSLV3_ALERT_BAD_CERTIFICATE": ("the peer rejects our certificate as bad", True),
-    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": ("the peer says our certificate is not meant for this purpose", True),
-    "SSLV3_ALERT_CERTIFICATE_REVOKED": ("the peer says our certificate is revoked", True),
-    "TLSV1_ALERT_DECRYPT_ERROR": ("the peer cannot verify our signature (is the key another one's?)", True),
-    "TLSV1_ALERT_ACCESS_DENIED": ("the peer denies us access", True),
-}
-
-_VERIFY_CODES: dict[int, str] = {
-    9: "the peer's certificate is not valid yet (are both clocks right?)",
-    10: "the peer's certificate has expired: renew it (phxqueue certs renew)",
-    18: "the peer's certificate is self-signed, not of our authority",
-    19: "the peer's certificate comes from another authority than ours",
-    20: "the peer's certificate comes from another authority than ours",
-    7: "the peer's certificate is not signed by our authority (two authorities of one name?)",
-    26: "the peer's certificate is not meant for this purpose (a client's certificate on a server?)",
-}
-
-
-def _failure(error: ssl.SSLError) -> TlsFailure:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        text = _VERIFY_CODES.get(error.verify_code, f"the peer's certificate is refused: {error.verify_message}")
-        return TlsFailure(text, of_identity=True)
-    reason = error.reason or ""
-    text, of_identity = _REASONS.get(reason, (f"TLS error: {reason or error}", "CERTIFICATE" in reason))
-    return TlsFailure(text, of_identity=of_identity)
-
-
 # ---- loading -----------------------------------------------------------------------------------
 
 
-def _load(paths: TlsPaths, *, server_side: bool) -> tuple[ssl.SSLContext, Identity]:
+def _load(paths: TlsPaths, *, server_side: bool) -> tuple[SSL.Context, Identity]:
     identity = _check_files(paths)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.check_hostname = False  # the identity URI is checked instead
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.set_alpn_protocols([ALPN])
-    if server_side:
-        context.num_tickets = 0  # connections are few and long: sessions are not resumed
+    context = make_context(server_side=server_side)
     try:
-        context.load_cert_chain(paths.certificate, paths.key)
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+        context.use_certificate_chain_file(str(paths.certificate))
+        context.use_privatekey_file(str(paths.key))
+        context.check_privatekey()
+    except SSL.Error as error:
+        if openssl_reason(error) == "key values mismatch":
             raise TlsError(f"{paths.key} is not the key of {paths.certificate}: issue the pair again") from error
-        raise TlsError(f"{paths.key}: not a usable private key ({error.reason or error})") from error
+        raise TlsError(f"{paths.key}: not a usable private key ({openssl_reason(error) or error!r})") from error
     try:
-        context.load_verify_locations(paths.ca)
-    except ssl.SSLError as error:
-        raise TlsError(f"{paths.ca}: not a usable authority ({error.reason or error})") from error
+        context.load_verify_locations(str(paths.ca))
+    except SSL.Error as error:
+        raise TlsError(f"{paths.ca}: not a usable authority ({openssl_reason(error) or error!r})") from error
     return context, identity
 
 
@@ -315,15 +130,6 @@ def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     except (TypeError, ValueError, InvalidSignature):
         return False
     return True
-
-
-def identity_of(certificate: x509.Certificate) -> Identity:
-    """The identity a certificate carries. Raises IdentityError."""
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return _only_identity([])
-    return _only_identity(names.get_values_for_type(x509.UniformResourceIdentifier))
 
 
 def _check_files(paths: TlsPaths) -> Identity:

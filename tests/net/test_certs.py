@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from phxqueue.net.certs import CertificateFilesError, create_authority, default_stem, issue, renew
-from phxqueue.net.identity import Identity, Role
-from phxqueue.net.tls import TlsError, identity_of, read_certificate, server_tls
+from phxqueue.net.identity import Identity, Role, identity_of
+from phxqueue.net.tls import TlsError, read_certificate, server_tls
 
 STORE = Identity.store(1, 0)
 

@@ -164,9 +164,7 @@ async def test_plain_on_loopback(network: Network) -> None:
 @pytest_twisted.ensureDeferred
 async def test_mutual_tls(network: Network) -> None:
     listener = await network.listen(network.certificates.store)
-    connection = await network.connect(
-        listener, network.certificates.client, expected_identity=Identity.store(1, 0)
-    )
+    connection = await network.connect(listener, network.certificates.client, expected_identity=Identity.store(1, 0))
     await add(connection)
     assert connection.peer == Identity.store(1, 0)
     assert network.echo.peers == [Identity(Role.CLIENT, "anna")]
@@ -250,7 +248,8 @@ async def test_a_client_of_another_authority(network: Network, warnings: list[st
 def forged_tls(good: TlsPaths, forged: TlsPaths) -> ClientTls:
     """A client that presents a certificate it could not load, had it looked at it."""
     tls = client_tls(good)
-    tls._context.load_cert_chain(forged.certificate, forged.key)
+    tls._context.use_certificate_file(str(forged.certificate))
+    tls._context.use_privatekey_file(str(forged.key))
     return tls
 
 

@@ -452,7 +452,9 @@ def test_the_deadline_holds_whatever_happens(cluster: Cluster, deadline_s: float
 
 def test_nodes_that_do_not_accept_our_certificate_end_the_call_at_once(cluster: Cluster) -> None:
     for address in (A, B, C):
-        cluster.connect_error[address] = RpcError(Status.UNAUTHENTICATED, f"{address}: the peer rejects our certificate")
+        cluster.connect_error[address] = RpcError(
+            Status.UNAUTHENTICATED, f"{address}: the peer rejects our certificate"
+        )
     error = cluster.call().error
     assert (error.status, error.maybe_executed) == (Status.UNAUTHENTICATED, False)
     assert "rejects our certificate" in error.message

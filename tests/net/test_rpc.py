@@ -311,7 +311,11 @@ def test_the_authorizer_sees_who_asks_what(server: Server) -> None:
     assert isinstance(allowed[0], AddResponse)
     assert only_error(denied).status is Status.PERMISSION_DENIED
     assert (server.adds, server.frames) == (1, [])
-    assert [(peer, name) for peer, name, _ in asked] == [(ANONYMOUS, "Add"), (ANONYMOUS, "Add"), (ANONYMOUS, "PeerFrame")]
+    assert [(peer, name) for peer, name, _ in asked] == [
+        (ANONYMOUS, "Add"),
+        (ANONYMOUS, "Add"),
+        (ANONYMOUS, "PeerFrame"),
+    ]
 
 
 def test_a_peer_that_is_not_admitted_is_told_why(server: Server) -> None:
@@ -805,10 +809,12 @@ def test_a_request_without_deadline_has_none() -> None:
 
 
 frames = st.binary(min_size=1, max_size=60) | st.builds(
-    lambda kind, call_id, method, deadline_ms, status, body: Envelope(
-        kind=kind, call_id=call_id, method=method, deadline_ms=deadline_ms, status=status, body=body
-    ).SerializeToString()
-    or b"\x08\x00",
+    lambda kind, call_id, method, deadline_ms, status, body: (
+        Envelope(
+            kind=kind, call_id=call_id, method=method, deadline_ms=deadline_ms, status=status, body=body
+        ).SerializeToString()
+        or b"\x08\x00"
+    ),
     st.integers(0, 9),
     st.integers(0, 5) | st.integers(0, (1 << 64) - 1),
     st.sampled_from([0, ADD.number, GET.number, PEER_FRAME.number, NODE_STATUS.number]),

@@ -26,9 +26,7 @@ def test_what_may_be_repeated() -> None:
 
 def test_the_document_has_the_same_table() -> None:
     rows = re.findall(r"^\| (\d+) \| ([A-Z_]+) \| (.+?) \| (.+?) \|$", DOCUMENT.read_text(), re.MULTILINE)
-    assert rows == [
-        (str(int(status)), status.name, status.meaning, status.retry.value) for status in Status
-    ]
+    assert rows == [(str(int(status)), status.name, status.meaning, status.retry.value) for status in Status]
 
 
 def test_a_status_of_a_newer_protocol_reads_as_internal() -> None:

@@ -1,29 +1,27 @@
 from __future__ import annotations
 
 import shutil
-import ssl
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from OpenSSL import SSL
 
 from phxqueue.net.certs import issue
 from phxqueue.net.identity import Identity, IdentityError, Role
-from phxqueue.net.tls import ALPN, TlsEngine, TlsError, TlsFailure, TlsPaths, client_tls, server_tls
+from phxqueue.net.tls import TlsError, TlsPaths, client_tls, server_tls
+from phxqueue.net.tls_engine import ALPN, TlsEngine, TlsFailure, make_context
 from tests.net.conftest import Certificates
 
 
 def raw_engine(paths: TlsPaths, *, server_side: bool, alpn: str | None = ALPN) -> TlsEngine:
     """An engine with certificates that `client_tls` and `server_tls` would refuse to load."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_cert_chain(paths.certificate, paths.key)
-    context.load_verify_locations(paths.ca)
-    if alpn is not None:
-        context.set_alpn_protocols([alpn])
+    context = make_context(server_side=server_side, alpn=alpn)
+    context.use_certificate_chain_file(str(paths.certificate))
+    context.use_privatekey_file(str(paths.key))
+    context.load_verify_locations(str(paths.ca))
     return TlsEngine(context, server_side=server_side)
 
 
@@ -58,11 +56,8 @@ def test_both_sides_know_each_other(pair: tuple[TlsEngine, TlsEngine]) -> None:
 
 
 def test_only_tls_1_3(certificates: Certificates) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.load_verify_locations(certificates.client.ca)
-    context.load_cert_chain(certificates.client.certificate, certificates.client.key)
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_max_proto_version(SSL.TLS1_2_VERSION)
     _, failure = shake_hands(TlsEngine(context, server_side=False), server_tls(certificates.store).engine())
     assert failure == "the peer offers no TLS 1.3"
 
@@ -122,9 +117,8 @@ def test_a_server_with_a_bad_certificate(
 
 
 def test_a_client_without_a_certificate(certificates: Certificates) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.load_verify_locations(certificates.store.ca)
+    context = make_context(server_side=False)
+    context.load_verify_locations(str(certificates.store.ca))
     failures = shake_hands(TlsEngine(context, server_side=False), server_tls(certificates.store).engine())
     assert failures == ("the peer wants a certificate from us", "the peer presents no certificate")
 

@@ -18,7 +18,7 @@ from phxqueue.net.address import Address
 from phxqueue.net.rpc import RpcConnection
 from phxqueue.net.service import RpcService
 from phxqueue.net.settings import DEFAULT_SETTINGS, RpcSettings
-from phxqueue.net.tls import TlsEngine
+from phxqueue.net.tls_engine import TlsEngine
 from phxqueue.net.turn import TurnEnd
 
 CLIENT = Address("127.0.0.1", 40000)
