@@ -23,6 +23,9 @@ from phxqueue.store.batcher import Batcher, BatcherLimits, Proposal
 from phxqueue.store.group import StoreGroup
 from phxqueue.store.outcomes import Duplicate, Outcome, Refusal
 
+#: How often to look whether something blocked may leave.
+_LOOK_AGAIN_S = 0.005
+
 _UNKNOWN = "the outcome is unknown, try again with the same producer_id and sequence"
 
 #: One Add that waits for its outcome: its answer, and the item count of each of its batches.
@@ -75,6 +78,7 @@ class Proposals:
         self._entries: deque[_Entry] = deque()
         self._soon: DelayedCall | None = None
         self._later: DelayedCall | None = None
+        self._later_at = 0.0
         self._timeout: DelayedCall | None = None
         self._idle: list[Deferred[None]] = []
         self._log = Logger(namespace="phxqueue.store.proposals")
@@ -109,8 +113,7 @@ class Proposals:
     def move(self, queue_id: int, consumer_group_id: int, acked: int) -> None:
         """Have a cursor replicated, with the next entry or by itself."""
         self._batcher.move(queue_id, consumer_group_id, acked, self._clock.seconds())
-        if self._soon is None and self._later is None:
-            self._wake()
+        self._wake()
 
     def abandon(self) -> None:
         """Refuse everything that waits: mastership is gone. What is in flight answers by itself."""
@@ -148,11 +151,19 @@ class Proposals:
         due = self._batcher.next_due(self.in_flight, now)
         if due is None:
             return
-        if due <= now:
-            if self._group.window_free:  # else on_window_free comes back here
-                self._soon = self._clock.callLater(0, self._flush)
-        elif self._later is None:
-            self._later = self._clock.callLater(due - now, self._due)
+        if due <= now and self._group.window_free:
+            self._soon = self._clock.callLater(0, self._flush)
+        else:
+            # A full window tells when it has room again; a journal that is busy with other groups does not.
+            self._wake_at(due if due > now else now + _LOOK_AGAIN_S, now)
+
+    def _wake_at(self, due: float, now: float) -> None:
+        if self._later is not None:
+            if self._later_at <= due:
+                return
+            self._later.cancel()
+        self._later_at = due
+        self._later = self._clock.callLater(due - now, self._due)
 
     def _due(self) -> None:
         self._later = None

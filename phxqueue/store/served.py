@@ -56,6 +56,11 @@ class ServedQueues:
         """Return what is served of a queue, or None."""
         return self._queues.get(queue_id)
 
+    def expected_readers(self, queue_id: int) -> set[int]:
+        """The consumer groups that have to read a queue; none for dead letters, which anybody may look after."""
+        queue = self._queues.get(queue_id)
+        return set(_groups(queue.readers)) if queue is not None and queue.by_mask else set()
+
     def why_not(self, queue_id: int, pub_id: int | None = None) -> str:
         """Say why a queue (as a target of a pub) is not served here."""
         pubs = f"pubs {_listed(self._pub_ids)} of topic {self.topic_name}" if self._pub_ids else "no pub at all"
@@ -90,12 +95,16 @@ def _queues(topic: Topic, store: Store) -> dict[int, ServedQueue]:
 
 def groups_of(mask: int) -> str:
     """A mask as the group ids in it, for messages."""
-    return _listed([group for group in range(1, MAX_CONSUMER_GROUP_ID + 1) if mask & group_bit(group)])
+    return _listed(_groups(mask))
 
 
 def is_dead_letter_queue(queue_id: int) -> bool:
     """Whether the id is that of a dead-letter queue."""
     return queue_id >= DEAD_LETTER_BASE
+
+
+def _groups(mask: int) -> list[int]:
+    return [group for group in range(1, MAX_CONSUMER_GROUP_ID + 1) if mask & group_bit(group)]
 
 
 def _listed(ids: list[int]) -> str:

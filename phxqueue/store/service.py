@@ -80,17 +80,20 @@ class GroupService:
         self.group.on_mastership.remove(self._mastership)
         self.proposals.close()
 
-    def statuses(self) -> list[QueueStatus]:
-        """Where every queue of the group ends and how far its consumer groups have come."""
-        groups: dict[int, list[int]] = {}
+    def statuses(self, served: ServedQueues) -> list[QueueStatus]:
+        """Where every queue of the group ends and how far its consumer groups have come.
+
+        Those are the groups that have read it and the ones that should: one that never came has all of its backlog.
+        """
+        groups: dict[int, set[int]] = {queue_id: served.expected_readers(queue_id) for queue_id in self.machine.queues}
         for queue_id, consumer_group_id in {*self.machine.acked, *self.positions.keys()}:
-            groups.setdefault(queue_id, []).append(consumer_group_id)
+            groups.setdefault(queue_id, set()).add(consumer_group_id)
         return [
             QueueStatus(
                 queue_id=queue_id,
                 first_cursor=index.first_cursor,
                 end_cursor=index.end_cursor,
-                groups=[self._group_status(queue_id, one) for one in sorted(groups.get(queue_id, ()))],
+                groups=[self._group_status(queue_id, one) for one in sorted(groups[queue_id])],
             )
             for queue_id, index in sorted(self.machine.queues.items())
         ]
@@ -163,7 +166,12 @@ class StoreService:
 
     def queue_statuses(self) -> list[QueueStatus]:
         """The queues of the groups this node is master of, for NODE_STATUS."""
-        return [status for group in self._groups.values() if group.group.serving() for status in group.statuses()]
+        return [
+            status
+            for group in self._groups.values()
+            if group.group.serving()
+            for status in group.statuses(self._served)
+        ]
 
     def drain(self) -> Deferred[Any]:
         """Take no more requests, end all long polls, and fire when everything taken before has its outcome.

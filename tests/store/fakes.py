@@ -300,6 +300,11 @@ class Call:
         return self._result is None
 
     @property
+    def outcome(self) -> Any:
+        """The answer or the error."""
+        return self._result
+
+    @property
     def answer(self) -> Any:
         assert not isinstance(self._result, BaseException), self._result
         assert self._result is not None, "no answer yet"

@@ -73,6 +73,31 @@ def test_nothing_is_proposed_while_the_window_is_full() -> None:
     assert second.answer.results[0].first_cursor == 1
 
 
+def test_what_is_blocked_by_a_busy_journal_leaves_without_being_told() -> None:
+    store = StoreUnderTest()
+    store.group.window = 0
+    call = store.add(batch())
+    store.clock.advance(0.1)
+    store.group.window = 1
+    store.clock.advance(0.01)
+    store.clock.advance(0)
+    assert call.answer.results[0].first_cursor == 0
+
+
+def test_a_waiting_cursor_does_not_keep_a_batch_waiting() -> None:
+    store = StoreUnderTest(store_paxos_batch_delay_time_ms=50)
+    store.added(batch(count=10))
+    store.get(limit=0, prev_cursor=5)  # leaves in 200 ms
+    store.group.auto = False
+    for _ in range(3):
+        store.add(batch())
+        store.clock.advance(0.001)
+    assert len(store.group.proposed) == 2
+    store.clock.advance(0.05)
+    store.clock.advance(0)
+    assert len(store.group.proposed) == 3
+
+
 def test_entries_carry_the_wall_clock_and_never_go_back() -> None:
     store = StoreUnderTest()
     store.added(batch())

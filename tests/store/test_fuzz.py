@@ -1,0 +1,87 @@
+"""Any request gets an answer or a stated refusal, and never disturbs the next one."""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+
+from phxqueue.config import dead_letter_queue
+from phxqueue.net.status import RpcError, Status
+from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
+from phxqueue.proto.store_pb2 import AddRequest, GetRequest
+from tests.store.fakes import NO_CONTEXT, Call, StoreUnderTest, batch
+
+U32 = st.one_of(st.integers(0, 3), st.integers(0, 2**32 - 1), st.just(2**32 - 1))
+U64 = st.one_of(st.integers(0, 30), st.integers(0, 2**64 - 1), st.just(2**64 - 1))
+QUEUES = st.one_of(st.sampled_from([0, 1, 8, 20, dead_letter_queue(1)]), U32)
+HEADERS = st.builds(
+    BatchHeader,
+    queue_id=QUEUES,
+    pub_id=U32,
+    consumer_group_ids=U64,
+    count=U32,
+    first_atime_ms=U64,
+    last_atime_ms=U64,
+    digest_sum=U64,
+    producer_id=U64,
+    sequence=U64,
+)
+BATCHES = st.builds(ItemBatch, header=HEADERS, items=st.binary(max_size=40))
+TOPICS = st.sampled_from([1000, 1000, 1000, 7])
+STORES = st.sampled_from([1, 1, 1, 2])
+ADDS = st.builds(AddRequest, topic_id=TOPICS, store_id=STORES, batches=st.lists(BATCHES, max_size=3))
+OPTIONAL = st.one_of(st.none(), U64)
+GETS = st.builds(
+    GetRequest,
+    topic_id=TOPICS,
+    store_id=STORES,
+    queue_id=QUEUES,
+    limit=U32,
+    consumer_group_id=st.one_of(st.integers(0, 3), U32),
+    prev_cursor=OPTIONAL,
+    next_cursor=OPTIONAL,
+    random=st.booleans(),
+    wait_ms=st.integers(0, 2**32 - 1),
+    limit_bytes=U32,
+    fencing_token=U64,
+)
+
+
+@given(st.lists(st.one_of(ADDS, GETS), max_size=12))
+def test_every_request_ends_in_an_answer_or_a_stated_refusal(requests: list[AddRequest | GetRequest]) -> None:
+    store = StoreUnderTest(paxos_groups=2)
+    store.added(batch(0, count=5))
+    for request in requests:
+        handler = store.service.add if isinstance(request, AddRequest) else store.service.get
+        call = Call(lambda handler=handler, request=request: handler(request, NO_CONTEXT))  # type: ignore[misc]
+        store.clock.advance(40)
+        store.clock.advance(0)
+        assert not call.pending
+        if isinstance(call.outcome, RpcError):
+            assert call.outcome.status in (Status.INVALID_ARGUMENT, Status.OUT_OF_RANGE, Status.FENCED)
+            assert call.outcome.message
+        else:
+            call.answer.SerializeToString()
+    assert not isinstance(store.get(0, random=True).answer, Deferred)
+    assert store.added(batch(0))[0] >= 5
+    for group in store.groups.values():
+        copy = type(group.state_machine)()
+        checkpoint = group.state_machine.checkpoint()
+        copy.restore(checkpoint.state, checkpoint.segments)
+        assert copy.state_hash() == group.state_machine.state_hash()
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_that_parse_as_an_add_are_handled(raw: bytes) -> None:
+    try:
+        request = AddRequest.FromString(b"\x08\xe8\x07\x10\x01" + raw)  # topic 1000, store 1, and then anything
+    except DecodeError:  # the RPC layer's business
+        return
+    store = StoreUnderTest()
+    call = Call(lambda: store.service.add(request, NO_CONTEXT))
+    store.clock.advance(0)
+    assert not call.pending
+    if isinstance(call.outcome, BaseException):
+        assert isinstance(call.outcome, RpcError)
