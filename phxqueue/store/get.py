@@ -92,8 +92,8 @@ def get(request: GetRequest, served: ServedQueues, reading: Reading) -> GetRespo
             prev_cursor=acked, next_cursor=acked if delivered is None else delivered, reset=lost, end_cursor=end
         )
     wanted = request.next_cursor if request.HasField("next_cursor") else None
-    position, reset = positions.start(key, wanted, acked, end)
-    return GetCall(request, queue, position, reset or lost, reading).start()
+    position, reset = (acked, True) if lost else positions.start(key, wanted, acked, end)
+    return GetCall(request, queue, position, reset, reading).start()
 
 
 def _check_group(request: GetRequest, queue: ServedQueue) -> None:

@@ -129,6 +129,8 @@ def test_positions_of_another_life_of_the_queue_reset_the_reader_and_acknowledge
     got = store.get(prev_cursor=500, next_cursor=600).answer
     assert (got.prev_cursor, got.reset, len(got.batches)) == (0, True, 3)
     assert store.get(limit=0, prev_cursor=500).answer.reset
+    got = store.get(prev_cursor=500, next_cursor=30).answer
+    assert (got.prev_cursor, got.reset, len(got.batches)) == (0, True, 3)
 
 
 # ---- cursors are replicated ---------------------------------------------------------------------
