@@ -64,6 +64,8 @@ class ConsumerRole:
         node = load_consumer_node(self.node.path)
         if self._tls is not None:
             self._tls.reload()
+        if self._producer is not None:
+            self._producer.reconfigure(node.topic)
         if self._service is not None:
             self._service.reconfigure(node)
         self.node = node

@@ -132,7 +132,7 @@ class FakeStore:
         return self._perform(fault, name, copy, deadline_s)
 
     def _perform(self, fault: Fault, name: str, request: Any, deadline_s: float) -> Deferred[Any]:
-        answer: Deferred[Any] = Deferred(lambda d: None)
+        answer: Deferred[Any] = Deferred(lambda d: self._cancelled(d))
         if name == "add":
             answer.addBoth(self._closed_call)
         if fault is Fault.NONE:
@@ -144,12 +144,12 @@ class FakeStore:
             self._later(self._answer, answer, response)
         elif fault is Fault.LATE:
             self.clock.callLater(deadline_s, self._fail, answer, Status.DEADLINE_EXCEEDED)
-            self.clock.callLater(deadline_s + 0.05, self._carry_out, name, request, Deferred())
+            self.clock.callLater(deadline_s + 0.05, self._carry_out, name, request, _nobody())
         elif fault is Fault.SILENT:
             self.clock.callLater(deadline_s, self._fail, answer, Status.DEADLINE_EXCEEDED)
         else:
             if fault is Fault.REPLY_LOST:
-                self._later(self._carry_out, name, request, Deferred())
+                self._later(self._carry_out, name, request, _nobody())
             status = {
                 Fault.NO_MASTER: Status.NO_MASTER,
                 Fault.OVERLOADED: Status.RESOURCE_EXHAUSTED,
@@ -160,6 +160,10 @@ class FakeStore:
             }[fault]
             self._later(self._fail, answer, status)
         return answer
+
+    def _cancelled(self, answer: Deferred[Any]) -> None:
+        for poll in [poll for poll in self.polls if poll.answer is answer]:
+            self._remove(poll)
 
     def _closed_call(self, result: Any) -> Any:
         self.calls_open -= 1
@@ -298,11 +302,13 @@ class FakeStore:
 
     # -- what a test sees -----------------------------------------------------------------------------
 
+    def items_of(self, batch: Stored) -> list[QItem]:
+        """The items of one batch."""
+        return list(QItems.FromString(batch.items).items)
+
     def items(self, store_id: int, queue_id: int) -> list[QItem]:
         """Everything in a queue."""
-        return [
-            item for batch in self.queues[store_id, queue_id].batches for item in QItems.FromString(batch.items).items
-        ]
+        return [item for batch in self.queues[store_id, queue_id].batches for item in self.items_of(batch)]
 
     def all_items(self) -> list[QItem]:
         """Everything in all queues."""
@@ -315,9 +321,22 @@ class FakeStore:
             self._remove(poll)
             self._fail(poll.answer, Status.UNAVAILABLE)
 
+    def move(self, key: tuple[int, int, int], position: int) -> None:
+        """Put a group somewhere else, as a replay or another reader would; its long polls end."""
+        for poll in [p for p in self.polls if (p.request.store_id, p.request.queue_id) == key[:2]]:
+            self._remove(poll)
+            self._fail(poll.answer, Status.UNAVAILABLE)
+        self.acked[key] = self.delivered[key] = position
+
     @property
-    def open_timers(self) -> int:
-        return len(self.clock.getDelayedCalls())
+    def open_polls(self) -> int:
+        """Long polls that somebody waits for."""
+        return sum(not poll.answer.called for poll in self.polls)
+
+
+def _nobody() -> Deferred[Any]:
+    """The answer to a caller that does not wait for it any more."""
+    return Deferred().addErrback(lambda _: None)
 
 
 __all__ = ["ADD", "GET", "FakeStore", "Fault", "make_store", "make_topic"]

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phxqueue.net.status import Status
@@ -206,6 +206,7 @@ def watch_queue(rig: Rig, uin: int) -> int:
 RANDOM_FAULTS = [fault for fault in Fault if fault is not Fault.NONE]
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 0.1, 0.4, 0.8]))
 def test_random_failures_neither_duplicate_nor_reorder_nor_lie(seed: int, rate: float) -> None:
     """Two stores, many uins, every kind of failure at random, then calm.

@@ -1,0 +1,116 @@
+"""What of a queue has been fetched, and up to where it is finished without a gap. Pure.
+
+Handlers finish in any order; a queue is acknowledged by one cursor, below which everything is finished. The window
+holds the items between that cursor and the end of what was fetched. Every acknowledgement says how many items were
+really finished since the one before, and the sum of their digests: that is what the store reconciles.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+MASK64 = (1 << 64) - 1
+
+
+class Fetched(Protocol):
+    """What a window has to know of an item (or of several at once, which are finished together)."""
+
+    cursor: int  # of the first
+    count: int
+    digest: int
+    finished: bool
+
+
+ItemT = TypeVar("ItemT", bound=Fetched)
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Everything in [start, stop) that is for this group is finished: `count` items with this digest sum."""
+
+    start: int
+    stop: int
+    count: int
+    digest_sum: int
+
+
+class CursorWindow(Generic[ItemT]):
+    """The fetched and not yet acknowledged part of a queue.
+
+    Attributes:
+        end: one past the last cursor fetched; what lies below and is not here was not for this group.
+        confirmed: the highest cursor that the store has confirmed to be acknowledged.
+    """
+
+    __slots__ = ("_count", "_digest_sum", "_items", "_start", "confirmed", "end")
+
+    def __init__(self, position: int) -> None:
+        self.end = position
+        self.confirmed = position
+        self._items: deque[ItemT] = deque()
+        self._start = position  # of the next acknowledgement
+        self._count = 0
+        self._digest_sum = 0
+
+    def __len__(self) -> int:
+        """Items that are fetched and wait for themselves or for an earlier one to be finished."""
+        return len(self._items)
+
+    @property
+    def position(self) -> int:
+        """Everything below is finished."""
+        return self._items[0].cursor if self._items else self.end
+
+    @property
+    def to_acknowledge(self) -> bool:
+        """Whether more is finished than was said in the acknowledgements taken so far."""
+        return self.position > self._start
+
+    def extend(self, items: Iterable[ItemT], end: int) -> None:
+        """More was fetched: these items, in order, and nothing else for this group below `end`."""
+        self._items.extend(items)
+        self.end = max(self.end, end)
+
+    def finish(self, item: ItemT) -> None:
+        """An item is finished."""
+        item.finished = True
+        items = self._items
+        while items and items[0].finished:
+            done = items.popleft()
+            self._count += done.count
+            self._digest_sum += done.digest
+
+    def take_ack(self) -> Ack | None:
+        """What can be acknowledged now, for the next request; None: nothing new."""
+        stop = self.position
+        if stop <= self._start:
+            return None
+        ack = Ack(self._start, stop, self._count, self._digest_sum & MASK64)
+        self._start, self._count, self._digest_sum = stop, 0, 0
+        return ack
+
+    def confirm(self, ack: Ack) -> None:
+        """The store has taken this acknowledgement."""
+        self.confirmed = max(self.confirmed, ack.stop)
+
+    def give_back(self, ack: Ack) -> None:
+        """Nobody knows whether the store has taken it: it will be part of the next one."""
+        if ack.stop <= self.confirmed:
+            return  # a later one went through, and with it everything below
+        self._start = min(self._start, ack.start)
+        self._count += ack.count
+        self._digest_sum += ack.digest_sum
+
+    def advance(self, position: int) -> list[ItemT]:
+        """Somebody else has acknowledged up to here: forget what is below; returns the unfinished items forgotten."""
+        forgotten: list[ItemT] = []
+        while self._items and self._items[0].cursor < position:
+            forgotten.append(self._items.popleft())
+        self.end = max(self.end, position)
+        if position > self._start:
+            self._start, self._count, self._digest_sum = position, 0, 0
+        self.confirmed = max(self.confirmed, position)
+        return [item for item in forgotten if not item.finished]

@@ -1,0 +1,323 @@
+"""Fetches the items of one queue, ahead of their handling, and acknowledges what is finished.
+
+One Get waits at the store as long as there is nothing (a long poll); the next leaves as soon as its answer is here and
+there is room for more, and carries the acknowledgement of everything finished until then. What is finished while a
+Get waits is acknowledged by a Get of its own, at most `ack_interval_s` later.
+
+The store tells with `reset` that the group stands elsewhere than this reader thought:
+
+- not below what was acknowledged (an answer got lost, or somebody else read): the store delivers again from its
+  `acked`. Cursors never change their items, so what is here already, handled or not, is recognised by its cursor and
+  left out; what others have acknowledged meanwhile is dropped as far as it has not started;
+- below what was acknowledged (a replay, or a store set up anew): everything here is forgotten, and what comes is new.
+  What is being handled ends, and its result counts for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from phxqueue.config import DEAD_LETTER_BASE, group_bit
+from phxqueue.consumer.cursor_window import Ack, CursorWindow
+from phxqueue.consumer.handling import Handling, Workshop
+from phxqueue.consumer.items import Place
+from phxqueue.consumer.sharing import Budget, StoreHealth
+from phxqueue.consumer.slots import Slot, read_batch
+from phxqueue.net.routing import Route
+from phxqueue.net.status import Retry, RpcError, Status
+from phxqueue.producer.sender import Caller
+from phxqueue.proto.methods import GET
+from phxqueue.proto.store_pb2 import GetRequest, GetResponse
+
+#: Failures that the end of an election mends.
+_SEARCHING = frozenset((Status.NOT_MASTER, Status.NO_MASTER, Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a queue's items come from, and what is special about them.
+
+    Attributes:
+        keyed: whether items of equal uin are handled one after another.
+        skip: whether an item is passed over without being handled (skip_infos, drop_all).
+    """
+
+    topic_id: int
+    place: Place
+    route: Route
+    caller: Caller
+    budget: Budget
+    health: StoreHealth
+    keyed: bool = True
+    skip: Callable[[Slot], bool] | None = None
+
+
+class Worker:
+    """One queue of one consumer group: fetches, hands to its Handling, acknowledges."""
+
+    log = Logger()
+
+    def __init__(self, source: Source, workshop: Workshop) -> None:
+        self.place = source.place
+        self._source = source
+        self._workshop = workshop
+        self._settings = workshop.settings
+        self._handling = Handling(source.place, workshop, self._finished)
+        self._group_bit = 0 if self.place.queue_id >= DEAD_LETTER_BASE else group_bit(self.place.consumer_group_id)
+        self._window: CursorWindow[Slot] | None = None  # None: not a word from the store yet
+        self._position: int | None = None  # where the store thinks we are
+        self._held = 0  # bytes fetched and not finished
+        self._poll: Deferred[Any] | None = None
+        self._ack_call: Deferred[Any] | None = None
+        self._ack_timer: IDelayedCall | None = None
+        self._pause: IDelayedCall | None = None
+        self._failures = 0
+        self._refused = False  # the store said that this will never work; logged
+        self._taking_in = False
+        self._stopped = False
+
+    # -- fetching ------------------------------------------------------------------------------------
+
+    def fetch(self) -> None:
+        """Ask for more, if there is room for it and nothing is being asked already."""
+        if self._poll is not None or self._pause is not None or self._stopped or self._taking_in:
+            return
+        if self._held >= self._settings.fetch_size:
+            return
+        size = self._source.budget.begin(self, self._settings.fetch_size)
+        if not size:
+            return
+        wait_s = self._settings.get_wait_s
+        ack = self._window.take_ack() if self._window is not None else None
+        request = self._request(ack)
+        request.limit = self._settings.fetch_items
+        request.limit_bytes = size
+        request.wait_ms = int(wait_s * 1000)
+        self._workshop.stats.gets += 1
+        self._poll = self._call(request, wait_s)
+        self._poll.addCallbacks(self._answered, self._failed, callbackArgs=(ack,), errbackArgs=(ack,))
+        self._poll.addErrback(self._bug)
+
+    def _request(self, ack: Ack | None) -> GetRequest:
+        place = self.place
+        request = GetRequest(
+            topic_id=self._source.topic_id,
+            store_id=place.store_id,
+            queue_id=place.queue_id,
+            consumer_group_id=place.consumer_group_id,
+        )
+        if self._position is not None:
+            request.next_cursor = self._position
+        if ack is not None:
+            request.prev_cursor = ack.stop
+            request.ack_count = ack.count
+            request.ack_digest_sum = ack.digest_sum
+        return request
+
+    def _call(self, request: GetRequest, wait_s: float) -> Deferred[Any]:
+        settings = self._settings
+        return self._source.caller.call(
+            self._source.route,
+            GET,
+            request,
+            settings.get_deadline_s + wait_s,
+            try_timeout_s=settings.try_timeout_s + wait_s,
+        )
+
+    def _answered(self, response: GetResponse, ack: Ack | None) -> None:
+        self._poll = None
+        self._source.budget.end()
+        self._failures = 0
+        self._refused = False
+        self._source.health.worked()
+        if self._stopped:
+            return
+        window = self._window
+        if window is None:
+            window = self._window = CursorWindow(response.prev_cursor)
+        if ack is not None:
+            window.confirm(ack)
+        if response.reset:
+            window = self._reset(window, response.prev_cursor)
+        self._take_in(window, response)
+        self._position = response.next_cursor
+        # What is handled right away is acknowledged by the next Get already.
+        self._taking_in = True
+        try:
+            self._handling.pump()
+        finally:
+            self._taking_in = False
+        self.fetch()
+
+    def _take_in(self, window: CursorWindow[Slot], response: GetResponse) -> None:
+        skip = self._source.skip
+        size = 0
+        for batch in response.batches:
+            slots: list[Slot] = []
+            wanted: list[Slot] = []
+            for slot, ours in read_batch(batch, window.end, self._group_bit, self._source.keyed):
+                slots.append(slot)
+                if ours and not (skip is not None and skip(slot)):
+                    wanted.append(slot)
+                    size += slot.size
+                elif ours:
+                    self._workshop.stats.skipped += 1
+            window.extend(slots, batch.first_cursor + batch.header.count)
+            passed = set(slots).difference(wanted) if len(wanted) < len(slots) else ()
+            for slot in passed:
+                slot.size = 0
+                window.finish(slot)
+            for slot in wanted:
+                self._handling.add(slot)
+            self._workshop.stats.fetched += len(wanted)
+        window.extend((), response.next_cursor)
+        self._held += size
+        self._source.budget.add(size)
+
+    def _reset(self, window: CursorWindow[Slot], position: int) -> CursorWindow[Slot]:
+        """Follow the store to where it says the group stands; see the head of this module."""
+        self._workshop.stats.resets += 1
+        if position < window.confirmed:
+            self.log.warn(
+                "{place}: the store starts again at cursor {position}, though {confirmed} was acknowledged (a replay, "
+                "or a store set up anew): following",
+                place=self.place, position=position, confirmed=window.confirmed,
+            )  # fmt: skip
+            forgotten = window.advance(1 << 64)
+            window = self._window = CursorWindow(position)
+        else:
+            forgotten = window.advance(position)
+        for slot in forgotten:
+            slot.stale = True
+        for slot in self._handling.drop(lambda slot: slot.stale):
+            self._let_go(slot)
+        return window
+
+    def _failed(self, failure: Failure, ack: Ack | None) -> None:
+        self._poll = None
+        self._source.budget.end()
+        if ack is not None and self._window is not None:
+            self._window.give_back(ack)
+        if self._stopped:
+            return
+        pause = self._pause_after(failure) * (0.5 + 0.5 * self._workshop.jitter())
+        self._failures += 1
+        self._pause = self._workshop.clock.callLater(pause, self._go_on)
+
+    def _pause_after(self, failure: Failure) -> float:
+        """Log a failed Get as often as it is worth, and say how long to wait at most."""
+        settings, error = self._settings, failure.value
+        pause = min(settings.backoff_max_s, settings.backoff_first_s * 2.0 ** min(self._failures, 20))
+        if not isinstance(error, RpcError):
+            self.log.failure("{place}: fetching failed unexpectedly", failure, place=self.place)
+            return pause
+        if error.status.retry is Retry.NEVER:
+            if not self._refused:
+                self._refused = True
+                self.log.error("{place}: the store refuses to give items: {error}", place=self.place, error=error)
+            return pause
+        self._source.health.failed(error)
+        if error.status in _SEARCHING:
+            return min(pause, settings.search_backoff_s)
+        return max(pause, error.retry_after_ms / 1000)
+
+    def _go_on(self) -> None:
+        self._pause = None
+        self.fetch()
+
+    def _bug(self, failure: Failure) -> None:
+        self.log.failure("{place}: a defect of the consumer itself", failure, place=self.place)
+        if self._pause is None and not self._stopped:
+            self._pause = self._workshop.clock.callLater(self._settings.backoff_max_s, self._go_on)
+
+    # -- acknowledging -------------------------------------------------------------------------------
+
+    def _finished(self, slot: Slot) -> None:
+        self._let_go(slot)
+        if slot.stale or self._window is None:
+            return
+        self._window.finish(slot)
+        if self._poll is None and not self._stopped:
+            self.fetch()
+        else:
+            self._acknowledge_soon()
+
+    def _let_go(self, slot: Slot) -> None:
+        self._held -= slot.size
+        self._source.budget.release(slot.size)
+
+    def _acknowledge_now(self) -> None:
+        self._ack_timer = None
+        if self._ack_call is None and self._pause is None:
+            self._acknowledge(self._settings.get_deadline_s)
+
+    def _acknowledge(self, deadline_s: float) -> Deferred[Any]:
+        """A Get of nothing, which only acknowledges."""
+        ack = self._window.take_ack() if self._window is not None else None
+        if ack is None:
+            return succeed(None)
+        self._workshop.stats.acks += 1
+        request = self._request(ack)
+        self._ack_call = self._source.caller.call(self._source.route, GET, request, deadline_s)
+        self._ack_call.addCallbacks(
+            self._acknowledged,
+            self._not_acknowledged,
+            callbackArgs=(self._window, ack),
+            errbackArgs=(self._window, ack),
+        )
+        return self._ack_call
+
+    def _acknowledged(self, response: GetResponse, window: CursorWindow[Slot], ack: Ack) -> None:
+        self._ack_call = None
+        window.confirm(ack)
+        self._source.health.worked()
+        self._acknowledge_soon()
+
+    def _acknowledge_soon(self) -> None:
+        window = self._window
+        if window is not None and window.to_acknowledge and self._ack_timer is None and not self._stopped:
+            self._ack_timer = self._workshop.clock.callLater(self._settings.ack_interval_s, self._acknowledge_now)
+
+    def _not_acknowledged(self, failure: Failure, window: CursorWindow[Slot], ack: Ack) -> None:
+        self._ack_call = None
+        window.give_back(ack)
+        if failure.check(RpcError, CancelledError) is None:
+            self.log.failure("{place}: acknowledging failed unexpectedly", failure, place=self.place)
+        elif not self._stopped:
+            self._source.health.failed(failure.value)
+        self._acknowledge_soon()
+
+    # -- end -----------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Fetch no more, wait for what is at work (`abort` ends that early), acknowledge what is finished."""
+        self._stopped = True
+        for timer in (self._pause, self._ack_timer):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._pause = self._ack_timer = None
+        if self._poll is not None:
+            self._poll.cancel()
+        forgotten = self._handling.drop(lambda slot: True)
+        await self._handling.stop()
+        for slot in forgotten:
+            self._let_go(slot)
+        if self._ack_call is not None:
+            self._ack_call.cancel()
+        await self._acknowledge(self._settings.final_ack_s)
+
+    def abort(self) -> None:
+        """Wait no longer for what is at work: it stays unfinished, and comes again."""
+        self._handling.abort()
+
+    @property
+    def at_work(self) -> int:
+        """Items whose handler runs or whose next attempt is being enqueued."""
+        return self._handling.at_work
