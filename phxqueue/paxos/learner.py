@@ -90,9 +90,7 @@ class Learner:
 
     def mark(self, ballot: int, chosen: int) -> None:
         """The master at ``ballot`` says that everything up to ``chosen`` is chosen."""
-        if chosen > self.target:
-            self.target = chosen
-            self._peers.chosen(node_of(ballot), chosen)
+        self.told(node_of(ballot), chosen)
         entries = self._acceptor.entries
         while self.known < chosen:
             entry = entries.get(self.known + 1)
