@@ -38,7 +38,7 @@ class RpcSettings:
     write_high_water_bytes: int = 4 * MIB
     max_unsent_bytes: int = 128 * MIB
     write_stall_timeout_s: float = 10.0
-    write_chunk_bytes: int = 256 * 1024
+    write_chunk_bytes: int = 96 * 1024  # six TLS records, and one send takes them
     keepalive_interval_s: float = 5.0
     keepalive_timeout_s: float = 5.0
     connect_timeout_s: float = 2.0

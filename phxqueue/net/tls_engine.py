@@ -20,6 +20,7 @@ ALPN = "phxqueue/1"
 
 _READ_BYTES = 65536
 _RECORD_BYTES = 16384  # most plaintext in one TLS record
+_RECORD_OVERHEAD = 64  # more than a record adds to it
 
 
 class TlsFailure(Exception):
@@ -134,14 +135,19 @@ class TlsEngine:
                 sent += session.send(plaintext[sent:])
         except SSL.Error as error:
             raise self._failure(error) from error
-        return self.outgoing()
+        records = len(plaintext) // _RECORD_BYTES + 1
+        return self._take(len(plaintext) + records * _RECORD_OVERHEAD)
 
     def outgoing(self) -> bytes:
         """Bytes that TLS itself wants sent."""
+        return self._take(_READ_BYTES)
+
+    def _take(self, size: int) -> bytes:
+        """All that waits to be sent; `size`: more than that is not expected (but would be taken as well)."""
         pieces: list[bytes] = []
         with suppress(SSL.WantReadError):
-            while True:
-                pieces.append(self._ssl.bio_read(_READ_BYTES))
+            while not pieces or len(pieces[-1]) == size:  # a short piece was the last: no need to be told so
+                pieces.append(self._ssl.bio_read(size))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> bytes:
