@@ -34,6 +34,13 @@ class TopicSettings(Block):
         ge=1 * KIB,
         le=64 * MIB,
     )
+    store_paxos_open_entries: Whole = setting(
+        2,
+        "Entries of a Paxos group in flight up to which waiting batches leave at once; beyond it they wait for company.",
+        unit="entries",
+        ge=1,
+        le=10_000,
+    )
     store_paxos_batch_delay_time_ms: Whole = setting(
         2,
         "Longest a batch waits in the store for company while earlier entries are in flight; with nothing in "

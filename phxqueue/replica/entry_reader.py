@@ -8,11 +8,11 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
-from phxqueue.journal.errors import CorruptEntry, JournalError
+from phxqueue.journal.errors import CorruptEntry, JournalError, JournalOverloaded
 from phxqueue.journal.interfaces import IJournal
 from phxqueue.paxos.entry import Entry
 from phxqueue.replica.entry_cache import EntryCache
-from phxqueue.replica.errors import EntryUnreadable
+from phxqueue.replica.errors import EntryUnreadable, Overloaded
 from phxqueue.replica.interfaces import Clock
 
 
@@ -48,7 +48,7 @@ class EntryReader:
         self._log = Logger(namespace="phxqueue.replica.reader")
 
     def read(self, instances: Sequence[int]) -> Deferred[list[bytes]]:
-        """Return the payloads of applied entries, in order; fails with EntryUnreadable."""
+        """Return the payloads of applied entries, in order; fails with EntryUnreadable or Overloaded."""
         cached: list[bytes | None] = [self.cache.get(instance) for instance in instances]
         missing = [instance for instance, payload in zip(instances, cached, strict=True) if payload is None]
         if not missing:
@@ -69,6 +69,8 @@ class EntryReader:
                 # Each turn repairs one more of `missing`, so this ends.
                 self._log.error("{corrupt}", corrupt=str(corrupt))
                 repaired[corrupt.instance] = (await self.fetch(corrupt)).payload
+            except JournalOverloaded as error:
+                raise Overloaded(f"group {self._group_id}: {error}") from error
             except JournalError as error:
                 raise EntryUnreadable(f"group {self._group_id}: {error}") from error
         found.update(repaired)

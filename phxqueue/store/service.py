@@ -239,6 +239,7 @@ def batcher_limits(node: StoreNode) -> BatcherLimits:
     return BatcherLimits(
         entry_batches=settings.store_paxos_batch_count,
         entry_bytes=settings.store_paxos_batch_bytes,
+        open_entries=settings.store_paxos_open_entries,
         delay_s=settings.store_paxos_batch_delay_time_ms / 1000,
         sync_s=settings.store_sync_interval_ms / 1000,
         queue_requests=limits.add_queue_requests,
