@@ -36,7 +36,7 @@ class TopicSettings(Block):
     )
     store_paxos_open_entries: Whole = setting(
         2,
-        "Entries of a Paxos group in flight up to which waiting batches leave at once; beyond it they wait for company.",
+        "Entries of a Paxos group in flight up to which batches leave at once; beyond it they wait for company.",
         unit="entries",
         ge=1,
         le=10_000,
