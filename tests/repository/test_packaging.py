@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = {"phxqueue-store", "phxqueue-consumer", "phxqueue-dev"}
@@ -106,3 +109,27 @@ def test_generated_protobuf_runs_on_the_lowest_runtime_allowed() -> None:
     for path in (ROOT / "phxqueue" / "proto").glob("*_pb2.py"):
         [version] = re.findall(r"^# Protobuf Python Version: ([0-9.]+)$", path.read_text(), re.MULTILINE)
         assert tuple(map(int, version.split("."))) <= tuple(map(int, bound.split("."))), path
+
+
+def test_every_import_is_declared() -> None:
+    # What another package happens to bring along today, it may drop tomorrow.
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(ROOT / "setup.cfg")
+    names = re.findall(r"^([A-Za-z0-9._-]+)", config["options"]["install_requires"], re.MULTILINE)
+    declared = {canonicalize_name(name) for name in names} | {"phxqueue"}
+    providers = metadata.packages_distributions()
+    undeclared = {
+        f"{path.relative_to(ROOT)} imports {top}"
+        for path in (ROOT / "phxqueue").rglob("*.py")
+        for top in imported(path)
+        if top not in sys.stdlib_module_names and not declared & set(map(canonicalize_name, providers.get(top, [])))
+    }
+    assert undeclared == set()
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level packages that a module imports; google.protobuf counts as google."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    modules = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    modules += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    return {module.split(".")[0] for module in modules}
