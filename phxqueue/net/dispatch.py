@@ -54,6 +54,7 @@ class IncomingCalls:
         self._behind = min(settings.write_high_water_bytes, settings.max_unsent_bytes)
         self._pending: dict[int, CallContext] = {}
         self._ended = False
+        self._refused_messages = 0
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -108,7 +109,15 @@ class IncomingCalls:
                 self.service.authorize(context.peer, row.method, request)
             row.handler(request, context)
         except RpcError as error:
-            self.log.warn("{peer}: message dropped: {reason}", peer=self._connection.address, reason=error.message)
+            self._refused_messages += 1
+            count = self._refused_messages
+            if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th ...: a peer must not fill our log
+                self.log.warn(
+                    "{peer}: message dropped ({count} so far): {reason}",
+                    peer=self._connection.address,
+                    count=count,
+                    reason=error.message,
+                )
         except Exception:
             self._unexpected("?" if row is None else row.method.name, Failure())
 

@@ -64,6 +64,7 @@ class RoutingSettings:
 
     Attributes:
         try_timeout_s: one node gets this long to answer, connecting included; a node that hangs costs as much.
+        silent_try_timeout_s: the same for a node that let the last try of this search pass in silence.
         no_master_patience_s: a call fails when there has been no sign of a master for so long, even if
             its deadline is later. Longer than a failover takes.
         backoff_first_s, backoff_max_s: shortest and longest pause between two rounds through the nodes.
@@ -74,6 +75,7 @@ class RoutingSettings:
     """
 
     try_timeout_s: float = 1.0
+    silent_try_timeout_s: float = 0.2
     no_master_patience_s: float = 2.0
     backoff_first_s: float = 0.01
     backoff_max_s: float = 0.2

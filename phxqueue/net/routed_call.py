@@ -83,7 +83,7 @@ class RoutedCall(Generic[ResponseT]):
         try:
             if failed is not None:
                 address, error, connection = failed
-                first = self._judge(address, error, nothing_heard=connection.last_heard < self._started)
+                first = self._judge(address, error, nothing_heard=connection.last_heard <= self._started)
                 await self._after_failure(address, first)
             while True:
                 response = await self._next_step()
@@ -148,11 +148,12 @@ class RoutedCall(Generic[ResponseT]):
             search.hand_over(turn)
 
     def _order(self) -> list[Address]:
-        """Whom to ask, in which order: a hint first, nodes that keep others waiting last."""
+        """Whom to ask, in which order: a hint first, nodes that hang or keep others waiting last."""
         candidates = list(self._route.candidates)
         self._random.shuffle(candidates)
         hint, self._hint = self._hint, None
-        candidates.sort(key=lambda address: (address != hint, self._search.asking[address]))
+        search = self._search
+        candidates.sort(key=lambda address: (address != hint, search.is_silent(address), search.asking[address]))
         return candidates
 
     async def _wait_for_change(self) -> None:
@@ -205,10 +206,15 @@ class RoutedCall(Generic[ResponseT]):
 
     async def _ask(self, address: Address, seconds: float) -> ResponseT:
         began = self._clock.seconds()
+        if self._search.is_silent(address):
+            seconds = min(seconds, self._settings.silent_try_timeout_s)
         try:
             caller: Caller = self._pool.existing(address) or await self._connect(address, seconds)
         except RpcError as error:
-            sight = Sight.REFUSED_US if error.status in _NOT_ACCEPTED else Sight.UNREACHABLE
+            if error.status in _NOT_ACCEPTED:
+                sight = Sight.REFUSED_US
+            else:
+                sight = Sight.SILENT if error.status == Status.DEADLINE_EXCEEDED else Sight.UNREACHABLE
             raise self._noted(address, sight, error) from None
         asked = self._clock.seconds()
         try:
@@ -216,14 +222,14 @@ class RoutedCall(Generic[ResponseT]):
         except RpcError as error:
             if error.status not in RETRIED:
                 raise
-            raise self._judge(address, error, nothing_heard=caller.last_heard < asked) from None
+            raise self._judge(address, error, nothing_heard=caller.last_heard <= asked) from None
 
     async def _connect(self, address: Address, seconds: float) -> Any:
         try:
             return await self._pool.connection(address).addTimeout(seconds, self._clock)
         except DeferredTimeoutError:
             text = f"{address}: no connection within {seconds:g} s"
-            raise RpcError(Status.UNAVAILABLE, text, maybe_executed=False) from None
+            raise RpcError(Status.DEADLINE_EXCEEDED, text, maybe_executed=False) from None
 
     def _judge(self, address: Address, error: RpcError, *, nothing_heard: bool) -> _TryFailed:
         if error.status == Status.RESOURCE_EXHAUSTED:

@@ -70,6 +70,11 @@ class Search:
         if not observation.sight.leaderless:
             self.leaderless_since = None
 
+    def is_silent(self, address: Address) -> bool:
+        """Whether the last try at this node ended in silence."""
+        observation = self.seen.get(address)
+        return observation is not None and observation.sight is Sight.SILENT
+
     def found(self) -> None:
         """A master is known: everybody may go there."""
         self.leaderless_since = None

@@ -22,7 +22,8 @@ class RpcSettings:
             and replies (which cannot be refused) end the connection.
         write_stall_timeout_s: a peer that takes nothing for so long, while bytes are waiting, is dropped.
         write_chunk_bytes: how much is handed to the transport (and encrypted) at one go.
-        keepalive_interval_s: silence after which a PING is sent.
+        keepalive_interval_s: silence after which a PING is sent. Together with the next one this is how long a
+            long poll can hang on a node that hangs.
         keepalive_timeout_s: silence after a PING that proves the peer gone (half-open connection).
         connect_timeout_s: for TCP, TLS handshake and first PONG together.
         handshake_timeout_s: server side: a client that has not finished its TLS handshake by then is dropped.
@@ -39,8 +40,8 @@ class RpcSettings:
     max_unsent_bytes: int = 128 * MIB
     write_stall_timeout_s: float = 10.0
     write_chunk_bytes: int = 96 * 1024  # six TLS records, and one send takes them
-    keepalive_interval_s: float = 5.0
-    keepalive_timeout_s: float = 5.0
+    keepalive_interval_s: float = 1.0
+    keepalive_timeout_s: float = 2.0
     connect_timeout_s: float = 2.0
     handshake_timeout_s: float = 5.0
     goodbye_linger_s: float = 1.0
@@ -49,8 +50,9 @@ class RpcSettings:
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if not (value > 0 or (value == 0 and name == "goodbye_linger_s")):
+                raise ValueError(f"{name} must be greater than 0, not {value!r}")
 
 
 DEFAULT_SETTINGS = RpcSettings()

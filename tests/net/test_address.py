@@ -20,7 +20,7 @@ def test_parse_and_print(text: str, address: Address) -> None:
 
 @pytest.mark.parametrize("text", ["", "localhost", ":5100", "h:", "h:x", "h:65536", "h:-1", "::1:5100", "h:٣"])
 def test_what_is_no_address_is_named(text: str) -> None:
-    with pytest.raises(AddressError, match="address|port|IPv6") as caught:
+    with pytest.raises(AddressError, match=r"address|port|IPv6") as caught:
         Address.parse(text)
     assert repr(text) in str(caught.value)
 
@@ -32,5 +32,5 @@ def test_plain_tcp_is_allowed_on_loopback(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "0.0.0.0", "::", "queue.example", "localhost.example"])
 def test_plain_tcp_is_refused_elsewhere_with_a_remedy(host: str) -> None:
-    with pytest.raises(AddressError, match="loopback.*turn TLS on"):
+    with pytest.raises(AddressError, match=r"loopback.*turn TLS on"):
         Address(host, 1).require_plain_allowed()

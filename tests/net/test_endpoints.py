@@ -158,7 +158,7 @@ async def test_plain_on_loopback(network: Network) -> None:
     response = await add(connection)
     assert response.results[0].first_cursor == 7
     assert network.echo.peers == [ANONYMOUS]
-    assert [other.address for other in listener.connections][0].host == "127.0.0.1"
+    assert next(iter(listener.connections)).address.host == "127.0.0.1"
 
 
 @pytest_twisted.ensureDeferred

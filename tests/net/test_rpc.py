@@ -791,7 +791,7 @@ def test_a_call_id_in_use_is_a_breach() -> None:
 
 
 def test_kinds_of_a_newer_protocol_are_ignored() -> None:
-    wire, server = raw_server()
+    wire, _ = raw_server()
     wire.server.dataReceived(encode_frame(b"\x08\x63"))  # kind 99
     wire.server.dataReceived(encode_frame(Envelope(kind=Envelope.CANCEL, call_id=77).SerializeToString()))
     wire.server.dataReceived(encode_frame(Envelope(kind=Envelope.REPLY, call_id=77).SerializeToString()))

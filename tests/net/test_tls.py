@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,11 +144,9 @@ def test_garbage_never_raises_anything_else(certificates: Certificates, data: by
     client, server = client_tls(certificates.client).engine(), server_tls(certificates.store).engine()
     if within:
         shake_hands(client, server)
-    try:
+    with suppress(TlsFailure):
         server.receive(data)
         server.receive(client.encrypt(b"x") if within else data)
-    except TlsFailure as failure:
-        assert str(failure)
 
 
 @pytest.mark.parametrize(("bad", "words"), [("nameless", "no phxqueue identity"), ("two_names", "more than one")])
