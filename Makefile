@@ -24,8 +24,8 @@ demo: bootstrap-runtime ## Three stores and three consumers on this machine, an 
 	@$(PHXQUEUE) demo start
 
 .PHONY: demo-stop
-demo-stop: bootstrap-runtime ## Stop what `make demo` started
-	@$(PHXQUEUE) demo stop
+demo-stop: ## Stop what `make demo` started
+	@if [ -x $(PHXQUEUE) ]; then $(PHXQUEUE) demo stop; else echo "no demo is running here"; fi
 
 .PHONY: certs
 certs: bootstrap-runtime ## A private certificate authority and certificates for the files in etc/
