@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import fail as failed
 from twisted.logger import Logger
 
-from phxqueue.journal.errors import CorruptEntry
+from phxqueue.journal.errors import CorruptEntry, JournalOverloaded
 from phxqueue.journal.interfaces import IJournal
 from phxqueue.journal.records import PutChosen, PutEntry, PutPromise, Write
 from phxqueue.paxos.effects import (
@@ -216,6 +216,10 @@ class GroupRuntime:
             try:
                 stored = await self._journal.read_entries(self.group_id, first, self.core.chosen, max_bytes)
                 entries = [(instance, core_entry(entry)) for instance, entry in stored]
+            except JournalOverloaded as busy:
+                self._log.warn("replay waits: {reason}", reason=str(busy))
+                await self._pause(retry_after)
+                continue
             except CorruptEntry as corrupt:
                 self._log.error("replay: {corrupt}", corrupt=str(corrupt))
                 try:

@@ -1,70 +1,92 @@
-"""A replica set in the simulated world: processes that start, crash, pause and come back on the same disks."""
+"""A replica set in the simulated world: processes that start, crash, pause, stop and come back on the same disks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from phxqueue.journal.records import NodeIdentity
+from phxqueue.net.service import Registered
 from phxqueue.paxos.config import GroupConfig, Member
+from phxqueue.replica.group_runtime import GroupRuntime
 from phxqueue.replica.interfaces import IStateMachine
 from phxqueue.replica.node import ReplicaNode, ReplicaSettings
 from phxqueue.testing.sim.checkers import Violation
-from phxqueue.testing.sim.checkers.durable_majority import DurableMajority
-from phxqueue.testing.sim.checkers.one_value import OneValue
-from phxqueue.testing.sim.checkers.promises import PromisesOnlyRise
-from phxqueue.testing.sim.checkers.single_leaseholder import SingleLeaseholder
-from phxqueue.testing.sim.checkers.state_hash import StateHash
-from phxqueue.testing.sim.disk import Disk, SimJournal
+from phxqueue.testing.sim.disk import Disk
+from phxqueue.testing.sim.journal import SimJournal
 from phxqueue.testing.sim.network import Network, SimTransport, frame_receiver
+from phxqueue.testing.sim.watch import Watch
 from phxqueue.testing.sim.world import ProcessClock, World
-
-HASH_EVERY = 16  # instances between two comparisons of whole states
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterShape:
-    """How large the simulated replica set is, and how it is tuned."""
+    """How large the simulated replica set is, and how it is tuned. Small bounds, so that all of them are reached."""
 
     nodes: int = 3
     paxos_groups: int = 1
     clock_drift: float = 0.02  # relative: rates are within 1 ± drift / 2
     checkpoint_interval: float = 1.0
     checkpoint_entries: int = 50
-    cache_bytes: int = 20_000  # small, so that cold reads happen
+    cache_bytes: int = 20_000
     max_message_bytes: int = 4000
     window: int = 16
+    window_bytes: int = 32_000
+    max_pending_bytes: int = 48_000
+
+
+class Service(Protocol):
+    """What serves clients on a node."""
+
+    @property
+    def table(self) -> Mapping[int, Registered]:
+        """The handlers by number of method."""
+
+    def stop(self) -> Deferred[Any]:
+        """Take no more requests; fire when everything taken has its outcome (or there is no hope for it)."""
+
+
+Applied = Callable[[IStateMachine, int, int, int, bytes], None]
+"""Called after each entry a state machine applied: (machine, applied before, instance, kind, payload)."""
 
 
 @dataclass(slots=True)
 class Process:
-    """One running process of a node."""
+    """One running process of a node. `lost_calls`: whom to tell that its connections are gone."""
 
     clock: ProcessClock
     journal: SimJournal
     node: ReplicaNode
-    service: Any
-    recovered: bool = False
+    service: Service | None = None
+    stopping: bool = False
+    lost_calls: dict[Callable[[], None], None] = field(default_factory=dict)
+
+    @property
+    def recovered(self) -> bool:
+        """Whether it serves, as far as recovery is concerned."""
+        return self.service is not None
 
 
 class Cluster:
-    """All nodes of one replica set, and the checkers that watch them.
+    """All nodes of one replica set.
 
     Args:
-        make_state_machine: as for ReplicaNode.
-        make_service: builds what serves clients on a recovered node; None leaves the node without.
+        watch: sees everything that happens in the nodes.
+        make_state_machine: builds the state machine of one group, which reports what it applies.
+        make_service: builds what serves clients on a recovered node.
     """
 
     def __init__(
         self,
         world: World,
         shape: ClusterShape,
-        make_state_machine: Callable[[int], IStateMachine],
-        make_service: Callable[[int, ReplicaNode, ProcessClock], Any],
+        watch: Watch,
+        make_state_machine: Callable[[int, Applied], IStateMachine],
+        make_service: Callable[[int, ReplicaNode, SimJournal, ProcessClock], Service],
     ) -> None:
         self.world = world
         self.shape = shape
@@ -74,46 +96,44 @@ class Cluster:
             node_id: Disk(NodeIdentity("sim", 1, node_id, world.random.getrandbits(62))) for node_id in self.node_ids
         }
         self.processes: dict[int, Process] = {}
-        self.one_value = OneValue()
-        self.state_hash = StateHash()
-        self._durable_majority = DurableMajority(self.disks, shape.nodes)
-        self._leaseholder = SingleLeaseholder()
-        self._promises = PromisesOnlyRise()
+        self.watch = watch
         self._make_state_machine = make_state_machine
         self._make_service = make_service
-        self._failures: list[Failure] = []
-        world.after_each_step.append(self._check)
+        watch.attach(self.disks, self.network)
+        world.after_each_step.append(self._check_leases)
 
     # ---- life of processes -----------------------------------------------------------------
 
     def start(self, node_id: int) -> None:
         """Start a node on its disk."""
-        random = self.world.random
-        drift = self.shape.clock_drift / 2
-        clock = ProcessClock(self.world, random.uniform(1 - drift, 1 + drift), random.uniform(0, 1e6))
-        journal = SimJournal(self.world, clock, self.disks[node_id])
+        random, shape = self.world.random, self.shape
+        drift = shape.clock_drift / 2
+        clock = ProcessClock(self.world, node_id, random.uniform(1 - drift, 1 + drift), random.uniform(0, 1e6))
+        journal = SimJournal(self.world, clock, self.disks[node_id], shape.max_pending_bytes)
         node = ReplicaNode(
-            [self._group_config(node_id, group_id) for group_id in range(self.shape.paxos_groups)],
-            self._make_state_machine,
+            [self.group_config(node_id, group_id) for group_id in range(shape.paxos_groups)],
+            lambda group_id: self._make_state_machine(group_id, self._reporter(node_id, group_id)),
             journal,
             SimTransport(self.network, node_id, self.node_ids),
             clock,
             seed=random.getrandbits(32),
             settings=ReplicaSettings(
-                checkpoint_interval=self.shape.checkpoint_interval,
-                checkpoint_entries=self.shape.checkpoint_entries,
-                cache_bytes=self.shape.cache_bytes,
+                checkpoint_interval=shape.checkpoint_interval,
+                checkpoint_entries=shape.checkpoint_entries,
+                cache_bytes=shape.cache_bytes,
                 replay_bytes=2000,
             ),
-            describe_members=lambda reachable: f"{len(reachable) + 1} of {self.shape.nodes} nodes reachable",
-            fail=self._node_failed,
+            describe_members=lambda reachable: f"{len(reachable) + 1} of {shape.nodes} nodes reachable",
+            fail=lambda reason: self.world.report(Violation(f"node {node_id} stopped itself: {reason}")),
         )
-        process = Process(clock, journal, node, None)
+        process = Process(clock, journal, node)
         self.processes[node_id] = process
         self.network.attach(node_id, clock, frame_receiver(node_id, node.receive))
         starting = Deferred.fromCoroutine(node.start())
+        for group_id, group in node.groups.items():
+            group.on_mastership.append(self._mastership_reporter(node_id, group_id))
         starting.addCallback(lambda _: self._recovered(node_id, process))
-        starting.addErrback(self._failures.append)
+        starting.addErrback(self.report)
 
     def crash(self, node_id: int) -> None:
         """Kill a process (SIGKILL, or the power fails): what was not synced is gone."""
@@ -121,80 +141,127 @@ class Cluster:
         self.network.detach(node_id)
         process.clock.kill()
         process.journal.crash()
-        for peer_id, peer in self.processes.items():
-            if self.world.random.random() < 0.5:  # its connections are refused, or just silent
-                peer.clock.callLater(self.network.delay(), self._notice_death, peer_id, node_id)
+        self._closed(node_id, process, noticed=self.world.random.random() < 0.5)
+
+    def stop(self, node_id: int) -> None:
+        """Let a process end in good order (SIGTERM), as the store's role does."""
+        process = self.processes[node_id]
+        if process.service is None or process.stopping:
+            return
+        process.stopping = True
+        process.clock.receive(lambda: Deferred.fromCoroutine(self._stop(node_id, process)).addErrback(self.report))
+
+    async def _stop(self, node_id: int, process: Process) -> None:
+        assert process.service is not None
+        await process.service.stop()
+        await process.node.close()
+        await process.journal.close()
+        if self.processes.get(node_id) is process:
+            del self.processes[node_id]
+            self.network.detach(node_id)
+            process.clock.kill()
+            self._closed(node_id, process, noticed=True)
 
     def pause(self, node_id: int, duration: float) -> None:
         """Stop a process for a while (SIGSTOP); it notices nothing but the time."""
-        self.processes[node_id].clock.pause(duration)
+        self.processes[node_id].clock.pause(duration, timers_first=self.world.random.random() < 0.5)
 
-    def serving(self, group_id: int) -> int | None:
-        """Return the node that serves a group right now."""
-        for node_id, process in self.processes.items():
-            group = process.node.groups.get(group_id)
-            if process.recovered and group is not None and group.serving():
-                return node_id
-        return None
+    def refuse(self, node_id: int) -> None:
+        """Have every peer believe that a node's connections are closed and refused, whether it is gone or not."""
+        for peer_id, peer in self.processes.items():
+            if peer_id != node_id:
+                peer.clock.receive(peer.node.peer_unreachable, node_id)
+
+    def report(self, failure: Failure) -> None:
+        """Note something that must not happen; it ends the run."""
+        self.world.report(failure.value or Violation("a failure without a reason"))
 
     def _recovered(self, node_id: int, process: Process) -> None:
-        if self.processes.get(node_id) is not process:
+        if self.processes.get(node_id) is process:
+            process.service = self._make_service(node_id, process.node, process.journal, process.clock)
+
+    def _closed(self, node_id: int, process: Process, noticed: bool) -> None:
+        """A process is gone; its connections are refused from now on, or (`noticed` is False) just silent."""
+        self.watch.leases.gone(node_id)
+        if not noticed:
             return
-        for group_id, group in process.node.groups.items():
-            self.one_value.started(node_id, group_id, group.state_machine.applied)
-            self._compare_state(node_id, group_id, group.state_machine)
-            group.on_applied.append(self._watch(node_id, group_id, group.state_machine))
-        process.service = self._make_service(node_id, process.node, process.clock)
-        process.recovered = True
+        for peer_id, peer in list(self.processes.items()):
+            self.world.call_later(self.network.delay(), self._notice_death, peer_id, peer, node_id)
+        for lost in list(process.lost_calls):
+            self.world.call_later(self.network.delay(), lost)
 
-    def _notice_death(self, peer_id: int, dead_id: int) -> None:
-        if dead_id not in self.processes and peer_id in self.processes:
-            self.processes[peer_id].node.peer_unreachable(dead_id)
+    def _notice_death(self, peer_id: int, peer: Process, dead_id: int) -> None:
+        if dead_id not in self.processes and self.processes.get(peer_id) is peer:
+            peer.clock.receive(peer.node.peer_unreachable, dead_id)
 
-    def _group_config(self, node_id: int, group_id: int) -> GroupConfig:
+    def group_config(self, node_id: int, group_id: int) -> GroupConfig:
+        """Return what a node is told about one of its groups: the times are the defaults."""
+        shape = self.shape
         return GroupConfig(
             group_id=group_id,
             node_id=node_id,
             members=tuple(Member(member) for member in self.node_ids),
             max_clock_drift=0.02,
-            window=self.shape.window,
-            window_bytes=64_000,
-            accept_ahead=4 * self.shape.window,
-            accept_ahead_bytes=256_000,
-            max_message_bytes=self.shape.max_message_bytes,
+            window=shape.window,
+            window_bytes=shape.window_bytes,
+            accept_ahead=4 * shape.window,
+            accept_ahead_bytes=4 * shape.window_bytes,
+            max_message_bytes=shape.max_message_bytes,
         )
 
-    def report(self, failure: Failure) -> None:
-        """Note something that must not happen; it ends the run at the next step."""
-        self._failures.append(failure)
+    # ---- what is seen from outside ------------------------------------------------------------
 
-    def _node_failed(self, reason: str) -> None:
-        self._failures.append(Failure(Violation(f"a node stopped itself: {reason}")))
+    def group(self, node_id: int, group_id: int) -> GroupRuntime | None:
+        """Return a group of a running node."""
+        process = self.processes.get(node_id)
+        return None if process is None else process.node.groups.get(group_id)
 
-    # ---- what is watched ---------------------------------------------------------------------
+    def master(self, group_id: int) -> int | None:
+        """Return the node that believes itself master of a group; the newest one if there are several."""
+        ballots = {
+            group.core.ballot: node_id
+            for node_id in self.processes
+            if (group := self.group(node_id, group_id)) is not None and group.core.is_master
+        }
+        return ballots[max(ballots)] if ballots else None
 
-    def _watch(self, node_id: int, group_id: int, state_machine: IStateMachine) -> Callable[[int, bytes], None]:
-        def applied(instance: int, payload: bytes) -> None:
-            self.one_value.applied(node_id, group_id, instance, payload)
-            self._durable_majority.applied(group_id, instance, payload)
-            if instance % HASH_EVERY == 0:
-                self._compare_state(node_id, group_id, state_machine)
-
-        return applied
-
-    def _compare_state(self, node_id: int, group_id: int, state_machine: IStateMachine) -> None:
-        if state_machine.applied >= 0:
-            self.state_hash.seen(node_id, group_id, state_machine.applied, state_machine.state_hash())
+    def level(self) -> bool:
+        """Whether every node is up, recovered, and has applied the same entries as the others."""
+        applied = {
+            tuple(group.state_machine.applied for group in process.node.groups.values())
+            for process in self.processes.values()
+            if process.recovered
+        }
+        return len(applied) == 1 and sum(process.recovered for process in self.processes.values()) == self.shape.nodes
 
     def compare_states(self) -> None:
         """Hold the whole states of all running nodes against each other."""
         for node_id, process in self.processes.items():
             for group_id, group in process.node.groups.items():
-                self._compare_state(node_id, group_id, group.state_machine)
+                self.watch.compare(node_id, group_id, group.state_machine)
 
-    def _check(self) -> None:
-        if self._failures:
-            self._failures[0].raiseException()
-        self._leaseholder.check({node_id: process.node for node_id, process in self.processes.items()})
-        if self.world.steps % 20 == 0:
-            self._promises.check(self.disks)
+    # ---- what is watched ----------------------------------------------------------------------
+
+    def _reporter(self, node_id: int, group_id: int) -> Applied:
+        def applied(machine: IStateMachine, before: int, instance: int, kind: int, payload: bytes) -> None:
+            group = self.group(node_id, group_id)
+            is_master = group is not None and group.core.is_master
+            try:
+                self.watch.applied(node_id, group_id, machine, before, instance, kind, payload, is_master)
+            except Violation as violation:
+                self.world.report(violation)
+
+        return applied
+
+    def _mastership_reporter(self, node_id: int, group_id: int) -> Callable[[bool], None]:
+        def changed(is_master: bool) -> None:
+            try:
+                self.watch.mastership(node_id, group_id, is_master)
+            except Violation as violation:
+                self.world.report(violation)
+
+        return changed
+
+    def _check_leases(self, clock: ProcessClock | None) -> None:
+        if clock is not None and not clock.dead:
+            self.watch.leases.check(clock.node_id, self.processes[clock.node_id].node.groups)

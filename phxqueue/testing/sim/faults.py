@@ -5,72 +5,125 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from phxqueue.paxos.entry import entry_checksum
 from phxqueue.testing.sim.cluster import Cluster
 from phxqueue.testing.sim.disk import DiskFaults
 from phxqueue.testing.sim.network import NetworkFaults
+from phxqueue.testing.sim.world import WallClocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """How likely each kind of fault is. `..._every` is the mean time between two in seconds; 0 = never."""
+    """How likely each kind of fault is. `..._every` is the mean time between two in seconds; 0 = never.
+
+    loss, duplicate, spike, spike_max: see NetworkFaults.
+    stall, busy_read, slow_node: see DiskFaults; one node is so much slower than the others.
+    crash_every, crash_all: a process dies; with that probability all of them.
+    crash_at_commit: probability, per sync, that the process dies just then.
+    stop_every: a process ends in good order and comes back.
+    pause_every: a process stands still, for less than a lease or for much longer.
+    cut_every: a link or a node is cut off, in one direction or both; frames are lost or held up.
+    refuse_every: peers believe that a running process has gone.
+    flip_every: a byte of a stored entry changes.
+    full_every: a disk is full for a while.
+    jump_every: a wall clock is set.
+    """
 
     name: str
     loss: float = 0.0
     duplicate: float = 0.0
     spike: float = 0.0
+    spike_max: float = 0.5
     stall: float = 0.0
+    busy_read: float = 0.0
+    slow_node: float = 1.0
     crash_every: float = 0.0
-    crash_all: float = 0.0  # probability that a crash takes every node
+    crash_all: float = 0.0
+    crash_at_commit: float = 0.0
+    stop_every: float = 0.0
     pause_every: float = 0.0
     cut_every: float = 0.0
+    refuse_every: float = 0.0
     flip_every: float = 0.0
+    full_every: float = 0.0
+    jump_every: float = 0.0
 
 
+CALM = Profile(name="calm")
 PROFILES = (
-    Profile(name="calm"),
+    CALM,
     Profile(name="lossy", loss=0.1, duplicate=0.1, spike=0.05),
+    Profile(name="late", spike=0.03, spike_max=3.0, crash_every=2.0, pause_every=2.0),
     Profile(name="crashing", crash_every=0.7, crash_all=0.2),
+    Profile(name="crashing at commits", crash_at_commit=0.004, crash_every=4.0, crash_all=0.3),
     Profile(name="pausing", pause_every=0.5, spike=0.02),
     Profile(name="partitioned", cut_every=0.6),
-    Profile(name="slow disks", stall=0.1, crash_every=2.0),
+    Profile(name="partitioned and crashing", cut_every=0.7, crash_every=1.0, crash_at_commit=0.001),
+    Profile(name="slow disks", stall=0.05, busy_read=0.02, slow_node=30.0, crash_every=2.0),
     Profile(name="bit rot", flip_every=0.3, crash_every=2.0),
+    Profile(name="operated", stop_every=0.8, refuse_every=0.7, full_every=1.0, jump_every=0.5),
     Profile(
         name="everything",
         loss=0.03,
         duplicate=0.03,
         spike=0.02,
         stall=0.03,
+        busy_read=0.01,
+        slow_node=5.0,
         crash_every=1.5,
         crash_all=0.1,
+        crash_at_commit=0.001,
+        stop_every=4.0,
         pause_every=1.5,
         cut_every=1.5,
+        refuse_every=3.0,
         flip_every=2.0,
+        full_every=4.0,
+        jump_every=2.0,
     ),
 )
 
 
 class FaultInjector:
-    """Lets faults happen to a cluster until it is told to heal everything."""
+    """Lets faults happen to a cluster until it is told to heal everything.
 
-    def __init__(self, cluster: Cluster, profile: Profile) -> None:
+    Args:
+        ends_at: when that will be, true time: no pause lasts longer.
+    """
+
+    def __init__(self, cluster: Cluster, profile: Profile, walls: WallClocks, ends_at: float) -> None:
         self.injected: dict[str, int] = {}
         self._cluster = cluster
+        self._world = cluster.world
+        self._random = cluster.world.random
         self._profile = profile
+        self._walls = walls
+        self._ends_at = ends_at
         self._healed = False
+        self._bad_disk = self._random.choice(cluster.node_ids)
 
     def start(self) -> None:
         """Begin."""
         profile = self._profile
         self._cluster.network.faults = NetworkFaults(
-            loss=profile.loss, duplicate=profile.duplicate, spike=profile.spike
+            loss=profile.loss, duplicate=profile.duplicate, spike=profile.spike, spike_max=profile.spike_max
         )
-        for disk in self._cluster.disks.values():
-            disk.faults = DiskFaults(stall=profile.stall)
+        slow = self._random.choice(self._cluster.node_ids)
+        for node_id, disk in self._cluster.disks.items():
+            disk.faults = DiskFaults(
+                stall=profile.stall, busy_read=profile.busy_read, slowness=profile.slow_node if node_id == slow else 1.0
+            )
+            if profile.crash_at_commit:
+                disk.after_commit = self._crasher(node_id)
         for mean, fault in (
             (profile.crash_every, self._crash),
+            (profile.stop_every, self._stop),
             (profile.pause_every, self._pause),
             (profile.cut_every, self._cut),
+            (profile.refuse_every, self._refuse),
             (profile.flip_every, self._flip),
+            (profile.full_every, self._fill),
+            (profile.jump_every, self._jump),
         ):
             if mean > 0:
                 self._repeat(mean, fault)
@@ -78,50 +131,104 @@ class FaultInjector:
     def heal(self) -> None:
         """End all faults and start every node that is down."""
         self._healed = True
-        self._cluster.network.faults = NetworkFaults()
-        self._cluster.network.cut.clear()
+        network = self._cluster.network
+        network.faults = NetworkFaults()
+        network.cut.clear()
+        network.release(set(network.held))
         for node_id in self._cluster.node_ids:
-            self._cluster.disks[node_id].faults = DiskFaults()
-            self._restart(node_id)
+            disk = self._cluster.disks[node_id]
+            disk.faults = DiskFaults()
+            disk.after_commit = None
+            disk.full = False
+            self._bring_up(node_id)
 
     def _repeat(self, mean: float, fault: Callable[[], None]) -> None:
-        random = self._cluster.world.random
+        random = self._random
 
         def happen() -> None:
             if not self._healed:
                 fault()
-                self._cluster.world.call_later(random.expovariate(1 / mean), happen)
+                self._world.call_later(random.expovariate(1 / mean), happen)
 
-        self._cluster.world.call_later(random.expovariate(1 / mean), happen)
+        self._world.call_later(random.expovariate(1 / mean), happen)
 
     def _count(self, fault: str) -> None:
         self.injected[fault] = self.injected.get(fault, 0) + 1
 
-    def _crash(self) -> None:
-        random = self._cluster.world.random
+    def _victim(self) -> int | None:
+        """A running node; every other time the master of some group."""
         running = list(self._cluster.processes)
-        everybody = random.random() < self._profile.crash_all
-        for node_id in running if everybody else running and [random.choice(running)]:
-            self._count("crash")
-            self._cluster.crash(node_id)
-            self._cluster.world.call_later(random.uniform(0.01, 1.5), self._restart, node_id)
+        if not running:
+            return None
+        if self._random.random() < 0.5:
+            master = self._cluster.master(self._random.randrange(self._cluster.shape.paxos_groups))
+            if master is not None:
+                return master
+        return self._random.choice(running)
 
-    def _restart(self, node_id: int) -> None:
-        if node_id not in self._cluster.processes:
+    # ---- processes --------------------------------------------------------------------------------
+
+    def _crash(self) -> None:
+        victim = self._victim()
+        if victim is None:
+            return
+        everybody = self._random.random() < self._profile.crash_all
+        for node_id in list(self._cluster.processes) if everybody else [victim]:
+            self._crash_one(node_id)
+
+    def _crash_one(self, node_id: int) -> None:
+        self._count("crash")
+        self._cluster.crash(node_id)
+        self._world.call_later(self._random.choice((0.02, 0.3, 1.0)) * self._random.random(), self._bring_up, node_id)
+
+    def _crasher(self, node_id: int) -> Callable[[], None]:
+        def committed() -> None:
+            if self._random.random() < self._profile.crash_at_commit:
+                # Now, before anybody hears of the commit, or within what follows from it.
+                self._world.call_later(self._random.choice((0.0, 0.0, 0.001, 0.003)), crash)
+
+        def crash() -> None:
+            if node_id in self._cluster.processes and not self._healed:
+                self._crash_one(node_id)
+
+        return committed
+
+    def _bring_up(self, node_id: int) -> None:
+        process = self._cluster.processes.get(node_id)
+        if process is None:
             self._cluster.start(node_id)
+        elif process.stopping:
+            self._world.call_later(0.1, self._bring_up, node_id)
+
+    def _stop(self) -> None:
+        victim = self._victim()
+        if victim is not None:
+            self._count("stop")
+            self._cluster.stop(victim)
+            self._world.call_later(self._random.uniform(0.01, 1.0), self._bring_up, victim)
 
     def _pause(self) -> None:
-        random = self._cluster.world.random
-        running = list(self._cluster.processes)
-        if running:
+        victim = self._victim()
+        if victim is not None:
             self._count("pause")
-            self._cluster.pause(random.choice(running), random.choice((0.05, 0.2, 0.5, 1.5)))
+            duration = self._random.choice((0.05, 0.2, 0.5, 1.5))
+            self._cluster.pause(victim, min(duration, self._ends_at - self._world.now))
+
+    def _refuse(self) -> None:
+        victim = self._victim()
+        if victim is not None:
+            self._count("refusal")
+            self._cluster.refuse(victim)
+
+    # ---- network ------------------------------------------------------------------------------------
 
     def _cut(self) -> None:
         """Cut one node off, in both directions or one, or cut a single link; heal it after a while."""
-        random = self._cluster.world.random
+        random, network = self._random, self._cluster.network
         node_ids = self._cluster.node_ids
-        victim = random.choice(node_ids)
+        victim = self._victim()
+        if victim is None:
+            return
         others = [node_id for node_id in node_ids if node_id != victim]
         if random.random() < 0.4:
             others = [random.choice(others)]
@@ -131,29 +238,49 @@ class FaultInjector:
             pairs = {(other, node) for node, other in pairs}
         elif direction == 2:
             pairs |= {(other, node) for node, other in pairs}
-        self._count("cut")
-        network = self._cluster.network
-        network.cut |= pairs
-        self._cluster.world.call_later(random.uniform(0.1, 2.0), network.cut.difference_update, pairs)
+        duration = random.choice((0.1, 0.5, 2.0)) * random.random()
+        if random.random() < 0.3:
+            self._count("hold-up")
+            pairs -= network.held.keys()
+            network.held.update((pair, []) for pair in sorted(pairs))
+            self._world.call_later(duration, network.release, pairs)
+        else:
+            self._count("cut")
+            network.cut |= pairs
+            self._world.call_later(duration, network.cut.difference_update, pairs)
+
+    # ---- disks and clocks ---------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        disk = self._cluster.disks[self._random.choice(self._cluster.node_ids)]
+        self._count("full disk")
+        disk.full = True
+        self._world.call_later(self._random.uniform(0.1, 1.0), setattr, disk, "full", False)
+
+    def _jump(self) -> None:
+        self._count("wall clock")
+        self._walls.jump(self._random.choice(self._cluster.node_ids))
 
     def _flip(self) -> None:
-        """Alter a byte of an entry that at most one disk has damaged, as independent disks would."""
-        random = self._cluster.world.random
-        node_id = random.choice(self._cluster.node_ids)
-        disk = self._cluster.disks[node_id]
-        for group_id, group in disk.groups.items():
-            applied = [instance for instance, entry in group.log.items() if instance <= group.chosen and entry.payload]
-            if not applied:
+        """Alter a byte of an entry that no other disk has damaged, as independent disks would.
+
+        Entries that the node cannot know to be chosen are altered on one disk alone: a voter that lost such an entry
+        rightly refuses to vote until it has been taught, and two of them could wait for ever.
+        """
+        random, cluster = self._random, self._cluster
+        node_id = random.choice(cluster.node_ids)
+        for group_id, group in cluster.disks[node_id].groups.items():
+            last = max(group.log, default=-1) if node_id == self._bad_disk else group.chosen
+            written = [instance for instance, entry in group.log.items() if instance <= last and entry.payload]
+            if not written:
                 continue
-            instance = random.choice(applied)
-            others = [other for other in self._cluster.node_ids if other != node_id]
-            intact = [
-                other
-                for other in others
-                if (entry := self._cluster.disks[other].group(group_id).log.get(instance)) is not None
-                and entry.checksum == group.log[instance].checksum
-                and entry.payload == group.log[instance].payload
-            ]
-            if len(intact) == len(others):
+            instance = random.choice(written[-50:])
+            others = [cluster.disks[other].group(group_id).log.get(instance) for other in cluster.node_ids]
+            intact = [entry for entry in others if entry is not None and entry.payload == group.log[instance].payload]
+            if len(intact) == len(others) and self._undamaged(group_id, instance):
                 self._count("flip")
-                disk.flip(group_id, instance, random.randrange(1 << 30))
+                cluster.disks[node_id].flip(group_id, instance, random.randrange(1 << 30))
+
+    def _undamaged(self, group_id: int, instance: int) -> bool:
+        entries = [disk.group(group_id).log[instance] for disk in self._cluster.disks.values()]
+        return all(entry_checksum(entry.kind, entry.payload) == entry.checksum for entry in entries)

@@ -14,6 +14,9 @@ from phxqueue.replica import codec
 from phxqueue.replica.interfaces import ITransport
 from phxqueue.testing.sim.world import ProcessClock, World
 
+Observer = Callable[[int, Sequence[tuple[int, Message]]], None]
+"""Sees every frame at the moment it is sent: (sender, [(group_id, message), ...])."""
+
 
 @dataclass(slots=True)
 class NetworkFaults:
@@ -28,11 +31,19 @@ class NetworkFaults:
 
 
 class Network:
-    """Delivers frames between processes. `cut` holds the (sender, receiver) pairs that hear nothing."""
+    """Delivers frames between processes.
+
+    Attributes:
+        cut: the (sender, receiver) pairs that hear nothing: what they send is lost.
+        held: pairs whose frames wait until the pair is removed, as TCP keeps sending while a route is gone.
+        observers: see every frame that is sent, whatever becomes of it.
+    """
 
     def __init__(self, world: World) -> None:
         self.faults = NetworkFaults()
         self.cut: set[tuple[int, int]] = set()
+        self.held: dict[tuple[int, int], list[bytes]] = {}
+        self.observers: list[Observer] = []
         self._world = world
         self._inboxes: dict[int, tuple[ProcessClock, Callable[[int, bytes], None]]] = {}
 
@@ -50,19 +61,32 @@ class Network:
 
     def send(self, sender: int, receiver: int, wire: bytes) -> None:
         """Send one frame, to be delivered never, once, or twice."""
-        random = self._world.random
-        if (sender, receiver) in self.cut or random.random() < self.faults.loss:
+        random, faults = self._world.random, self.faults
+        if (sender, receiver) in self.cut or (faults.loss and random.random() < faults.loss):
+            return
+        if (sender, receiver) in self.held:
+            self.held[sender, receiver].append(wire)
             return
         self._deliver_later(sender, receiver, wire)
-        if random.random() < self.faults.duplicate:
+        if faults.duplicate and random.random() < faults.duplicate:
             self._deliver_later(sender, receiver, wire)
+
+    def release(self, pairs: set[tuple[int, int]]) -> None:
+        """Let through what was held up between these pairs."""
+        for pair in sorted(pairs):
+            for wire in self.held.pop(pair, ()):
+                self._deliver_later(*pair, wire)
 
     def delay(self) -> float:
         """Draw how long one message travels."""
-        random = self._world.random
-        if random.random() < self.faults.spike:
-            return random.uniform(0.0, self.faults.spike_max)
-        return random.uniform(self.faults.delay_min, self.faults.delay_max)
+        random, faults = self._world.random, self.faults
+        if faults.spike and random.random() < faults.spike:
+            return random.uniform(0.0, faults.spike_max)
+        return faults.delay_min + (faults.delay_max - faults.delay_min) * random.random()
+
+    def lost(self) -> bool:
+        """Draw whether a call or an answer between client and node gets lost."""
+        return self.faults.loss > 0 and self._world.random.random() < self.faults.loss
 
     def _deliver_later(self, sender: int, receiver: int, wire: bytes) -> None:
         self._world.call_later(self.delay(), self._deliver, sender, receiver, wire)
@@ -71,7 +95,7 @@ class Network:
         inbox = self._inboxes.get(receiver)
         if inbox is not None:
             clock, receive = inbox
-            clock.callLater(0, receive, sender, wire)
+            clock.receive(receive, sender, wire)
 
 
 @implementer(ITransport)
@@ -85,16 +109,18 @@ class SimTransport:
 
     def send(self, receiver: int, messages: Sequence[tuple[int, Message]]) -> None:
         """Send one frame."""
+        for observe in self._network.observers:
+            observe(self._node_id, messages)
         wire = codec.encode_frame(self._node_id, messages).SerializeToString()
         self._network.send(self._node_id, receiver, wire)
 
     def reachable(self) -> frozenset[int]:
         """Return the peers that are running and not cut off (a connection would be open)."""
-        me = self._node_id
+        me, network = self._node_id, self._network
         return frozenset(
             peer
             for peer in self._peers
-            if self._network.attached(peer) and not {(me, peer), (peer, me)} & self._network.cut
+            if network.attached(peer) and not {(me, peer), (peer, me)} & (network.cut | network.held.keys())
         )
 
 

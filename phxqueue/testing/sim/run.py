@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass, field
+from itertools import count
 from random import Random
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
+from phxqueue.testing.sim.books import Books
 from phxqueue.testing.sim.checkers import Violation
-from phxqueue.testing.sim.checkers.ledger import Ledger
-from phxqueue.testing.sim.clients import STORE_ID, LedgerConsumer, LedgerProducer
 from phxqueue.testing.sim.cluster import Cluster, ClusterShape
-from phxqueue.testing.sim.faults import PROFILES, FaultInjector, Profile
-from phxqueue.testing.sim.stores import QUEUE_IDS, StoreFactory
-from phxqueue.testing.sim.world import World
+from phxqueue.testing.sim.consumers import LedgerConsumer
+from phxqueue.testing.sim.ending import expect_recovery
+from phxqueue.testing.sim.faults import CALM, PROFILES, FaultInjector, Profile
+from phxqueue.testing.sim.producers import Lane, LedgerProducer
+from phxqueue.testing.sim.stores import StoreFactory
+from phxqueue.testing.sim.watch import Watch
+from phxqueue.testing.sim.workload import Workload, draw
+from phxqueue.testing.sim.world import WallClocks, World
 
 SAFETY_SECONDS = 4.0
-LIVENESS_SECONDS = 30.0
+FAULTS_BEGIN = 0.3
 
 
 @dataclass(slots=True)
@@ -30,6 +35,9 @@ class Outcome:
     items: int = 0
     steps: int = 0
     seconds: float = 0.0  # simulated
+    masterships: int = 0
+    recovery: float = 0.0  # seconds from healing to the first acknowledgement in every group
+    digest: int = 0  # of the whole history
     injected: dict[str, int] = field(default_factory=dict)
     violation: str = ""
     traceback: str = ""
@@ -38,8 +46,8 @@ class Outcome:
         faults = ", ".join(f"{count} {name}" for name, count in sorted(self.injected.items())) or "no single faults"
         verdict = self.violation or "ok"
         return (
-            f"seed {self.seed} ({self.profile}): {self.items} items, {self.steps} steps, "
-            f"{self.seconds:.1f} s simulated, {faults}: {verdict}"
+            f"seed {self.seed} ({self.profile}): {self.items} items, {self.steps} steps, {self.seconds:.1f} s "
+            f"simulated, {self.masterships} masterships, {faults}, history {self.digest:016x}: {verdict}"
         )
 
 
@@ -47,103 +55,90 @@ class Outcome:
 class _LogWatch:
     """Turns what the code under test logs as an unexpected failure into the run's failure."""
 
-    def __init__(self) -> None:
-        self.failure: str | None = None
+    def __init__(self, world: World) -> None:
+        self._world = world
 
     def __call__(self, event: LogEvent) -> None:
-        if event.get("log_level") is LogLevel.critical and self.failure is None:
+        if event.get("log_level") is LogLevel.critical:
             failure = event.get("log_failure")
-            self.failure = failure.getTraceback() if failure is not None else event.get("log_format", "")
+            text = failure.getTraceback() if failure is not None else event.get("log_format", "")
+            self._world.report(Violation(f"something unexpected was logged: {text}"))
 
 
-def run(seed: int) -> Outcome:
-    """Run one seed; everything about the run follows from it."""
+def run(seed: int, profile: Profile | None = None) -> Outcome:
+    """Run one seed; everything about the run follows from it, the faults too unless a `profile` is given."""
     random = Random(seed)
-    profile = random.choice(PROFILES)
+    chosen = random.choice(PROFILES)
     shape = ClusterShape(nodes=random.choice((3, 3, 3, 5)), paxos_groups=random.choice((1, 1, 2)))
-    outcome = Outcome(seed, profile.name)
-    watch = _LogWatch()
-    globalLogPublisher.addObserver(watch)
-    try:
-        _run(seed, profile, shape, outcome, watch)
-    except Exception as violation:  # whatever goes wrong is this seed's verdict, told with the seed
-        outcome.violation = f"{type(violation).__name__}: {violation}"
-        outcome.traceback = traceback.format_exc()
-    finally:
-        globalLogPublisher.removeObserver(watch)
-    return outcome
+    simulation = Simulation(seed, profile or chosen, shape, draw(random))
+    return simulation.run()
 
 
-def _run(seed: int, profile: Profile, shape: ClusterShape, outcome: Outcome, watch: _LogWatch) -> None:
-    world = World(seed)
-    factory = StoreFactory(world, shape)
-    cluster = Cluster(world, shape, factory.state_machine, factory.service)
-    ledger = Ledger()
-    producers = [
-        LedgerProducer(
-            cluster, ledger, producer_id, QUEUE_IDS[producer_id % len(QUEUE_IDS)], world.random.choice((100, 400))
-        )
-        for producer_id in range(1, 5)
-    ]
-    consumers = [LedgerConsumer(cluster, ledger, queue_id) for queue_id in QUEUE_IDS]
-    injector = FaultInjector(cluster, profile)
+class Simulation:
+    """A cluster with its clients, its faults and its checkers."""
 
-    def watch_log() -> None:
-        if watch.failure is not None:
-            raise Violation(f"something unexpected was logged: {watch.failure}")
+    def __init__(self, seed: int, profile: Profile, shape: ClusterShape, workload: Workload) -> None:
+        self.outcome = Outcome(seed, profile.name)
+        self.world = World(seed)
+        self.books = Books(self.world, workload)
+        self.walls = WallClocks(self.world, shape.nodes, workload.wall_skew)
+        factory = StoreFactory(shape, workload, self.walls)
+        self.watch = Watch(self.books, shape.nodes, calm=profile is CALM)
+        self.cluster = Cluster(self.world, shape, self.watch, factory.state_machine, factory.service)
+        self.injector = FaultInjector(self.cluster, profile, self.walls, SAFETY_SECONDS)
+        self.producer_ids = count(1)
+        self.producers = [self._producer(workload) for _ in range(workload.producers)]
+        self.consumers = [
+            LedgerConsumer(self.cluster, self.books, queue_id, group)
+            for queue_id in workload.queues
+            for group in workload.groups
+        ]
 
-    world.after_each_step.append(watch_log)
-    try:
-        for node_id in cluster.node_ids:
-            world.call_later(world.random.uniform(0, 0.2), cluster.start, node_id)
-        for start in [client.start for client in producers] + [client.start for client in consumers]:
-            world.call_later(world.random.uniform(0, 1.0), start)
-        world.call_later(0.3, injector.start)
-        world.run_until(SAFETY_SECONDS)
-        injector.heal()
-        _expect_recovery(world, cluster, ledger, producers, consumers)
-    finally:
-        outcome.items = len(ledger.acknowledged)
-        outcome.steps = world.steps
-        outcome.seconds = world.now
-        outcome.injected = injector.injected
+    def _producer(self, workload: Workload) -> LedgerProducer:
+        producer = LedgerProducer(self.cluster, self.books, self.producer_ids)
+        for number in range(workload.lanes):
+            queue_id = self.world.random.choice(workload.queues)
+            producer.lanes.append(Lane(producer, number, queue_id, workload.batches))
+        return producer
 
+    def run(self) -> Outcome:
+        """Run both phases; whatever goes wrong is the seed's verdict."""
+        outcome = self.outcome
+        log_watch = _LogWatch(self.world)
+        globalLogPublisher.addObserver(log_watch)
+        try:
+            self._safety_phase()
+            outcome.recovery = expect_recovery(
+                self.world, self.cluster, self.books, self.producers, self.consumers, self.producer_ids
+            )
+        except Exception as violation:
+            outcome.violation = f"{type(violation).__name__}: {violation}"
+            outcome.traceback = traceback.format_exc()
+        finally:
+            globalLogPublisher.removeObserver(log_watch)
+        outcome.items = len(self.books.ledger.acknowledged)
+        outcome.steps = self.world.steps
+        outcome.seconds = self.world.now
+        outcome.masterships = self.watch.masterships
+        outcome.injected = self.injector.injected
+        outcome.digest = self.books.digest
+        return outcome
 
-def _expect_recovery(
-    world: World,
-    cluster: Cluster,
-    ledger: Ledger,
-    producers: list[LedgerProducer],
-    consumers: list[LedgerConsumer],
-) -> None:
-    """After all faults have healed: everything is sent, acknowledged and delivered, and the replicas agree."""
-    deadline = world.now + LIVENESS_SECONDS
+    def start_nodes(self) -> None:
+        """Start every node, one shortly after the other."""
+        for node_id in self.cluster.node_ids:
+            self.world.call_later(self.world.random.uniform(0, 0.2), self.cluster.start, node_id)
 
-    def sent() -> bool:
-        return all(producer.unfinished <= 0 for producer in producers)
+    def start_clients(self) -> None:
+        """Start producers and consumers, one shortly after the other."""
+        starts = [lane.start for producer in self.producers for lane in producer.lanes]
+        starts += [consumer.start for consumer in self.consumers]
+        for start in starts:
+            self.world.call_later(self.world.random.uniform(0, 1.0), start)
 
-    if not world.run_until(deadline, sent):
-        raise Violation(f"{LIVENESS_SECONDS} s after all faults healed some producers are still not done")
-
-    def delivered() -> bool:
-        wanted = len(ledger.acknowledged)
-        return sum(len(consumer.received) for consumer in consumers) >= wanted
-
-    if not world.run_until(deadline, delivered):
-        missing = len(ledger.acknowledged) - sum(len(consumer.received) for consumer in consumers)
-        raise Violation(f"{missing} acknowledged items were not delivered within {LIVENESS_SECONDS} s after healing")
-
-    def level() -> bool:
-        applied = {
-            tuple(group.state_machine.applied for group in process.node.groups.values())
-            for process in cluster.processes.values()
-            if process.recovered
-        }
-        return len(applied) == 1 and all(process.recovered for process in cluster.processes.values())
-
-    for consumer in consumers:
-        consumer.stop()
-    if not world.run_until(deadline, level):
-        raise Violation(f"the replicas have not caught up with each other within {LIVENESS_SECONDS} s after healing")
-    cluster.compare_states()
-    ledger.check_complete({(STORE_ID, c.queue_id): sorted(c.received.items()) for c in consumers})
+    def _safety_phase(self) -> None:
+        self.start_nodes()
+        self.start_clients()
+        self.world.call_later(FAULTS_BEGIN, self.injector.start)
+        self.world.run_until(SAFETY_SECONDS)
+        self.injector.heal()

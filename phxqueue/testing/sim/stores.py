@@ -2,60 +2,112 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
 
 from phxqueue.config.cluster import Cluster as ClusterConfig
 from phxqueue.config.cluster import ConsumerGroup, NodeAddress, Pub, QueueInfo, Store, Topic
 from phxqueue.config.nodes import StoreNode
-from phxqueue.net.service import RpcService
+from phxqueue.config.settings import TopicSettings
+from phxqueue.net.service import Registered, RpcService
 from phxqueue.replica.node import ReplicaNode
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.service import StoreService
-from phxqueue.testing.sim.clients import PUB_ID, STORE_ID, TOPIC_ID
-from phxqueue.testing.sim.cluster import ClusterShape
-from phxqueue.testing.sim.world import ProcessClock, World
+from phxqueue.testing.sim.cluster import Applied, ClusterShape
+from phxqueue.testing.sim.journal import SimJournal
+from phxqueue.testing.sim.workload import (
+    DELAY,
+    DELAYED_QUEUE,
+    PLAIN_QUEUES,
+    PUB_ID,
+    STORE_ID,
+    TOPIC_ID,
+    Workload,
+)
+from phxqueue.testing.sim.world import ProcessClock, WallClocks
 
-QUEUE_IDS = (0, 1, 2)
 SEGMENT_ROWS = 8  # small, so that segments are sealed all the time
+DRAIN_SECONDS = 0.5
+
+
+class ReportingQueues(StoreQueues):
+    """The real state machine; it only tells what it has applied."""
+
+    def __init__(self, report: Applied) -> None:
+        super().__init__(SEGMENT_ROWS)
+        self._report = report
+
+    def apply(self, instance: int, kind: int, payload: bytes) -> Any:
+        """Apply one chosen entry."""
+        before = self.applied
+        result = super().apply(instance, kind, payload)
+        self._report(self, before, instance, kind, payload)
+        return result
+
+
+class SimStore:
+    """What answers clients on one node, and its end."""
+
+    def __init__(self, service: StoreService, clock: ProcessClock, name: str) -> None:
+        self._service = service
+        self._clock: Any = clock
+        self._rpc = RpcService(name)
+        service.register(self._rpc)
+
+    @property
+    def table(self) -> Mapping[int, Registered]:
+        """The handlers by number of method."""
+        return self._rpc.table
+
+    def stop(self) -> Deferred[Any]:
+        """Drain and close, as the store's role does on SIGTERM."""
+        drained = self._service.drain()
+        drained.addTimeout(DRAIN_SECONDS, self._clock, onTimeoutCancel=lambda result, timeout: None)
+        return drained.addCallback(lambda _: self._service.close())
 
 
 class StoreFactory:
-    """Builds what runs on a simulated node. The wall clocks of the nodes disagree by up to some seconds."""
+    """Builds what runs on a simulated node."""
 
-    def __init__(self, world: World, shape: ClusterShape) -> None:
-        self._world = world
-        self._nodes = _nodes(shape)
-        self._wall_offsets = [world.random.uniform(-5.0, 5.0) for _ in range(shape.nodes)]
+    def __init__(self, shape: ClusterShape, workload: Workload, walls: WallClocks) -> None:
+        self._nodes = _nodes(shape, workload)
+        self._walls = walls
 
-    def state_machine(self, group_id: int) -> StoreQueues:
+    def state_machine(self, group_id: int, report: Applied) -> StoreQueues:
         """Build the state machine of one group."""
-        return StoreQueues(SEGMENT_ROWS)
+        return ReportingQueues(report)
 
-    def service(self, node_id: int, node: ReplicaNode, clock: ProcessClock) -> RpcService:
+    def service(self, node_id: int, node: ReplicaNode, journal: SimJournal, clock: ProcessClock) -> SimStore:
         """Build what answers clients on a node that has recovered."""
-        offset = 1_700_000_000 + self._wall_offsets[node_id]
         service = StoreService(
             self._nodes[node_id],
             node.groups,
             clock,
-            accepting=lambda: True,
-            wall=lambda: offset + self._world.now,
+            accepting=lambda: journal.accepting,
+            wall=lambda: self._walls.seconds(node_id),
         )
-        rpc = RpcService(f"simulated store node {node_id}")
-        service.register(rpc)
-        return rpc
+        return SimStore(service, clock, f"simulated store node {node_id}")
 
 
-def _nodes(shape: ClusterShape) -> list[StoreNode]:
+def _nodes(shape: ClusterShape, workload: Workload) -> list[StoreNode]:
     addresses = tuple(NodeAddress(node_id, "10.0.0.1", node_id, 1000 + node_id) for node_id in range(shape.nodes))
     store = Store(store_id=STORE_ID, nodes=addresses, paxos_groups=shape.paxos_groups)
     topic = Topic(
         topic_id=TOPIC_ID,
         topic_name="simulated",
         handle_ids=(1,),
-        queue_infos=(QueueInfo(queue_info_id=1, ranges=((min(QUEUE_IDS), max(QUEUE_IDS)),)),),
-        pubs=(Pub(pub_id=PUB_ID, queue_info_ids=(1,), consumer_group_ids=(1,)),),
-        consumer_groups=(ConsumerGroup(consumer_group_id=1),),
+        settings=TopicSettings(
+            store_paxos_batch_count=workload.entry_batches, store_sync_interval_ms=workload.sync_interval_ms
+        ),
+        queue_infos=(
+            QueueInfo(queue_info_id=1, ranges=((min(PLAIN_QUEUES), max(PLAIN_QUEUES)),)),
+            QueueInfo(queue_info_id=2, ranges=((DELAYED_QUEUE, DELAYED_QUEUE),), delay=DELAY),
+        ),
+        pubs=(Pub(pub_id=PUB_ID, queue_info_ids=(1, 2), consumer_group_ids=workload.groups),),
+        consumer_groups=tuple(ConsumerGroup(consumer_group_id=group) for group in workload.groups),
         stores=(store,),
     )
     cluster = ClusterConfig(path=Path("simulated"), topics=(topic,))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
+from heapq import heappop, heappush
 from random import Random
 from typing import Any
 
@@ -11,17 +11,13 @@ from typing import Any
 class ScheduledCall:
     """A callback at a moment of the world; it can be cancelled like Twisted's delayed call."""
 
-    __slots__ = ("_active", "args", "at", "callback", "order")
+    __slots__ = ("_active", "args", "callback", "clock")
 
-    def __init__(self, at: float, order: int, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self.at = at
-        self.order = order
+    def __init__(self, clock: ProcessClock | None, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.clock = clock
         self.callback = callback
         self.args = args
         self._active = True
-
-    def __lt__(self, other: ScheduledCall) -> bool:
-        return (self.at, self.order) < (other.at, other.order)
 
     def active(self) -> bool:
         """Whether it is still to come."""
@@ -38,53 +34,82 @@ class ScheduledCall:
 
 
 class World:
-    """True time, which no process in it can see. Everything that happens is one event at a time."""
+    """True time, which no process in it can see. Everything that happens is one event at a time.
+
+    Attributes:
+        after_each_step: called after each event with the clock of the process it happened in (None: in none).
+    """
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         self.now = 0.0
         self.steps = 0
-        self.after_each_step: list[Callable[[], None]] = []
-        self._events: list[ScheduledCall] = []
+        self.after_each_step: list[Callable[[ProcessClock | None], None]] = []
+        self._events: list[tuple[float, int, ScheduledCall]] = []
         self._order = 0
+        self._failure: BaseException | None = None
 
     def call_later(self, delay: float, callback: Callable[..., Any], *args: Any) -> ScheduledCall:
         """Have `callback` called `delay` true seconds from now; calls for one moment keep their order."""
+        return self.schedule(self.now + max(delay, 0.0), ScheduledCall(None, callback, args))
+
+    def schedule(self, moment: float, call: ScheduledCall) -> ScheduledCall:
+        """Let a call happen at a moment, which is not in the past."""
         self._order += 1
-        call = ScheduledCall(self.now + max(delay, 0.0), self._order, callback, args)
-        heapq.heappush(self._events, call)
+        heappush(self._events, (moment, self._order, call))
         return call
 
-    def run_until(self, moment: float, finished: Callable[[], bool] = lambda: False) -> bool:
-        """Let events happen until `moment`, or until `finished()`; tell whether it was the latter."""
-        while self._events and self._events[0].at <= moment:
-            event = heapq.heappop(self._events)
-            if not event.active():
+    def report(self, failure: BaseException) -> None:
+        """Note something that must not happen, from wherever: it ends the run when the current event is over."""
+        if self._failure is None:
+            self._failure = failure
+
+    def run_until(self, moment: float, finished: Callable[[], bool] | None = None) -> bool:
+        """Let events happen until `moment`, or until `finished()`; tell whether it was the latter.
+
+        Raises what was reported, or what an event or a check raised.
+        """
+        events = self._events
+        while events and events[0][0] <= moment:
+            at, _, call = heappop(events)
+            if not call.active():
                 continue
-            self.now = event.at
+            clock = call.clock
+            if clock is not None:
+                if clock.dead:
+                    continue
+                if at < clock.paused_until:
+                    self.schedule(clock.paused_until, call)
+                    continue
+            self.now = at
             self.steps += 1
-            event.run()
+            call.run()
             for check in self.after_each_step:
-                check()
-            if finished():
+                check(clock)
+            if self._failure is not None:
+                raise self._failure
+            if finished is not None and finished():
                 return True
         self.now = max(self.now, moment)
-        return finished()
+        return finished is not None and finished()
 
 
 class ProcessClock:
     """The clock of one process: monotonic, with its own origin and rate; dies with the process; can be paused.
 
     `rate` above 1 is a fast clock. While the process is paused (SIGSTOP, a long collection, a stalled hypervisor)
-    time goes on but nothing of it runs; what fell due meanwhile happens when it wakes.
+    time goes on but nothing of it runs; what fell due meanwhile happens when it wakes. Twisted's reactor then runs
+    timers before it looks at its sockets, others do not: `pause` is told which.
     """
 
-    def __init__(self, world: World, rate: float, origin: float) -> None:
+    def __init__(self, world: World, node_id: int, rate: float, origin: float) -> None:
+        self.node_id = node_id
+        self.dead = False
+        self.paused_until = 0.0
+        self._input_delay = 0.0
         self._world = world
         self._rate = rate
         self._origin = origin
-        self._paused_until = 0.0
-        self._dead = False
 
     def seconds(self) -> float:
         """Return this process's time."""
@@ -92,20 +117,41 @@ class ProcessClock:
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> ScheduledCall:
         """Call after `delay` seconds of this clock, unless the process has died by then."""
-        return self._world.call_later(delay / self._rate, self._run, callable, args)
+        world = self._world
+        return world.schedule(world.now + max(delay, 0.0) / self._rate, ScheduledCall(self, callable, args))
 
-    def pause(self, duration: float) -> None:
-        """Stop the process for `duration` true seconds."""
-        self._paused_until = max(self._paused_until, self._world.now + duration)
+    def receive(self, callback: Callable[..., Any], *args: Any) -> None:
+        """Hand input (a frame, a request) to the process: now, or when it wakes."""
+        world = self._world
+        moment = world.now
+        if moment < self.paused_until:
+            moment = self.paused_until + self._input_delay
+        world.schedule(moment, ScheduledCall(self, callback, args))
+
+    def pause(self, duration: float, timers_first: bool = False) -> None:
+        """Stop the process for `duration` true seconds; `timers_first`: before the input that waits meanwhile."""
+        self.paused_until = max(self.paused_until, self._world.now + duration)
+        self._input_delay = 1e-5 if timers_first else 0.0
 
     def kill(self) -> None:
         """Nothing scheduled on this clock happens any more."""
-        self._dead = True
+        self.dead = True
 
-    def _run(self, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        if self._dead:
-            return
-        if self._world.now < self._paused_until:
-            self._world.call_later(self._paused_until - self._world.now, self._run, callback, args)
-            return
-        callback(*args)
+
+class WallClocks:
+    """What the nodes believe the time of day to be: all of them wrong, and set right now and then."""
+
+    EPOCH = 1_700_000_000.0
+
+    def __init__(self, world: World, nodes: int, skew: float) -> None:
+        self.skew = skew
+        self._world = world
+        self._offsets = [world.random.uniform(-skew, skew) for _ in range(nodes)]
+
+    def seconds(self, node_id: int) -> float:
+        """Return Unix time as a node sees it."""
+        return self.EPOCH + self._offsets[node_id] + self._world.now
+
+    def jump(self, node_id: int) -> None:
+        """Set a node's clock, forward or back, within `skew` of true time."""
+        self._offsets[node_id] = self._world.random.uniform(-self.skew, self.skew)

@@ -7,27 +7,30 @@ from __future__ import annotations
 
 from phxqueue.testing.sim.checkers import Violation
 
+Value = tuple[int, bytes]  # (kind, payload)
+
 
 class OneValue:
     """Fed with every application of an entry on every node, restarts included (a replay must repeat history)."""
 
     def __init__(self) -> None:
-        self.chosen: dict[tuple[int, int], bytes] = {}
-        self._applied: dict[tuple[int, int], int] = {}
+        self._chosen: dict[tuple[int, int], Value] = {}
 
-    def started(self, node_id: int, group_id: int, applied: int) -> None:
-        """A node came up with its state machine at `applied`."""
-        self._applied[node_id, group_id] = applied
-
-    def applied(self, node_id: int, group_id: int, instance: int, value: bytes) -> None:
-        """A node applied a value."""
-        before = self._applied.get((node_id, group_id), -1)
-        if instance <= before:
+    def applied(self, node_id: int, group_id: int, before: int, instance: int, value: Value) -> bool:
+        """A node whose state was at `before` has applied a value; tell whether it was the first to do so."""
+        if instance != before + 1:
             raise Violation(f"node {node_id} group {group_id} applied instance {instance} after {before}")
-        self._applied[node_id, group_id] = instance
-        known = self.chosen.setdefault((group_id, instance), value)
+        known = self._chosen.get((group_id, instance))
+        if known is None:
+            self._chosen[group_id, instance] = value
+            return True
         if known != value:
             raise Violation(
-                f"group {group_id} instance {instance}: node {node_id} applied {value[:40]!r}..., "
-                f"another applied {known[:40]!r}..."
+                f"group {group_id} instance {instance}: node {node_id} applied {_shown(value)}, "
+                f"another applied {_shown(known)}"
             )
+        return False
+
+
+def _shown(value: Value) -> str:
+    return f"kind {value[0]} {value[1][:40]!r}..."

@@ -1,0 +1,100 @@
+"""Everything that is written down about one run: what the clients did, what was chosen, and who checks it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import xxhash
+
+from phxqueue.proto.store_pb2 import GetResponse
+from phxqueue.testing.sim.checkers.cursors import Cursors
+from phxqueue.testing.sim.checkers.delays import Delays
+from phxqueue.testing.sim.checkers.ledger import Ledger
+from phxqueue.testing.sim.checkers.reads import Reads
+from phxqueue.testing.sim.checkers.reference import Key, Reference
+from phxqueue.testing.sim.workload import STORE_ID, Workload
+from phxqueue.testing.sim.world import World
+
+
+class Books:
+    """Where clients report; hands each report to the checkers it concerns, and hashes the history.
+
+    Attributes:
+        acknowledgements: when producers were told of a stored batch, by true time.
+    """
+
+    def __init__(self, world: World, workload: Workload) -> None:
+        self.workload = workload
+        self.ledger = Ledger()
+        self.reads = Reads()
+        self.cursors = Cursors()
+        self.reference = Reference()
+        self.acknowledgements: list[float] = []
+        self._delays = Delays(workload.wall_skew)
+        self._world = world
+        self._moves: dict[tuple[int, int], dict[Key, int]] = {}  # (group, instance) -> where cursors stand after it
+        self._history = xxhash.xxh3_64()
+
+    @property
+    def digest(self) -> int:
+        """Hash of everything written down so far, with its times: equal for equal histories."""
+        return self._history.intdigest()
+
+    def note(self, *event: Any) -> None:
+        """Add an event to the history."""
+        self._history.update(repr((self._world.now, event)).encode())
+
+    # ---- producers ----------------------------------------------------------------------------------
+
+    def offered(self, lane: tuple[int, ...], number: int, item: bytes, mask: int) -> None:
+        """See Ledger."""
+        self.ledger.offered(lane, number, item, mask)
+        self._delays.offered(item, self._world.now)
+
+    def added(self, queue_id: int, floor: int, cursor: int, items: Sequence[bytes]) -> None:
+        """A batch, first sent when the acknowledged end of its queue was `floor`, was acknowledged."""
+        self.note("added", queue_id, cursor, len(items))
+        self.acknowledgements.append(self._world.now)
+        self.reference.check_added(queue_id, cursor, items)
+        self.reads.added(queue_id, floor, cursor, len(items))
+        for offset, item in enumerate(items):
+            self.ledger.was_acknowledged((STORE_ID, queue_id), cursor + offset, item)
+
+    # ---- consumers ----------------------------------------------------------------------------------
+
+    def get_floors(self, key: Key) -> tuple[int, int]:
+        """What an answer to a Get sent now may not be below: the queue's end, the acknowledged cursor."""
+        return self.reads.acknowledged_end(key[0]), self.cursors.replicated_floor(key)
+
+    def got(
+        self, key: Key, floors: tuple[int, int], wanted: int | None, response: GetResponse
+    ) -> list[tuple[int, bytes]]:
+        """A consumer that wanted to go on at `wanted` got an answer; return the (cursor, item) pairs new to it."""
+        queue_id, group = key
+        self.note("got", key, response.prev_cursor, response.next_cursor, response.reset)
+        self.reads.read(queue_id, floors[0], response.end_cursor)
+        self.cursors.answered(key, floors[1], response.prev_cursor)
+        start = response.prev_cursor if response.reset or wanted is None else wanted
+        bit = 1 << (group - 1)
+        items = self.reference.check_read(queue_id, bit, start, response.next_cursor, response.batches)
+        delay = self.workload.delay(queue_id)
+        for cursor, item in items:
+            self.ledger.was_delivered((STORE_ID, queue_id), cursor, item, bit)
+            if delay:
+                self._delays.delivered(item, delay, self._world.now)
+        return items
+
+    # ---- nodes --------------------------------------------------------------------------------------
+
+    def chosen(self, group_id: int, instance: int, payload: bytes) -> None:
+        """The next entry of a Paxos group was applied somewhere, for the first time."""
+        self.note("chosen", group_id, instance, len(payload))
+        for key, position in self.reference.chosen(group_id, payload).items():
+            self.cursors.chosen(key, position)
+            self._moves.setdefault((group_id, instance), {})[key] = position
+
+    def applied_by_master(self, group_id: int, instance: int) -> None:
+        """A master applied an entry: what it says of cursors holds for every answer from now on."""
+        for key, position in self._moves.get((group_id, instance), {}).items():
+            self.cursors.replicated(key, position)

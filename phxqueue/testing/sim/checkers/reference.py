@@ -1,0 +1,106 @@
+"""What the queues must contain: a model of the store that is as simple as can be, fed with the chosen entries.
+
+It shares no code with the store, only the meaning of a StoreCommand. Every answer a client gets is held against it at
+the moment the client gets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from phxqueue.proto.item_pb2 import QItems
+from phxqueue.proto.store_pb2 import GetBatch, StoreCommand
+from phxqueue.testing.sim.checkers import Violation
+
+Key = tuple[int, int]  # (queue id, consumer group id)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """One item of a queue: what it is, for which consumer groups, and when its entry was proposed."""
+
+    buffer: bytes
+    mask: int
+    timestamp_ms: int
+
+
+class Reference:
+    """The queues and the replicated cursors, as the chosen entries say."""
+
+    def __init__(self) -> None:
+        self.queues: dict[int, list[StoredItem]] = {}
+        self.acked: dict[Key, int] = {}
+        self._outcomes: dict[tuple[int, int], tuple[int, int]] = {}  # (producer, sequence) -> (queue, cursor)
+        self._clocks: dict[int, int] = {}  # per Paxos group
+
+    def chosen(self, group_id: int, payload: bytes) -> dict[Key, int]:
+        """Take in the next entry of a Paxos group; return where the cursors stand that it names."""
+        command = StoreCommand.FromString(payload)
+        clock = self._clocks[group_id] = max(self._clocks.get(group_id, 0), command.timestamp_ms)
+        for batch in command.batches:
+            header = batch.header
+            items = QItems.FromString(batch.items).items
+            if len(items) != header.count:
+                raise Violation(f"a batch of queue {header.queue_id} counts {header.count} items and has {len(items)}")
+            queue = self.queues.setdefault(header.queue_id, [])
+            name = (header.producer_id, header.sequence)
+            if header.sequence and name in self._outcomes:
+                continue
+            self._outcomes[name] = (header.queue_id, len(queue))
+            queue.extend(StoredItem(item.buffer, header.consumer_group_ids, clock) for item in items)
+        return {
+            (move.queue_id, move.consumer_group_id): self._move((move.queue_id, move.consumer_group_id), move.acked)
+            for move in command.cursor_moves
+        }
+
+    def _move(self, key: Key, acked: int) -> int:
+        end = len(self.queues.get(key[0], ()))
+        position = self.acked[key] = max(self.acked.get(key, 0), min(acked, end))
+        return position
+
+    def check_added(self, queue_id: int, cursor: int, items: Sequence[bytes]) -> None:
+        """A producer was told that its items stand at `cursor`."""
+        stored = [item.buffer for item in self.queues.get(queue_id, [])[cursor : cursor + len(items)]]
+        if stored != list(items):
+            raise Violation(
+                f"queue {queue_id}: items acknowledged at cursor {cursor} are not what was chosen there: "
+                f"{[item[:20] for item in items]} acknowledged, {[item[:20] for item in stored]} chosen"
+            )
+
+    def check_read(
+        self, queue_id: int, mask: int, start: int, end: int, batches: Sequence[GetBatch]
+    ) -> list[tuple[int, bytes]]:
+        """A reader (of the consumer group whose bit is `mask`; 0: of all) got everything from `start` to `end`.
+
+        Return the items that are new to it, as (cursor, item): the first batch may begin before `start`.
+        """
+        queue = self.queues.get(queue_id, [])
+        if end > len(queue):
+            raise Violation(f"queue {queue_id}: read up to {end}, but only {len(queue)} items are stored")
+        got: dict[int, bytes] = {}
+        last = -1
+        for batch in batches:
+            items = QItems.FromString(batch.items).items
+            if batch.first_cursor <= last or batch.header.count != len(items) or not items:
+                raise Violation(
+                    f"queue {queue_id}: a batch at {batch.first_cursor} does not follow {last}, or is short"
+                )
+            last = batch.first_cursor + len(items) - 1
+            if last < start or last >= end:
+                raise Violation(f"queue {queue_id}: items up to {last} were delivered; asked for {start} to {end}")
+            got.update(enumerate((item.buffer for item in items), batch.first_cursor))
+        wanted = {
+            cursor: item.buffer for cursor, item in enumerate(queue[start:end], start) if not mask or item.mask & mask
+        }
+        for cursor in wanted.keys() | {cursor for cursor in got if cursor >= start}:
+            if wanted.get(cursor) != got.get(cursor):
+                raise Violation(
+                    f"queue {queue_id} cursor {cursor}: {_shown(got.get(cursor))} was delivered to the group of mask "
+                    f"{mask:#x}, {_shown(wanted.get(cursor))} is stored for it"
+                )
+        return sorted(wanted.items())
+
+
+def _shown(item: bytes | None) -> str:
+    return "nothing" if item is None else repr(item[:30])

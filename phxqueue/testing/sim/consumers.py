@@ -1,0 +1,129 @@
+"""Consumers of the simulation: each reads one queue for one consumer group and acknowledges by its next Get."""
+
+from __future__ import annotations
+
+from phxqueue.net.status import RpcError
+from phxqueue.proto.item_pb2 import QItems
+from phxqueue.proto.methods import GET
+from phxqueue.proto.store_pb2 import GetRequest, GetResponse
+from phxqueue.testing.sim.books import Books
+from phxqueue.testing.sim.calls import Answer, Caller
+from phxqueue.testing.sim.cluster import Cluster
+from phxqueue.testing.sim.workload import STORE_ID, TOPIC_ID
+
+FORGET = 0.02
+"""Probability, per answer, that the consumer dies and another takes over, knowing nothing."""
+STALE = 0.01
+"""Probability, per Get, that it asks for an old position, as a consumer that lost its lock would."""
+WAIT_MS = 200
+
+
+class LedgerConsumer:
+    """Reads a queue from where its group stands; writes down what it got.
+
+    Attributes:
+        received: every item got so far, by cursor.
+        position: everything below was got and (by the next Get) acknowledged.
+    """
+
+    def __init__(self, cluster: Cluster, books: Books, queue_id: int, group: int) -> None:
+        self.received: dict[int, bytes] = {}
+        self.position = 0
+        self.key = (queue_id, group)
+        self.stopped = False
+        self._cluster = cluster
+        self._books = books
+        self._random = cluster.world.random
+        self._caller = Caller(cluster)
+        self._wanted: int | None = None
+        self._acknowledge: int | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Begin."""
+        self._get()
+
+    def stop(self) -> None:
+        """Acknowledge what was got, then make no further calls."""
+        self._stopping = True
+
+    def _get(self) -> None:
+        limit = 0 if self._stopping else self._random.choice((10, 50))
+        request = GetRequest(
+            topic_id=TOPIC_ID,
+            store_id=STORE_ID,
+            queue_id=self.key[0],
+            limit=limit,
+            consumer_group_id=self.key[1],
+            wait_ms=WAIT_MS,
+        )
+        acknowledge = self.position if self._stopping else self._acknowledge
+        if acknowledge is not None:
+            request.prev_cursor = acknowledge
+            self._books.cursors.asked(self.key, acknowledge)
+        wanted = self._wanted
+        if wanted and self._random.random() < STALE:
+            wanted = self._random.randrange(wanted)
+        if wanted is not None:
+            request.next_cursor = wanted
+        floors = self._books.get_floors(self.key)
+        self._caller.call(GET, request, lambda result: self._answered(result, limit, wanted, floors))
+
+    def _answered(self, result: Answer, limit: int, wanted: int | None, floors: tuple[int, int]) -> None:
+        if not isinstance(result, GetResponse):
+            self._cluster.world.call_later(self._random.uniform(0.01, 0.1), self._get)
+            return
+        if limit == 0:
+            self._books.reads.read(self.key[0], floors[0], result.end_cursor)
+            self._books.cursors.answered(self.key, floors[1], result.prev_cursor)
+            self.stopped = True
+            return
+        self.received.update(self._books.got(self.key, floors, wanted, result))
+        self.position = max(self.position, result.next_cursor)
+        self._acknowledge = self._wanted = result.next_cursor
+        if self._random.random() < FORGET:
+            self._acknowledge = self._wanted = None
+        self._cluster.world.call_later(self._random.uniform(0, 0.02), self._get)
+
+
+class Auditor:
+    """Reads a queue from its first item to its end as whoever has no group does: by peeking."""
+
+    def __init__(self, cluster: Cluster, books: Books, queue_id: int) -> None:
+        self.queue_id = queue_id
+        self.items: list[bytes] = []
+        self.done = False
+        self._cluster = cluster
+        self._books = books
+        self._caller = Caller(cluster)
+
+    def start(self) -> None:
+        """Begin."""
+        self._get()
+
+    def _get(self) -> None:
+        request = GetRequest(
+            topic_id=TOPIC_ID,
+            store_id=STORE_ID,
+            queue_id=self.queue_id,
+            limit=200,
+            random=True,
+            next_cursor=len(self.items),
+        )
+        floor = self._books.reads.acknowledged_end(self.queue_id)
+        self._caller.call(GET, request, lambda result: self._answered(result, floor))
+
+    def _answered(self, result: Answer, floor: int) -> None:
+        if isinstance(result, GetResponse):
+            self._books.reads.read(self.queue_id, floor, result.end_cursor)
+            start = len(self.items)
+            self._books.reference.check_read(self.queue_id, 0, start, result.next_cursor, result.batches)
+            for batch in result.batches:
+                for cursor, item in enumerate(QItems.FromString(batch.items).items, batch.first_cursor):
+                    if cursor >= start:
+                        self.items.append(item.buffer)
+            if len(self.items) >= result.end_cursor:
+                self.done = True
+                return
+        pause = 0.01 if isinstance(result, RpcError) or result is None else 0.0
+        self._cluster.world.call_later(pause, self._get)

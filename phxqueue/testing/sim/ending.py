@@ -1,0 +1,93 @@
+"""The liveness phase: after all faults have healed everything is sent, acknowledged and delivered, in bounded time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from phxqueue.testing.sim.books import Books
+from phxqueue.testing.sim.checkers import Violation
+from phxqueue.testing.sim.cluster import Cluster
+from phxqueue.testing.sim.consumers import Auditor, LedgerConsumer
+from phxqueue.testing.sim.producers import Lane, LedgerProducer
+from phxqueue.testing.sim.workload import STORE_ID
+from phxqueue.testing.sim.world import World
+
+RECOVERY_SECONDS = 3.0
+"""From healing to the first acknowledged Add of a client that knows nothing, in every Paxos group."""
+LIVENESS_SECONDS = 30.0
+"""From healing to the end of everything else: clients pause, wait for answers that were lost, and for delays."""
+
+
+def expect_recovery(
+    world: World,
+    cluster: Cluster,
+    books: Books,
+    producers: Sequence[LedgerProducer],
+    consumers: Sequence[LedgerConsumer],
+    producer_ids: Iterator[int],
+) -> float:
+    """Run to the end; raise Violation for what does not happen in time. Return how long the groups took to recover."""
+    healed = world.now
+
+    def expect(what: str, happened: Callable[[], bool], seconds: float = LIVENESS_SECONDS) -> None:
+        if not world.run_until(healed + seconds, happened):
+            raise Violation(f"{seconds} s after all faults healed still not done: {what}")
+
+    probes = _probe(cluster, books, producer_ids)
+    expect("a first Add acknowledged in every group", lambda: all(probe.done for probe in probes), RECOVERY_SECONDS)
+    recovery = world.now - healed
+    expect("everything sent", lambda: all(producer.done for producer in producers))
+    contents = _audit(cluster, books, expect)
+    _collect(books, consumers, contents, expect)
+    expect("the replicas have caught up with each other", cluster.level)
+    cluster.compare_states()
+    return recovery
+
+
+def _probe(cluster: Cluster, books: Books, producer_ids: Iterator[int]) -> list[LedgerProducer]:
+    groups = cluster.shape.paxos_groups
+    probes = []
+    for group_id in range(groups):
+        queue_id = next((queue for queue in books.workload.queues if queue % groups == group_id), None)
+        if queue_id is not None:
+            probe = LedgerProducer(cluster, books, producer_ids)
+            probe.lanes.append(Lane(probe, 0, queue_id, batches=1))
+            probe.lanes[0].start()
+            probes.append(probe)
+    return probes
+
+
+def _audit(cluster: Cluster, books: Books, expect: Callable[[str, Callable[[], bool]], None]) -> dict[int, list[bytes]]:
+    """Read all queues whole and hold them against what producers were told."""
+    auditors = [Auditor(cluster, books, queue_id) for queue_id in books.workload.queues]
+    for auditor in auditors:
+        auditor.start()
+    expect("all queues read from their beginning", lambda: all(auditor.done for auditor in auditors))
+    contents = {auditor.queue_id: auditor.items for auditor in auditors}
+    books.ledger.check_contents({(STORE_ID, queue_id): items for queue_id, items in contents.items()})
+    return contents
+
+
+def _collect(
+    books: Books,
+    consumers: Sequence[LedgerConsumer],
+    contents: dict[int, list[bytes]],
+    expect: Callable[[str, Callable[[], bool]], None],
+) -> None:
+    """Wait until every consumer group has got, and acknowledged, what is in its queues."""
+
+    def delivered() -> bool:
+        return all(consumer.position >= len(contents[consumer.key[0]]) for consumer in consumers)
+
+    expect("every consumer group has read its queues to the end", delivered)
+    for consumer in consumers:
+        consumer.stop()
+    expect("all consumers have acknowledged what they got", lambda: all(consumer.stopped for consumer in consumers))
+    for consumer in consumers:
+        queue_id, group = consumer.key
+        books.ledger.check_delivered((STORE_ID, queue_id), 1 << (group - 1), contents[queue_id], consumer.received)
+
+    def replicated() -> bool:
+        return all(books.cursors.settled(consumer.key, consumer.position) for consumer in consumers)
+
+    expect("acknowledged cursors are replicated", replicated)

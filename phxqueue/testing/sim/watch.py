@@ -1,0 +1,91 @@
+"""All checkers of the nodes in one place: what each of them is shown, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from phxqueue.paxos.entry import EntryKind
+from phxqueue.replica.interfaces import IStateMachine
+from phxqueue.testing.sim.books import Books
+from phxqueue.testing.sim.checkers.calm import Calm
+from phxqueue.testing.sim.checkers.chosen_marks import ChosenMarks
+from phxqueue.testing.sim.checkers.decided import Decided
+from phxqueue.testing.sim.checkers.durable_answers import DurableAnswers
+from phxqueue.testing.sim.checkers.durable_majority import DurableMajority
+from phxqueue.testing.sim.checkers.one_value import OneValue
+from phxqueue.testing.sim.checkers.promises import PromisesOnlyRise
+from phxqueue.testing.sim.checkers.single_leaseholder import SingleLeaseholder
+from phxqueue.testing.sim.checkers.state_hash import StateHash
+from phxqueue.testing.sim.disk import Disk
+from phxqueue.testing.sim.network import Network
+
+HASH_EVERY = 16  # instances between two comparisons of whole states
+
+
+class Watch:
+    """Sees what the nodes of a cluster do.
+
+    Args:
+        books: is told what was chosen.
+        calm: nothing is going to go wrong, so masterships must stay where they are.
+    """
+
+    def __init__(self, books: Books, voters: int, calm: bool) -> None:
+        self.leases = SingleLeaseholder()
+        self.decided = Decided(voters)
+        self.masterships = 0
+        self.on_mastership: list[Callable[[int, int, bool], None]] = []
+        self._books = books
+        self._voters = voters
+        self._one_value = OneValue()
+        self._state_hash = StateHash()
+        self._promises = PromisesOnlyRise()
+        self._calm = Calm() if calm else None
+        self._disks: Mapping[int, Disk] = {}
+        self._durable_majority = DurableMajority({}, voters)
+
+    def attach(self, disks: Mapping[int, Disk], network: Network) -> None:
+        """Look at these disks and everything that is sent here."""
+        self._disks = disks
+        self._durable_majority = DurableMajority(disks, self._voters)
+        for disk in disks.values():
+            disk.observers.append(self.decided.durable)
+        network.observers.append(DurableAnswers(disks).sent)
+        network.observers.append(ChosenMarks(self.decided).sent)
+
+    def applied(
+        self,
+        node_id: int,
+        group_id: int,
+        machine: IStateMachine,
+        before: int,
+        instance: int,
+        kind: int,
+        payload: bytes,
+        is_master: bool,
+    ) -> None:
+        """A node applied an entry; `before` is what it had applied until then."""
+        first = self._one_value.applied(node_id, group_id, before, instance, (kind, payload))
+        self._durable_majority.applied(group_id, instance, payload)
+        if kind == EntryKind.VALUE:
+            if first:
+                self._books.chosen(group_id, instance, payload)
+            if is_master:
+                self._books.applied_by_master(group_id, instance)
+        if instance % HASH_EVERY == 0:
+            self.compare(node_id, group_id, machine)
+
+    def compare(self, node_id: int, group_id: int, machine: IStateMachine) -> None:
+        """Hold a node's whole state against what others had at the same entry."""
+        if machine.applied >= 0:
+            self._state_hash.seen(node_id, group_id, machine.applied, machine.state_hash())
+        self._promises.check(self._disks)
+
+    def mastership(self, node_id: int, group_id: int, is_master: bool) -> None:
+        """A node became master of a group or stopped being it."""
+        self._books.note("master", group_id, node_id, is_master)
+        self.masterships += is_master
+        if self._calm is not None:
+            self._calm.mastership(group_id, node_id, is_master)
+        for observer in self.on_mastership:
+            observer(node_id, group_id, is_master)
