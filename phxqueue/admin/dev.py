@@ -116,7 +116,7 @@ def makeService(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     from phxqueue.consumer.daemon import ConsumerRole
-    from phxqueue.daemon.role_service import RoleService, reload_on_sighup
+    from phxqueue.daemon.role_service import RoleService, prepare_process
     from phxqueue.store.daemon import StoreRole
 
     cluster: DevCluster = options.node
@@ -128,7 +128,7 @@ def makeService(options: Options) -> MultiService:
         for service in services:
             service.setServiceParent(together)  # type: ignore[no-untyped-call]
         together.setServiceParent(everything)
-    reload_on_sighup(reactor, [*stores, *consumers])
+    prepare_process(reactor, [*stores, *consumers])
     DeferredList([service.started for service in (*stores, *consumers)]).addCallback(_welcome, cluster)
     return everything
 

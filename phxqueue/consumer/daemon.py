@@ -13,7 +13,7 @@ from phxqueue.config import ConsumerNode, load_consumer_node
 from phxqueue.consumer.handlers import HandlerError, load_handlers
 from phxqueue.consumer.service import ConsumerService
 from phxqueue.daemon.options import NodeOptions
-from phxqueue.daemon.role_service import ExpectedFailure, RoleService, reload_on_sighup
+from phxqueue.daemon.role_service import ExpectedFailure, RoleService, prepare_process
 from phxqueue.net.pool import ConnectionPool
 from phxqueue.net.routing import MasterClient
 from phxqueue.net.tls import ClientTls, TlsError, TlsPaths, client_tls
@@ -86,7 +86,7 @@ def makeService(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     service = RoleService(ConsumerRole(options.node, reactor), reactor)
-    reload_on_sighup(reactor, [service])
+    prepare_process(reactor, [service])
     parent = MultiService()
     service.setServiceParent(parent)  # type: ignore[no-untyped-call]
     return parent

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from phxqueue.daemon.readiness import notify
+from phxqueue.net.clock import use_monotonic_time
 
 
 class ExpectedFailure(Exception):
@@ -95,8 +96,14 @@ class RoleService(Service):
         return {"MAINPID": str(os.getpid()), "X_PHXQUEUE_NAME": self.role.name}
 
 
-def reload_on_sighup(reactor: Any, services: list[RoleService]) -> None:
-    """Have SIGHUP reload every role; a reload that fails is logged and the old state stays in use."""
+def prepare_process(reactor: Any, services: list[RoleService]) -> None:
+    """Make this process fit for its roles; to be called before anything starts.
+
+    - The reactor follows the monotonic clock: Twisted's own is the wall clock, and leases and deadlines must not move
+      when somebody sets that.
+    - SIGHUP reloads every role; a reload that fails is logged and the old state stays in use.
+    """
+    use_monotonic_time(reactor)
     log = Logger(namespace="phxqueue.daemon")
 
     def reload_all() -> None:

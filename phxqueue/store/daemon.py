@@ -16,7 +16,7 @@ from twisted.logger import Logger
 import phxqueue
 from phxqueue.config import StoreNode, load_store_node
 from phxqueue.daemon.options import NodeOptions
-from phxqueue.daemon.role_service import ExpectedFailure, RoleService, reload_on_sighup
+from phxqueue.daemon.role_service import ExpectedFailure, RoleService, prepare_process
 from phxqueue.net.address import Address
 from phxqueue.net.endpoints import ListenError, RpcListener, listen
 from phxqueue.net.identity import Role
@@ -176,7 +176,7 @@ def makeService(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     service = RoleService(StoreRole(options.node, reactor), reactor)
-    reload_on_sighup(reactor, [service])
+    prepare_process(reactor, [service])
     parent = MultiService()
     service.setServiceParent(parent)  # type: ignore[no-untyped-call]
     return parent
