@@ -14,6 +14,7 @@ from typing import Any
 from OpenSSL import SSL, crypto
 
 from phxqueue.net.identity import Identity, IdentityError, identity_of
+from phxqueue.net.tls_records import RecordCounter
 
 ALPN = "phxqueue/1"
 """Names the protocol and its version in the TLS handshake."""
@@ -74,7 +75,7 @@ class TlsEngine:
         verify_code: OpenSSL's code of why the peer's certificate was refused; 0 = it was not.
     """
 
-    __slots__ = ("_ssl", "closed", "handshake_done", "verify_code")
+    __slots__ = ("_records", "_ssl", "closed", "handshake_done", "verify_code")
 
     def __init__(self, context: SSL.Context, *, server_side: bool) -> None:
         self._ssl = SSL.Connection(context, None)
@@ -83,6 +84,7 @@ class TlsEngine:
             self._ssl.set_accept_state()
         else:
             self._ssl.set_connect_state()
+        self._records = RecordCounter()
         self.handshake_done = False
         self.closed = False
         self.verify_code = 0
@@ -104,13 +106,14 @@ class TlsEngine:
         session = self._ssl
         if data:
             session.bio_write(data)
+        records = self._records.feed(data)
         if not self.handshake_done:
             self._shake_hands()
             if not self.handshake_done:
                 return []
         plaintext: list[bytes] = []
         try:
-            while True:
+            for _ in range(records):  # at most: some are of the handshake
                 plaintext.append(session.recv(_RECORD_BYTES))
         except SSL.WantReadError:
             pass

@@ -82,9 +82,9 @@ def best_time(size: int, chunk_size: int) -> float:
     times = []
     for _ in range(3):
         decoder = FrameDecoder(size)
-        started = time.perf_counter()
+        started = time.thread_time()
         frames = [frame for chunk in chunks for frame in decoder.feed(chunk)]
-        times.append(time.perf_counter() - started)
+        times.append(time.thread_time() - started)
         assert [len(frame) for frame in frames] == [size]
     return min(times)
 
