@@ -34,4 +34,25 @@ earlier with any call: a runtime keeps one timer, and when it fires early just a
 forward (a paused process); a step back breaks leases and raises InvariantViolation.
 
 ``InvariantViolation`` out of any call means that the protocol or the disk is broken: stop the node.
+
+
+Where things are
+================
+
+``group`` is the public face and takes messages apart; ``roles`` says who this node is and how that changes. A voter
+remembers by ``acceptor``, knows what is chosen by ``learner``, decides when to stand by ``election``, gathers
+promises by ``phase1`` and leads by ``proposer``; ``lease`` is both sides of the master's lease. Words: ``ballot``,
+``entry``, ``messages``, ``effects``, ``config``, ``errors``. The files in ``tests/paxos/transcripts`` tell whole
+conversations.
+
+
+What is left open, and where it will go
+=======================================
+
+- Change of membership through the log: everything is asked of ``membership.Membership``; ``EntryKind.MEMBERSHIP`` is
+  reserved.
+- Transfer of mastership: one more arrow in ``roles``; message types 12 to 15 are reserved for it and for checkpoints.
+- Checkpoints: ``CheckpointNeeded`` says that a peer has trimmed what this node lacks. An installed checkpoint will move
+  ``Learner.known``, ``delivered`` and ``first`` to its instance and drop what ``Acceptor`` holds up to there. Until
+  then such a node votes on new instances only as far as ``accept_ahead`` lets it.
 """

@@ -50,6 +50,8 @@ class Acceptor:
         self.highest = restored.chosen
         """The highest instance held, or the delivered prefix when none is."""
         for instance, entry in sorted(restored.entries.items()):
+            if instance <= restored.chosen:
+                raise InvariantViolation(f"entry {instance} is restored as not chosen, chosen is {restored.chosen}")
             if entry.valid():
                 self._hold(instance, entry)
             else:

@@ -48,6 +48,8 @@ class Learner:
     )
 
     def __init__(self, config: GroupConfig, acceptor: Acceptor, peers: Peers, restored: Restored, now: float) -> None:
+        if restored.first > restored.chosen + 1:
+            raise InvariantViolation(f"the log begins at {restored.first}, but chosen is only {restored.chosen}")
         self._config = config
         self._acceptor = acceptor
         self._peers = peers

@@ -30,6 +30,13 @@ def test_what_is_learned_lowers_no_promise() -> None:
     assert driver.group.promised == ballot(9, 2)
 
 
+def test_a_log_that_contradicts_itself_is_refused() -> None:
+    with pytest.raises(InvariantViolation, match="entry 3 is restored as not chosen, chosen is 3"):
+        Driver(make_config(), Restored(chosen=3, entries={3: value(B1, "v")}))
+    with pytest.raises(InvariantViolation, match="the log begins at 5, but chosen is only 3"):
+        Driver(make_config(), Restored(chosen=3, first=5))
+
+
 def test_only_the_newest_write_of_an_instance_makes_it_durable() -> None:
     acceptor = Acceptor(make_config(), Restored())
     tokens = []
@@ -91,15 +98,14 @@ def test_a_corrupt_entry_is_reported_and_nothing_else() -> None:
 
 
 def test_an_accept_of_what_is_known_to_be_chosen_is_no_vote() -> None:
-    # It may be chosen at a later ballot than the sender's, with another value.
+    # It may be chosen at a later ballot than the sender's; whoever still asks is told how far this node is, and learns.
     driver = Driver(make_config(0))
-    driver.accept(2, B2, (0, "v"))
-    driver.accept(2, B2, (1, "w"), chosen=0)  # known to be chosen, not durable yet
-    driver.group._acceptor.promised = 0  # as if it had learned it, instead of accepting it
-    driver.group._roles.master_ballot = 0
-    out = driver.accept(1, B1, (0, "other"))
-    assert AcceptRecord(0, value(B1, "other")) not in out.persist
-    assert of_type(out.send + out.send_after, Accepted) == [Accepted(0, 1, B1, 0, -1, -1)]
+    driver.accept(1, B1, (0, "v"), chosen=0)  # known to be chosen, not durable yet
+    out = driver.accept(2, B2, (0, "v"))
+    assert out.persist == [PromiseRecord(B2)]
+    assert out.send == [Accepted(0, 2, B2, 0, -1, -1)]
+    driver.persist()
+    assert driver.accept(2, B2, (0, "v")).send == [Accepted(0, 2, B2, 0, -1, 0)]
 
 
 def test_what_was_learned_before_a_restart_is_not_overwritten_by_a_lower_ballot() -> None:
