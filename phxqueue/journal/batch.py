@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from phxqueue.journal import layout
@@ -114,7 +114,7 @@ class Batch:
             assert isinstance(write, DeleteBlob), write
             self._blobs[layout.blob_key(write.table, write.key)] = None
 
-    def puts(self, marks: Marks, damaged: set[bytes] | frozenset[bytes]) -> list[Put]:
+    def puts(self, marks: Marks, damaged: Container[bytes]) -> list[Put]:
         """Return the records to store, given what is stored; entries in `damaged` go to the table of repairs.
 
         Raises ValueError for a trim beyond the chosen mark: that would forget what this node has accepted.

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from phxqueue.config.settings import JournalSettings
 from phxqueue.journal import bdb
@@ -27,9 +28,14 @@ LOCKS_PER_WRITE = 2
 EXTRA_LOCKERS = 64
 """Lockers besides the readers': writer, checkpoint, handles and what Berkeley DB makes for itself."""
 
+MAX_READ_DEADLOCKS = 100
+"""How often one lookup is tried again after it gave way to the writer."""
+
 SCAN_RECORDS = 64
 SCAN_BYTES = 1 << 20
 """A scan lets go of its cursor, and of the page it has locked, after this many records or bytes."""
+
+T = TypeVar("T")
 
 _DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o600
@@ -116,18 +122,36 @@ class Database:
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         """Return the value of `key`, None when there is none. Holds no lock when it returns."""
-        value: bytes | None = self._tables[table].get(key, flags=self._read_flags)
+        value: bytes | None = self._giving_way(lambda: self._tables[table].get(key, flags=self._read_flags))
         return value
 
     def has(self, table: Table, key: bytes) -> bool:
         """Whether there is a record, without reading its value."""
-        return bool(self._tables[table].exists(key, flags=self._read_flags))
+        return self._giving_way(lambda: bool(self._tables[table].exists(key, flags=self._read_flags)))
+
+    def first_key(self, table: Table, start: bytes) -> bytes | None:
+        """Return the lowest key from `start` on."""
+        found = self._giving_way(lambda: self._look(table, lambda cursor: cursor.set_range(start, dlen=0, doff=0)))
+        return None if found is None else found[0]
+
+    def last_before(self, table: Table, limit: bytes) -> tuple[bytes, bytes] | None:
+        """Return the record with the highest key below `limit`."""
+
+        def look(cursor: Any) -> Any:
+            try:
+                beyond = cursor.set_range(limit, dlen=0, doff=0)
+            except self._not_found:
+                beyond = None
+            return cursor.last() if beyond is None else cursor.prev()
+
+        found: tuple[bytes, bytes] | None = self._giving_way(lambda: self._look(table, look))
+        return found
 
     def scan(self, table: Table, first: bytes, below: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """Yield (key, value) by rising key from `first`, up to but without `below`, in bounded memory."""
         start = first
         while True:
-            chunk = self._scan_chunk(table, start)
+            chunk = self._giving_way(partial(self._scan_chunk, table, start))
             for key, value in chunk:
                 if below is not None and key >= below:
                     return
@@ -138,9 +162,9 @@ class Database:
 
     def _scan_chunk(self, table: Table, start: bytes) -> list[tuple[bytes, bytes]]:
         chunk: list[tuple[bytes, bytes]] = []
-        size = 0
-        cursor = self._tables[table].cursor(flags=self._read_flags)
-        try:
+
+        def look(cursor: Any) -> None:
+            size = 0
             record = cursor.set_range(start)
             while record is not None:
                 chunk.append(record)
@@ -148,38 +172,27 @@ class Database:
                 if len(chunk) >= SCAN_RECORDS or size >= SCAN_BYTES:
                     break
                 record = cursor.next()
-        except self._not_found:
-            pass  # the end of the table
-        finally:
-            cursor.close()
+
+        self._look(table, look)
         return chunk
 
-    def first_key(self, table: Table, start: bytes) -> bytes | None:
-        """Return the lowest key from `start` on."""
+    def _look(self, table: Table, look: Callable[[Any], Any]) -> Any:
         cursor = self._tables[table].cursor(flags=self._read_flags)
         try:
-            record = cursor.set_range(start, dlen=0, doff=0)
+            return look(cursor)
         except self._not_found:
             return None
         finally:
             cursor.close()
-        return None if record is None else record[0]
 
-    def last_before(self, table: Table, limit: bytes) -> tuple[bytes, bytes] | None:
-        """Return the record with the highest key below `limit`."""
-        cursor = self._tables[table].cursor(flags=self._read_flags)
-        try:
-            found: tuple[bytes, bytes] | None
+    def _giving_way(self, read: Callable[[], T]) -> T:
+        """Run `read`, again when it had to give way to the writer."""
+        for _ in range(MAX_READ_DEADLOCKS):
             try:
-                found = cursor.set_range(limit, dlen=0, doff=0)
-            except self._not_found:
-                found = None
-            found = cursor.last() if found is None else cursor.prev()
-        except self._not_found:
-            return None
-        finally:
-            cursor.close()
-        return found
+                return read()
+            except self.deadlock:
+                continue
+        return read()
 
     # ---- writing (writer thread) ----------------------------------------------------------------------
 

@@ -66,13 +66,13 @@ class Journal:
         self._lazy_call: Any = None
         self._accepting_callbacks: list[Callable[[bool], None]] = []
         self._trim_waiters: set[Deferred[None]] = set()
-        self._reader = EntryReader(opened.database, opened.marks, opened.damaged, verify)
+        self._reader = EntryReader(opened.database, opened.marks, opened.damage, verify)
         self._pool = ReadPool(reactor, settings.read_threads, settings.max_pending_reads, self._fail)
         self._writer = Writer(
             opened.database,
             settings,
             opened.marks,
-            opened.damaged,
+            opened.damage,
             partial(reactor.callFromThread, self._committed),
             self._fail,
             reactor.callFromThread,

@@ -39,14 +39,14 @@ def log_file_name(number: int) -> str:
 
 
 def fill_with_zeros(path: Path, size: int, pause: float = 0.0) -> None:
-    """Make a file of zeros and have it on disk. Raises OSError."""
+    """Make a file of zeros and have it on disk; with a `pause`, piece by piece beside commits. Raises OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     zeros = bytes(PIECE_BYTES)
     try:
         while size > 0:
             size -= os.write(fd, zeros[:size])
-            os.fdatasync(fd)
             if pause:
+                os.fdatasync(fd)
                 time.sleep(pause)
         os.fsync(fd)
     finally:

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from phxqueue.config.settings import JournalSettings
 from phxqueue.journal import bdb, layout
 from phxqueue.journal.batch import Marks
+from phxqueue.journal.damage import Damage
 from phxqueue.journal.database import Database, Put, Table
 from phxqueue.journal.directory import (
     NODE_FILE,
@@ -40,8 +41,7 @@ class Opened:
     database: Database
     identity: NodeIdentity
     marks: Marks = field(default_factory=Marks)
-    damaged: set[bytes] = field(default_factory=set)
-    """Keys of entries whose place in the table of entries cannot be read."""
+    damage: Damage = field(default_factory=Damage)
 
 
 def check_settings(settings: JournalSettings) -> None:
@@ -138,4 +138,4 @@ def _load_marks(opened: Opened) -> None:
     except layout.Unreadable as error:
         raise Corrupt(f"{opened.database.home}: a record of the state table does not parse: {error}") from error
     marks.chosen.update(marks.chosen_stored)
-    opened.damaged.update(key for key, _ in opened.database.scan(Table.REPAIRS, b""))
+    opened.damage = Damage(key for key, _ in opened.database.scan(Table.REPAIRS, b""))

@@ -15,17 +15,12 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from phxqueue.journal import bdb, layout
+from phxqueue.journal import layout
 from phxqueue.journal.batch import Marks
+from phxqueue.journal.damage import Damage
 from phxqueue.journal.database import Database, Table
 from phxqueue.journal.errors import CorruptEntry, EntryMissing, JournalError, JournalOverloaded
 from phxqueue.journal.records import StoredEntry
-
-MAX_DEADLOCKS = 100
-"""How often one lookup is tried again after it gave way to the writer."""
-
-MAX_DAMAGED = 10_000
-"""More entries than this on damaged pages are a failing disk: the node stops."""
 
 Verify = Callable[[int, bytes, int], bool]
 """verify(kind, payload, checksum): whether the proposer's checksum fits."""
@@ -36,10 +31,10 @@ T = TypeVar("T")
 class EntryReader:
     """Looks entries up; its methods block and run in any thread."""
 
-    def __init__(self, database: Database, marks: Marks, damaged: set[bytes], verify: Verify | None) -> None:
+    def __init__(self, database: Database, marks: Marks, damage: Damage, verify: Verify | None) -> None:
         self._database = database
         self._marks = marks
-        self._damaged = damaged
+        self._damage = damage
         self._verify = verify
 
     def entry(self, group: int, instance: int) -> StoredEntry:
@@ -48,9 +43,9 @@ class EntryReader:
         if instance < first:
             raise EntryMissing(group, instance, first)
         key = layout.entry_key(group, instance)
-        value = self._repaired(key) if key in self._damaged else self._stored(key)
+        value = self._repaired(key) if key in self._damage else self._stored(key)
         if value is None:
-            if key in self._damaged:
+            if key in self._damage:
                 raise CorruptEntry(group, instance, "its page in the database is damaged")
             raise EntryMissing(group, instance, first)
         try:
@@ -63,23 +58,13 @@ class EntryReader:
 
     def _stored(self, key: bytes) -> bytes | None:
         try:
-            return self._lookup(Table.ENTRIES, key)
+            return self._database.get(Table.ENTRIES, key)
         except self._database.error as error:
-            if not bdb.is_damaged(error) or len(self._damaged) >= MAX_DAMAGED:
-                raise
-        self._damaged.add(key)
+            self._damage.note(key, error)
         return self._repaired(key)
 
     def _repaired(self, key: bytes) -> bytes | None:
-        return self._lookup(Table.REPAIRS, key)
-
-    def _lookup(self, table: Table, key: bytes) -> bytes | None:
-        for _ in range(MAX_DEADLOCKS):
-            try:
-                return self._database.get(table, key)
-            except self._database.deadlock:
-                continue
-        return self._database.get(table, key)
+        return self._database.get(Table.REPAIRS, key)
 
     def entries(self, group: int, first: int, last: int, max_bytes: int) -> list[tuple[int, StoredEntry]]:
         """Return a contiguous run from `first`, as IJournal.read_entries says."""

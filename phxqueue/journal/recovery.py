@@ -30,17 +30,15 @@ def load_group(database: Database, marks: Marks, group: int, verify: Verify | No
             if instance > marks.chosen.get(group, -1) and verify is not None:
                 _check(entry, group, instance, verify)
             entries.append((instance, entry))
-        first_key = database.first_key(Table.ENTRIES, layout.entry_key(group, below))
     except layout.Unreadable as error:
         raise Corrupt(f"group {group}: an entry above the chosen mark does not parse: {error}; {_REMEDY}") from error
     except database.error as error:
         raise Corrupt(f"group {group}: {bdb.explain(error)}; {_REMEDY}") from error
     chosen = marks.chosen.get(group, -1)
-    found_group, first = layout.split_entry_key(first_key) if first_key is not None else (-1, 0)
     return GroupState(
         promised=marks.promised.get(group, 0),
         chosen=chosen,
-        first=first if found_group == group else max(below, chosen + 1),
+        first=_first(database, group, below, max(below, chosen + 1)),
         entries=[(instance, entry) for instance, entry in entries if instance > chosen],
     )
 
@@ -49,6 +47,18 @@ _REMEDY = (
     "this node no longer knows what it has accepted: restore it from a backup, or empty the whole data directory so "
     "that the node starts over as a new incarnation"
 )
+
+
+def _first(database: Database, group: int, below: int, empty: int) -> int:
+    """Return the lowest instance in the log, `empty` when there is none."""
+    try:
+        key = database.first_key(Table.ENTRIES, layout.entry_key(group, below))
+    except database.error as error:
+        if not bdb.is_damaged(error):
+            raise Corrupt(f"group {group}: {bdb.explain(error)}; {_REMEDY}") from error
+        return below  # it is there, on a damaged page: to be learned again when somebody asks for it
+    found_group, first = layout.split_entry_key(key) if key is not None else (-1, 0)
+    return first if found_group == group else empty
 
 
 def _raise_chosen(marks: Marks, group: int, chosen: int) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from twisted.logger import Logger
-
 from phxqueue.journal import bdb, layout
+from phxqueue.journal.damage import Damage
 from phxqueue.journal.database import Database, Put, Table
 
 STEP_SECONDS = 0.003
@@ -49,14 +48,13 @@ class TrimShare:
 class Trimmer:
     """The trims to carry out, and how far each is."""
 
-    def __init__(self, database: Database, damaged: set[bytes], max_entries: int) -> None:
+    def __init__(self, database: Database, damage: Damage, max_entries: int) -> None:
         self._database = database
-        self._damaged = damaged
+        self._damage = damage
         self._chunk = min(max_entries, STEP_ENTRIES)
         self._below: dict[int, int] = {}
         self._next: dict[int, int] = {}
         self._waiting: dict[int, list[tuple[int, Callable[[], None]]]] = {}
-        self._log = Logger()
         self.deleted = 0
 
     def add(self, group: int, below: int) -> None:
@@ -85,67 +83,84 @@ class Trimmer:
 
     def _trim_chunk(self, group: int) -> None:
         below = self._below[group]
-        keys = self._present(group, below)
-        if keys:
-            self._delete(keys)
-            self._next[group] = layout.split_entry_key(keys[-1])[1] + 1
-        if self._next.get(group, 0) >= below or not keys:
+        first = self._first(group, below)
+        last = min(first + self._chunk, below)
+        if first < last:
+            self._delete(group, range(first, last))
+            self._next[group] = last
+        if last >= below:
             del self._below[group]
             self._finished(group, below)
 
-    def _present(self, group: int, below: int) -> list[bytes]:
-        """Return the next keys to delete. Instances are dense, so only the first has to be looked up."""
+    def _first(self, group: int, below: int) -> int:
+        """Return the first instance to delete. They are dense, so it has to be looked for at most once per hole."""
         start = self._next.get(group)
-        if start is None or not self._database.has(Table.ENTRIES, layout.entry_key(group, start)):
-            start = self._seek(group, start or 0, below)
-        last = min(start + self._chunk, below)
-        return [layout.entry_key(group, instance) for instance in range(start, last)]
-
-    def _seek(self, group: int, start: int, below: int) -> int:
-        for instance in range(start, min(start + MAX_DAMAGED_RUN, below)):
+        if start is not None and (start >= below or not self._is_missing(group, start)):
+            return start
+        for instance in range(start or 0, min((start or 0) + MAX_DAMAGED_RUN, below)):
+            key = layout.entry_key(group, instance)
             try:
-                key = self._database.first_key(Table.ENTRIES, layout.entry_key(group, instance))
+                found = self._database.first_key(Table.ENTRIES, key)
             except self._database.error as error:
-                if not bdb.is_damaged(error):
-                    raise
+                self._damage.note(key, error)
                 continue
-            if key is None:
+            if found is None:
                 return below
-            found_group, found = layout.split_entry_key(key)
-            return found if found_group == group else below
+            found_group, first = layout.split_entry_key(found)
+            return first if found_group == group else below
         return below
 
-    def _delete(self, keys: list[bytes]) -> None:
-        """Delete these entries in one transaction, stepping over those that lie on damaged pages."""
-        while True:
-            puts = [Put(Table.ENTRIES, key, None) for key in keys if key not in self._damaged]
-            puts += [Put(Table.REPAIRS, key, None) for key in keys if key in self._damaged]
+    def _is_missing(self, group: int, instance: int) -> bool:
+        key = layout.entry_key(group, instance)
+        try:
+            return not self._database.has(Table.ENTRIES, key)
+        except self._database.error as error:
+            self._damage.note(key, error)
+            return False
+
+    def _delete(self, group: int, instances: range) -> None:
+        """Delete these entries in one transaction, stepping over those that lie on damaged pages.
+
+        The nearest neighbours of such entries stay as well: a page that becomes empty is unlinked from those beside it,
+        which must be readable for that.
+        """
+        for instance in range(instances.start, instances.stop + 1):
+            self._is_missing(group, instance)
+        for _ in range(len(instances) + 1):  # each turn but the last finds one more damaged entry
+            puts = [
+                Put(Table.ENTRIES, layout.entry_key(group, instance), None)
+                for instance in instances
+                if not any(self._is_damaged(group, near) for near in (instance - 1, instance, instance + 1))
+            ]
+            puts += [
+                Put(Table.REPAIRS, layout.entry_key(group, instance), None)
+                for instance in instances
+                if self._is_damaged(group, instance)
+            ]
             try:
                 self._database.commit_unsynced(puts)
             except self._database.error as error:
                 if not bdb.is_damaged(error):
                     raise
-                self._find_damaged(keys)
-                continue
-            self.deleted += len(puts)
-            return
+                self._find_damage(group, instances, error)
+            else:
+                self.deleted += len(puts)
+                return
 
-    def _find_damaged(self, keys: list[bytes]) -> None:
-        before = len(self._damaged)
-        for key in keys:
+    def _is_damaged(self, group: int, instance: int) -> bool:
+        return len(self._damage) > 0 and instance >= 0 and layout.entry_key(group, instance) in self._damage
+
+    def _find_damage(self, group: int, instances: range, cause: Exception) -> None:
+        """Read these entries whole, to find those of which some page is damaged."""
+        before = len(self._damage)
+        for instance in instances:
+            key = layout.entry_key(group, instance)
             try:
                 self._database.get(Table.ENTRIES, key)
             except self._database.error as error:
-                if not bdb.is_damaged(error):
-                    raise
-                self._damaged.add(key)
-                self._log.error(
-                    "entry {instance} of group {group} lies on a damaged page; its space is not given back",
-                    group=layout.split_entry_key(key)[0],
-                    instance=layout.split_entry_key(key)[1],
-                )
-        if len(self._damaged) == before:
-            raise self._database.error("a page was damaged while deleting, and is not while reading")
+                self._damage.note(key, error)
+        if len(self._damage) == before:
+            raise cause
 
     def _finished(self, group: int, below: int) -> None:
         waiting = self._waiting.pop(group, [])

@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 from phxqueue.config.settings import JournalSettings
 from phxqueue.journal import bdb
 from phxqueue.journal.batch import Batch, Marks, Submission
+from phxqueue.journal.damage import Damage
 from phxqueue.journal.database import Database
 from phxqueue.journal.records import TrimEntries
 from phxqueue.journal.trimmer import Trimmer, TrimShare
@@ -57,17 +58,17 @@ class Writer:
         database: Database,
         settings: JournalSettings,
         marks: Marks,
-        damaged: set[bytes],
+        damage: Damage,
         committed: Callable[[list[Submission]], None],
         failed: Callable[[str], None],
         notify: Callable[[Callable[[], None]], None],
     ) -> None:
         """`committed` and `failed` are called in the writer's thread; `notify` runs a callback in the reactor's."""
         self.stats = WriterStats()
-        self.trimmer = Trimmer(database, damaged, settings.trim_entries)
+        self.trimmer = Trimmer(database, damage, settings.trim_entries)
         self._database = database
         self._marks = marks
-        self._damaged = damaged
+        self._damage = damage
         self._committed = committed
         self._failed = failed
         self._notify = notify
@@ -143,7 +144,7 @@ class Writer:
     def _commit(self, submissions: list[Submission]) -> None:
         began = time.monotonic()
         batch = Batch(submissions)
-        puts = batch.puts(self._marks, self._damaged)
+        puts = batch.puts(self._marks, self._damage)
         if puts:
             self._retrying(
                 lambda: (

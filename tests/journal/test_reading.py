@@ -9,7 +9,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor, task
 
-from phxqueue.journal import reader
+from phxqueue.journal import damage
 from phxqueue.journal.errors import CorruptEntry, EntryMissing, JournalError, JournalOverloaded
 from phxqueue.journal.journal import Journal
 from phxqueue.journal.records import PutChosen
@@ -110,8 +110,21 @@ async def test_reads_are_bounded(rig: Rig, faults: Faults) -> None:
     await journal.read_instances(0, [0])
 
 
-def damage(database: Path, instance: int) -> None:
-    flip(database / "entries.db", marked(instance)[:40])
+def damage_entry(database: Path, instance: int) -> None:
+    # Long enough not to be found in the unused rest of another page, where Berkeley DB leaves what was in memory.
+    flip(database / "entries.db", marked(instance)[:3000])
+
+
+def flip_in_first_leaf(path: Path, find: bytes) -> None:
+    """Pages that were leaves before the tree grew still hold old content where it is not used."""
+    data = bytearray(path.read_bytes())
+    for page in range(0, len(data), 4096):
+        leaf_without_predecessor = data[page + 25] == 5 and data[page + 12 : page + 16] == bytes(4)
+        if leaf_without_predecessor and find in data[page : page + 4096]:
+            data[data.index(find, page)] ^= 0xFF
+            path.write_bytes(data)
+            return
+    raise AssertionError(f"{find!r} is not in the first leaf")
 
 
 def marked(instance: int) -> bytes:
@@ -124,7 +137,7 @@ async def damaged_journal(rig: Rig, *instances: int) -> Journal:
     await durable(journal, *writes, PutChosen(0, 19))
     await rig.close(journal)
     for instance in instances:
-        damage(rig.database, instance)
+        damage_entry(rig.database, instance)
     return rig.open()
 
 
@@ -164,8 +177,35 @@ async def test_trimming_steps_over_a_damaged_page(each_rig: Rig, logged_errors: 
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_damaged_page_of_keys_costs_the_entries_on_it(rig: Rig) -> None:
+    """Small entries share a page; one in the chosen past is no reason not to start."""
+    journal = rig.open()
+    await durable(journal, *(entry(n, b"[%06d]" % n * 30) for n in range(300)), PutChosen(0, 299))
+    await rig.close(journal)
+    flip_in_first_leaf(rig.database / "entries.db", b"[%06d]" % 5 * 30)
+    journal = rig.open()
+    state = journal.load_group(0)
+    assert (state.first, state.chosen, state.entries) == (0, 299, [])
+    damaged = []
+    for instance in range(300):
+        try:
+            await journal.read_instances(0, [instance])
+        except CorruptEntry:
+            damaged.append(instance)
+    assert 5 in damaged
+    assert len(damaged) < 40
+    await durable(journal, *(entry(n, b"again") for n in damaged))
+    assert len(await journal.read_entries(0, 0, 299, 1 << 20)) == 300
+    await durable(journal, entry(300), PutChosen(0, 300))
+    await journal.delete_entries(0, 100)
+    journal = await rig.reopen(journal)
+    assert len(await journal.read_entries(0, 100, 300, 1 << 20)) == 201
+    assert rig.fatal == []
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_disk_that_damages_everything_ends_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "MAX_DAMAGED", 2)
+    monkeypatch.setattr(damage, "MAX_DAMAGED", 2)
     journal = await damaged_journal(rig, 3, 8, 12)
     for instance in (3, 8):
         with pytest.raises(CorruptEntry):

@@ -173,17 +173,31 @@ async def test_loading_blobs_does_not_hold_up_the_writer(rig: Rig) -> None:
     assert len(list(reading)) == 199
 
 
+@pytest.mark.parametrize("tear", ["cut", "zeros", "garbage"])
 @pytest_twisted.ensureDeferred
-async def test_a_torn_end_of_the_log_is_cut_off(rig: Rig) -> None:
-    """What had not reached the disk whole had not been told durable either."""
+async def test_a_torn_end_of_the_log_is_cut_off(rig: Rig, tear: str) -> None:
+    """What had not reached the disk whole had not been told durable either: some beginning is there, and no more."""
     crashed = await _crash_image(rig)
     log = sorted(crashed.glob("db/log.*"))[-1]
-    end = len(log.read_bytes().rstrip(b"\0"))
-    with log.open("r+b") as file:
-        file.truncate(end - 30)
+    whole = log.read_bytes()
+    end = len(whole.rstrip(b"\0"))
     rig.directory = crashed
-    state = rig.open().load_group(0)
-    assert [i for i, _ in state.entries] == [0, 1, 2, 3]
+    found = []
+    for missing in (1, 30, 150, 400, 700):
+        tail = {"cut": b"", "zeros": bytes(len(whole) - end + missing), "garbage": b"\xa5" * 900}[tear]
+        for path in crashed.glob("db/*.db"):
+            shutil.copy(rig.journals[0]._database.home / path.name, path)
+        log.write_bytes(whole[: end - missing] + tail)
+        journal = rig.open()
+        found.append([i for i, _ in journal.load_group(0).entries])
+        await durable(journal, entry(100))
+        journal = await rig.reopen(journal)
+        assert [i for i, _ in journal.load_group(0).entries] == [*found[-1], 100]
+        await rig.close(journal)
+    assert found[0] == [0, 1, 2, 3]
+    for instances in found:
+        assert instances == list(range(len(instances)))
+    assert len(found[-1]) < 4
 
 
 @pytest_twisted.ensureDeferred
@@ -216,7 +230,7 @@ async def test_a_damaged_accept_above_the_chosen_mark_is_refused(rig: Rig) -> No
     journal = rig.open()
     await durable(journal, entry(0), entry(1, b"precious" * 3000), PutChosen(0, 0))
     await rig.close(journal)
-    flip(rig.database / "entries.db", b"preciousprecious", nth=5)
+    flip(rig.database / "entries.db", b"precious" * 300)
     journal = rig.open()
     with pytest.raises(Corrupt, match="no longer knows what it has accepted"):
         journal.load_group(0)
