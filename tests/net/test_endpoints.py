@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from phxqueue.net.address import Address
 from phxqueue.net.endpoints import ListenError, RpcListener, connect, listen
 from phxqueue.net.identity import ANONYMOUS, Identity, Role
 from phxqueue.net.pool import ConnectionPool
+from phxqueue.net.routing import MasterClient, Route
 from phxqueue.net.rpc import RpcConnection
 from phxqueue.net.service import CallContext, RpcService
 from phxqueue.net.settings import RpcSettings
@@ -560,3 +562,43 @@ async def test_a_closed_pool(network: Network) -> None:
                 await call  # type: ignore[misc]
             assert caught.value.status is Status.UNAVAILABLE
     await until(lambda: not listener.connections)
+
+
+# ---- master client -----------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_failover_over_real_connections(network: Network) -> None:
+    """The master is gone from one moment to the next; calls in flight and new ones end up at its successor."""
+    master = [0]
+    nodes: list[RpcListener] = []
+
+    def service(number: int) -> RpcService:
+        def add(request: AddRequest, context: CallContext) -> AddResponse:
+            if number != master[0]:
+                raise RpcError(Status.NOT_MASTER, "not me", redirect=str(nodes[master[0]].address))
+            return AddResponse(results=[{"first_cursor": number}])  # type: ignore[list-item]
+
+        service = RpcService(f"node {number}")
+        service.register(ADD, add)
+        return service
+
+    tls = server_tls(network.certificates.store)
+    for number in range(3):
+        nodes.append(await listen(reactor, LOOPBACK, service(number), tls, settings=SETTINGS))
+    network.opened += nodes
+    client = MasterClient(network.pool(client_tls(network.certificates.client)), reactor, Random(1))
+    route = Route("store:1:1:0", tuple(node.address for node in nodes), "store 1")
+    first = await gatherResults([client.call(route, ADD, AddRequest(), 5.0) for _ in range(20)])
+    assert {response.results[0].first_cursor for response in first} == {0}
+
+    await nodes[0].stopListening()
+    for connection in nodes[0].connections:
+        connection.abort("killed")
+    calls = [client.call(route, ADD, AddRequest(), 5.0) for _ in range(20)]
+    reactor.callLater(0.1, master.__setitem__, 0, 2)  # elected
+    began = reactor.seconds()
+    second = await gatherResults(calls)
+    assert {response.results[0].first_cursor for response in second} == {2}
+    assert reactor.seconds() - began < 2.0
+    assert client.master(route) == nodes[2].address
