@@ -115,7 +115,9 @@ class HangUpWatch(_Ready):
     """Notices that the other end of an output pipe was closed, while nothing is being written."""
 
     def __init__(self, reactor: Any, descriptor: int) -> None:
-        super().__init__(descriptor)
+        # A descriptor of its own for the same pipe: the reactor knows one object per descriptor, and a writer may
+        # come and go on the original.
+        super().__init__(os.dup(descriptor))
         self._reactor = reactor
 
     def when_hung_up(self) -> Deferred[None]:
@@ -131,4 +133,7 @@ class HangUpWatch(_Ready):
         self.fire()
 
     def stop(self) -> None:
-        self._reactor.removeReader(self)
+        if self._descriptor >= 0:
+            self._reactor.removeReader(self)
+            os.close(self._descriptor)
+            self._descriptor = -1

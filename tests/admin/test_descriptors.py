@@ -98,6 +98,14 @@ async def test_a_hang_up_is_noticed_while_nothing_is_written(pipe: Pipe) -> None
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_hang_up_is_noticed_by_who_writes_now_and_then(pipe: Pipe) -> None:
+    hung_up = HangUpWatch(reactor, pipe[1]).when_hung_up()
+    await DescriptorWriter(reactor, pipe[1]).write(b"x")
+    close(pipe, 0)
+    await hung_up
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_file_never_hangs_up(tmp_path: Path) -> None:
     with (tmp_path / "output").open("wb") as file:
         hung_up = HangUpWatch(reactor, file.fileno()).when_hung_up()

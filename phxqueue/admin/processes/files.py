@@ -27,7 +27,8 @@ class ClusterSpec:
         nodes: of its one store.
         queues: of its one pub, from 0.
         groups: consumer groups of the pub.
-        consumers: consumer daemons, for all groups.
+        consumers: consumer daemons.
+        consumer_groups: groups they take part in; empty: all.
         handlers: "module:object" by handle_id.
         retries: attempts after the first; 0: none, a failed item goes to the dead letters.
         retry_delay_s: rest before each of them.
@@ -40,6 +41,7 @@ class ClusterSpec:
     queues: int = 1
     groups: Sequence[int] = (1,)
     consumers: int = 0
+    consumer_groups: Sequence[int] = ()
     handlers: Mapping[int, str] = field(default_factory=dict)
     retries: int = 3
     retry_delay_s: float = 0.1
@@ -98,7 +100,11 @@ def _cluster_files(spec: ClusterSpec, ports: Sequence[int]) -> dict[str, Mapping
         "storeconfig.conf": {"stores": [_store_entry(spec, ports)]},
         "consumerconfig.conf": {
             "consumers": [
-                {"addr": {"ip": HOST, "port": FIRST_CONSUMER_PORT + number}} for number in range(spec.consumers)
+                {
+                    "addr": {"ip": HOST, "port": FIRST_CONSUMER_PORT + number},
+                    "consumer_group_ids": list(spec.consumer_groups),
+                }
+                for number in range(spec.consumers)
             ]
         },
     }

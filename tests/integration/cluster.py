@@ -1,0 +1,137 @@
+"""The cluster of a test: the one of phxqueue.admin.processes, and what tests ask of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.task import deferLater
+from twisted.internet.utils import getProcessOutputAndValue
+
+from phxqueue.admin.clients import open_pool
+from phxqueue.admin.node_status import NodeReport, ask_all, master_of
+from phxqueue.admin.processes.child import Child, twistd
+from phxqueue.admin.processes.cluster import ProcessCluster
+from phxqueue.admin.processes.files import STORE_ID, ClusterSpec
+from phxqueue.net.pool import ConnectionPool
+from phxqueue.producer import Producer
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LEDGER_VARIABLE = "PHXQUEUE_TEST_LEDGER"
+LOOK_AGAIN_S = 0.02
+
+
+class TestedCluster(ProcessCluster):
+    """A cluster whose consumers write what they handle into `ledger` (tests/integration/handlers.py)."""
+
+    __test__ = False
+
+    def __init__(self, reactor: Any, directory: Path, spec: ClusterSpec) -> None:
+        directory.mkdir()
+        self.ledger = directory / "ledger"
+        self.ledger.mkdir()
+        self.reactor = reactor
+        self._pool: ConnectionPool | None = None
+        self._producers: list[Producer] = []
+        environment = {"PYTHONPATH": str(REPOSITORY), LEDGER_VARIABLE: str(self.ledger)}
+        super().__init__(reactor, directory, spec, environment=environment)
+
+    async def producer(self, **settings: Any) -> Producer:
+        """A producer that is closed with the cluster; settings are fields of ProducerSettings."""
+        from dataclasses import replace
+
+        from phxqueue.producer.settings import ProducerSettings
+
+        bounds = replace(ProducerSettings.from_topic(self.topic.settings), **settings)
+        made = await Producer.connect(self.cluster, topic=self.topic.topic_name, settings=bounds)
+        self._producers.append(made)
+        return made
+
+    @property
+    def pool(self) -> ConnectionPool:
+        if self._pool is None:
+            self._pool = open_pool(self.reactor, self.cluster, self.topic, self.cluster.tls)
+        return self._pool
+
+    async def close(self) -> None:
+        for producer in self._producers:
+            # What is still under way at the end of a test is of no interest.
+            producer.settings = producer.settings.__class__(close_timeout_s=0.05)
+            await producer.close()
+        if self._pool is not None:
+            await self._pool.close()
+        await super().close()
+
+    async def reports(self, timeout_s: float = 2.0) -> list[NodeReport]:
+        return await ask_all(self.pool, self.topic, timeout_s)
+
+    async def master(self) -> Child:
+        """The node that is master now; waits for an election to end."""
+        while True:
+            master = master_of(await self.reports(), STORE_ID, 0)
+            if master is not None:
+                return self.stores[master.node.node_id]
+            await self.pause()
+
+    async def followers(self) -> list[Child]:
+        master = await self.master()
+        return [child for child in self.stores if child is not master]
+
+    async def applied_everywhere(self) -> list[int]:
+        """Wait until every node has applied what the master has; returns what each has then."""
+        while True:
+            reports = await self.reports()
+            applied = [state.applied if (state := report.group(0)) is not None else -1 for report in reports]
+            if len(set(applied)) == 1 and applied[0] >= 0 and master_of(reports, STORE_ID, 0) is not None:
+                return applied
+            await self.pause()
+
+    async def applied_everywhere_so_far(self) -> None:
+        """Wait until every node has applied what the master had at this moment; load may go on."""
+        wanted = -1
+        while True:
+            reports = await self.reports()
+            applied = [state.applied if (state := report.group(0)) is not None else -1 for report in reports]
+            if wanted < 0 and master_of(reports, STORE_ID, 0) is not None:
+                wanted = max(applied)
+            if 0 <= wanted <= min(applied):
+                return
+            await self.pause()
+
+    async def pause(self) -> None:
+        """Between two looks at something that tells nobody when it changes."""
+        await deferLater(self.reactor, LOOK_AGAIN_S, lambda: None)
+
+    async def run(self, *arguments: str, stdin: bytes | None = None) -> tuple[int, str, str]:
+        """Run ``phxqueue ARGUMENTS`` against this cluster; returns status, output, errors."""
+        import sys
+
+        command = [sys.executable, "-m", "phxqueue.admin.main", "-c", str(self.config), *arguments]
+        return await run_command(self.reactor, command, self.directory)
+
+    async def refused(self, role: str, node_file: Path) -> tuple[int, str]:
+        """Start a daemon that must not come up; returns its exit status and everything it said."""
+        command = [*twistd(), "--nodaemon", "--pidfile=", f"phxqueue-{role}", "-c", str(node_file)]
+        status, output, errors = await run_command(self.reactor, command, self.directory)
+        return status, output + errors
+
+    def change(self, name: str, **fields: Any) -> Path:
+        """Change fields of a file in etc/; returns its path."""
+        path = self.directory / "etc" / name
+        path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+        return path
+
+    def log_of(self, child: Child) -> str:
+        return child.output.read_text()
+
+
+async def run_command(reactor: Any, command: Sequence[str], directory: Path) -> tuple[int, str, str]:
+    import os
+
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    output, errors, status = await getProcessOutputAndValue(
+        command[0], command[1:], env=environment, path=str(directory), reactor=reactor
+    )
+    return status, output.decode(), errors.decode()

@@ -1,0 +1,38 @@
+"""Clusters of real processes: each test gets its own directory, ports and certificates, and leaves nothing running."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+
+from phxqueue.admin.processes.files import ClusterSpec
+from tests.integration.cluster import TestedCluster
+
+MakeCluster = Callable[..., TestedCluster]
+
+
+@pytest_twisted.async_yield_fixture
+async def make_cluster(tmp_path: Path) -> AsyncIterator[MakeCluster]:
+    """Makes clusters: ``make_cluster(queues=4, consumers=1)``; the arguments are those of ClusterSpec."""
+    made: list[TestedCluster] = []
+
+    def make(**spec: Any) -> TestedCluster:
+        cluster = TestedCluster(reactor, tmp_path / f"cluster{len(made)}", ClusterSpec(**spec))
+        made.append(cluster)
+        return cluster
+
+    yield make
+    for cluster in made:
+        await cluster.close()
+
+
+def later(seconds: float) -> Deferred[None]:
+    """A pause: only where the passing of time is what is tested."""
+    from twisted.internet.task import deferLater
+
+    return deferLater(reactor, seconds, lambda: None)

@@ -1,0 +1,100 @@
+"""A client that keeps books: what it sent, what was confirmed, and whether that is what was handled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from phxqueue.admin.gather import gather
+from phxqueue.producer import EnqueueError, OutcomeUnknown, Producer, ProducerClosed
+
+Entry = tuple[int, int]
+"""(uin, number): the identity of an item; the numbers of a uin rise in the order of the calls."""
+
+
+@dataclass
+class Books:
+    """What became of every item, as far as the producer was told."""
+
+    sent: list[Entry] = field(default_factory=list)
+    confirmed: set[Entry] = field(default_factory=set)
+    unknown: set[Entry] = field(default_factory=set)
+    refused: set[Entry] = field(default_factory=set)
+    errors: list[str] = field(default_factory=list)
+
+
+class LedgerClient:
+    """Enqueues for some uins at the same time, `depth` items of each on their way at once, until it is stopped."""
+
+    def __init__(self, reactor: Any, producer: Producer, uins: Iterable[int] = range(1, 9), depth: int = 3) -> None:
+        self.books = Books()
+        self._reactor = reactor
+        self._producer = producer
+        self._numbers = dict.fromkeys(uins, 0)
+        self._depth = depth
+        self._stopping = False
+        self._running: Deferred[list[None]] | None = None
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._stopping = False
+        self._running = Deferred.fromCoroutine(
+            gather(self._send_for(uin) for uin in self._numbers for _ in range(self._depth))
+        )
+
+    async def stop(self) -> Books:
+        """Send nothing more, and wait for every outcome."""
+        self._stopping = True
+        if self._running is not None:
+            await self._running
+        return self.books
+
+    async def confirmed(self, more: int) -> None:
+        """Wait until so many more items are confirmed."""
+        wanted = len(self.books.confirmed) + more
+        while len(self.books.confirmed) < wanted:
+            await self._pause()
+
+    def _pause(self) -> Deferred[None]:
+        return deferLater(self._reactor, 0.01, lambda: None)
+
+    async def _send_for(self, uin: int) -> None:
+        while not self._stopping:
+            entry = uin, self._numbers[uin]
+            self._numbers[uin] += 1
+            self.books.sent.append(entry)
+            try:
+                await self._producer.enqueue(1, 1, b"%d" % entry[1], uin=uin)
+            except ProducerClosed:
+                return  # the test has failed elsewhere
+            except EnqueueError as error:
+                (self.books.unknown if isinstance(error, OutcomeUnknown) else self.books.refused).add(entry)
+                self.books.errors.append(str(error))
+                await self._pause()
+            else:
+                self.books.confirmed.add(entry)
+
+
+def handled(directory: Path) -> list[Entry]:
+    """What the consumers wrote down (tests/integration/handlers.py), each in its order."""
+    lines = [line for path in sorted(directory.glob("*.txt")) for line in path.read_text().splitlines()]
+    return [(int(uin), int(number)) for uin, _, number in (line.partition(" ") for line in lines)]
+
+
+def check(books: Books, found: list[Entry]) -> None:
+    """Nothing confirmed is lost, nothing is invented, each uin is in order. Twice is allowed: at least once."""
+    lost = books.confirmed - set(found)
+    assert not lost, f"{len(lost)} confirmed items were never handled: {sorted(lost)[:10]}"
+    invented = set(found) - set(books.sent)
+    assert not invented, f"{len(invented)} items were never sent: {sorted(invented)[:10]}"
+    came_back = books.refused & set(found)
+    assert not came_back, f"{len(came_back)} items are in the queue though refused: {sorted(came_back)[:10]}"
+    last: dict[int, int] = {}
+    for uin, number in dict.fromkeys(found):  # each at its first time: a redelivery begins again further back
+        assert number > last.get(uin, -1), f"uin {uin}: {number} was handled after {last[uin]}"
+        last[uin] = number

@@ -1,0 +1,172 @@
+"""The command line against a cluster that runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+
+from phxqueue.admin.processes.files import ClusterSpec
+from tests.integration.cluster import TestedCluster, run_command
+
+pytestmark = [pytest.mark.shared_reactor, pytest.mark.reactor_limit(40)]
+
+ECHO_GROUP, OUR_GROUP = 1, 2
+
+
+@pytest_twisted.async_yield_fixture(scope="module")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TestedCluster]:
+    """One consumer daemon echoes what comes for group 1; group 2 is ours."""
+    spec = ClusterSpec(
+        queues=3,
+        groups=(ECHO_GROUP, OUR_GROUP),
+        consumers=1,
+        consumer_groups=(ECHO_GROUP,),
+        handlers={1: "phxqueue.consumer.echo:EchoHandler", 2: "phxqueue.consumer.echo:EchoHandler"},
+    )
+    started = TestedCluster(reactor, tmp_path_factory.mktemp("commands") / "cluster", spec)
+    await started.start()
+    yield started
+    await started.close()
+
+
+async def shell(cluster: TestedCluster, line: str) -> tuple[int, str, str]:
+    """Run a line of bash in which ``phxqueue`` is our command."""
+    phxqueue = f"{sys.executable} -m phxqueue.admin.main -c {cluster.config}"
+    script = f'set -o pipefail; phxqueue() {{ {phxqueue} "$@"; }}; {line}'
+    return await run_command(reactor, ["/bin/bash", "-c", script], cluster.directory)
+
+
+async def drain(cluster: TestedCluster) -> list[str]:
+    status, output, errors = await cluster.run("consume", "--group", str(OUR_GROUP), "--no-follow")
+    assert status == 0, errors
+    return output.splitlines()
+
+
+@pytest_twisted.ensureDeferred
+async def test_echo_goes_all_the_way(cluster: TestedCluster) -> None:
+    status, output, errors = await cluster.run("echo", "is anybody there?")
+    assert (status, errors) == (0, "")
+    assert output.startswith("produce echo succeeded!\n  store 1, queue ")
+    [consumer] = cluster.consumers
+    while "consume echo succeeded! is anybody there?" not in cluster.log_of(consumer):
+        await cluster.pause()
+    assert "is anybody there?" in await drain(cluster)
+
+
+@pytest_twisted.ensureDeferred
+async def test_status(cluster: TestedCluster) -> None:
+    await cluster.applied_everywhere()
+    status, output, _ = await cluster.run("status")
+    assert status == 0
+    assert output.startswith("topic test: 3 of 3 nodes up\n")
+    status, output, _ = await cluster.run("status", "--json")
+    document = json.loads(output)
+    assert [node["up"] for node in document["nodes"]] == [True] * 3
+    assert document["groups"][0]["master_node_id"] in (0, 1, 2)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_produced_is_consumed_once_and_in_order(cluster: TestedCluster) -> None:
+    await drain(cluster)
+    lines = [f"line {number}" for number in range(5000)]
+    (cluster.directory / "input").write_text("\n".join(lines) + "\n")
+    status, output, errors = await cluster.run("produce", "--uin", "7", "--handle", "2", "input")
+    assert (status, output) == (0, "")
+    assert "5,000 messages" in errors
+
+    consume = ("consume", "--group", str(OUR_GROUP))
+    status, output, _ = await cluster.run(*consume, "--peek", "--format", "json")
+    peeked = [json.loads(line) for line in output.splitlines()]
+    assert [item["buffer"] for item in peeked] == lines
+    assert {(item["uin"], item["handle_id"]) for item in peeked} == {(7, 2)}
+    assert [item["cursor"] for item in peeked] == list(range(peeked[0]["cursor"], peeked[0]["cursor"] + 5000))
+
+    status, output, _ = await cluster.run(*consume, "--max", "1234")
+    assert (status, output.splitlines()) == (0, lines[:1234])
+    assert await drain(cluster) == lines[1234:]
+    assert await drain(cluster) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_stdin_binary_and_length_prefixed(cluster: TestedCluster) -> None:
+    await drain(cluster)
+    make = r"printf '\0\0\0\2\n\377\0\0\0\0\0\0\0\1x'"
+    status, output, errors = await shell(cluster, f"{make} | phxqueue produce --length-prefixed --uin 1")
+    assert (status, output) == (0, "")
+    assert "3 messages (3 bytes) confirmed" in errors
+    status, output, _ = await cluster.run("consume", "--group", str(OUR_GROUP), "--no-follow", "--format", "hex")
+    assert [line.partition(" ")[2] for line in output.splitlines()] == ["0aff", "", "78"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reader_that_goes_away_loses_nothing(cluster: TestedCluster) -> None:
+    await drain(cluster)
+    await shell(cluster, "seq 1 40000 | phxqueue produce --uin 3")
+    _status, output, errors = await shell(cluster, f"phxqueue consume --group {OUR_GROUP} | head -n 3")
+    assert (output.split(), errors) == (["1", "2", "3"], "")
+    rest = [int(line) for line in await drain(cluster)]
+    assert rest == list(range(rest[0], 40001))
+    # Acknowledged is what the pipe took (64 KiB) and `head` may have read beside it, not what was merely fetched.
+    assert 1 < rest[0] < 40_000
+
+
+@pytest_twisted.ensureDeferred
+async def test_following_ends_with_its_reader(cluster: TestedCluster) -> None:
+    await drain(cluster)
+    await cluster.run("echo", "the last one")
+    status, output, errors = await shell(cluster, f"phxqueue consume --group {OUR_GROUP} --follow | head -n 1")
+    assert (status, output, errors) == (0, "the last one\n", "")
+
+
+@pytest_twisted.ensureDeferred
+async def test_ctrl_c_ends_consume_and_keeps_what_was_printed(cluster: TestedCluster) -> None:
+    await drain(cluster)
+    await cluster.run("echo", "printed")
+    line = (
+        f"phxqueue consume --group {OUR_GROUP} > printed & while ! [ -s printed ]; do sleep 0.05; done; "
+        "kill -INT $(pgrep -P $! || echo $!); wait $!"
+    )
+    environment = f"trap - INT; {line}"
+    await shell(cluster, environment)
+    assert (cluster.directory / "printed").read_text() == "printed\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_bench(cluster: TestedCluster) -> None:
+    status, output, errors = await cluster.run("bench", "producer", "200", "2", "4", "50", "--duration", "1")
+    assert (status, errors) == (0, "")
+    assert "messages confirmed in 1.0" in output
+    assert "statuses: OK " in output
+    assert "p99.9" in output
+    status, output, _ = await cluster.run(
+        "bench", "producer", "0", "1", "2", "50", "--batch", "10", "--uin", "1-100", "--duration", "0.5"
+    )
+    assert status == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_daemon_in_the_background_with_pid_and_log_file(cluster: TestedCluster) -> None:
+    """``twistd phxqueue-store -c FILE`` as the README has it."""
+    [first, *_] = cluster.stores
+    await cluster.stop(first)
+    twistd = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+    arguments = ["--pidfile", "node.pid", "--logfile", "node.log", "phxqueue-store", "-c", "etc/store.0.conf"]
+    status, output, errors = await run_command(reactor, [*twistd, *arguments], cluster.directory)
+    assert (status, output, errors) == (0, "", "")
+    pid = int((cluster.directory / "node.pid").read_text())
+    try:
+        while "serves clients at" not in (cluster.directory / "node.log").read_text():
+            await cluster.pause()
+        await cluster.applied_everywhere()
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        while (cluster.directory / "node.pid").exists():
+            await cluster.pause()
+    await cluster.start_these(first)

@@ -1,0 +1,101 @@
+"""Consumer daemons: handlers that fail, graceful and ungraceful ends."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import pytest_twisted
+
+from phxqueue.config import dead_letter_queue
+from phxqueue.producer import NewItem
+from tests.integration.cluster import TestedCluster
+from tests.integration.conftest import MakeCluster
+from tests.integration.ledger import LedgerClient, check, handled
+
+pytestmark = pytest.mark.reactor_limit(60)
+
+
+def handled_texts(cluster: TestedCluster) -> list[str]:
+    lines = [line for path in sorted(cluster.ledger.glob("*.txt")) for line in path.read_text().splitlines()]
+    return [line.partition(" ")[2] for line in lines]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_handler_that_raises_costs_its_item_one_attempt(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(consumers=1, retries=2, handlers={1: "tests.integration.handlers:moody"})
+    await cluster.start()
+    producer = await cluster.producer()
+    texts = [f"fine {number}" for number in range(50)]
+    texts[10], texts[20] = "raise once", "poison"
+    receipts = await producer.enqueue_many([NewItem(1, 1, text.encode()) for text in texts])
+    assert receipts.all_stored
+    wanted = set(texts) - {"poison"}
+    while set(handled_texts(cluster)) < wanted:
+        await cluster.pause()
+    assert Counter(handled_texts(cluster)) == Counter(wanted)
+
+    dead = str(dead_letter_queue(1))
+    consume = ("consume", "--group", "1", "--queue", dead, "--peek", "--format", "json")
+    while not (output := (await cluster.run(*consume))[1]):
+        await cluster.pause()
+    assert '"buffer": "poison"' in output
+    assert "does not like" in output
+    log = cluster.log_of(cluster.consumers[0])
+    assert log.count("RuntimeError: the handler does not like 'poison'") >= 3  # each attempt, with its traceback
+    assert "Traceback" in log
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_graceful_stop_acknowledges_what_is_finished(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(queues=3, consumers=1, handlers={1: "tests.integration.handlers:record"})
+    await cluster.start()
+    [consumer] = cluster.consumers
+    client = LedgerClient(cluster.reactor, await cluster.producer())
+    client.start()
+    for _ in range(3):
+        await client.confirmed(300)
+        assert await cluster.stop(consumer) == []
+        assert "Server Shut Down" in cluster.log_of(consumer)
+        await cluster.start_these(consumer)
+    books = await client.stop()
+    while books.confirmed - set(handled(cluster.ledger)):
+        await cluster.pause()
+    found = handled(cluster.ledger)
+    check(books, found)
+    assert len(found) == len(set(found)), "a graceful stop redelivers nothing"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_killed_consumer_goes_on_where_it_had_acknowledged(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(queues=3, consumers=1, handlers={1: "tests.integration.handlers:record"})
+    await cluster.start()
+    [consumer] = cluster.consumers
+    client = LedgerClient(cluster.reactor, await cluster.producer())
+    client.start()
+    for _ in range(2):
+        await client.confirmed(300)
+        await cluster.kill(consumer)
+        await cluster.start_these(consumer)
+    books = await client.stop()
+    while books.confirmed - set(handled(cluster.ledger)):
+        await cluster.pause()
+    check(books, handled(cluster.ledger))
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_queue_has_one_owner(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(queues=8, consumers=3, handlers={1: "tests.integration.handlers:record"})
+    await cluster.start()
+    client = LedgerClient(cluster.reactor, await cluster.producer(), uins=range(1, 60), depth=1)
+    client.start()
+    await client.confirmed(2000)
+    books = await client.stop()
+    while books.confirmed - set(handled(cluster.ledger)):
+        await cluster.pause()
+    check(books, handled(cluster.ledger))
+    by_consumer = [
+        {line.partition(" ")[0] for line in path.read_text().splitlines()} for path in cluster.ledger.glob("*.txt")
+    ]
+    assert sum(len(uins) for uins in by_consumer) == len(set().union(*by_consumer)), "a uin was handled by two"
+    assert len([uins for uins in by_consumer if uins]) > 1, "one consumer owns everything"
