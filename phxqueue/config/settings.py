@@ -55,13 +55,13 @@ class NetSettings(Block):
         10.0, "A peer that takes nothing this long, while bytes are waiting, is dropped.", unit="s", ge=0.01, le=3600.0
     )
     write_chunk_bytes: Whole = setting(
-        256 * KIB, "Bytes handed to the transport (and encrypted) at one go.", unit="bytes", ge=1 * KIB, le=64 * MIB
+        96 * KIB, "Bytes handed to the transport (and encrypted) at one go.", unit="bytes", ge=1 * KIB, le=64 * MIB
     )
     keepalive_interval_s: Decimal = setting(
-        5.0, "Silence after which a peer is asked for a sign of life.", unit="s", ge=0.01, le=3600.0
+        1.0, "Silence after which a peer is asked for a sign of life.", unit="s", ge=0.01, le=3600.0
     )
     keepalive_timeout_s: Decimal = setting(
-        5.0, "Silence after that question which proves the peer gone.", unit="s", ge=0.01, le=3600.0
+        2.0, "Silence after that question which proves the peer gone.", unit="s", ge=0.01, le=3600.0
     )
     connect_timeout_s: Decimal = setting(
         2.0, "Longest a connection takes to be made, TLS and first answer included.", unit="s", ge=0.01, le=600.0
@@ -83,8 +83,15 @@ class NetSettings(Block):
         ge=0.01,
         le=600.0,
     )
+    silent_try_timeout_s: Decimal = setting(
+        0.2, "The same for a node that was silent in the last try of this search.", unit="s", ge=0.01, le=600.0
+    )
     backoff_first_s: Decimal = setting(
-        0.01, "First pause after all candidates failed; doubles, with jitter.", unit="s", ge=0.001, le=60.0
+        0.01,
+        "First pause after all candidates failed; later ones are a tenth of the time searched, with jitter.",
+        unit="s",
+        ge=0.001,
+        le=60.0,
     )
     backoff_max_s: Decimal = setting(0.2, "Longest such pause.", unit="s", ge=0.001, le=600.0)
     max_redirects: Whole = setting(4, "Redirects to a master followed in one round.", unit="redirects", ge=0, le=100)
