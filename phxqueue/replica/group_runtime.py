@@ -347,6 +347,8 @@ class GroupRuntime:
         self._log.critical("{reason}", reason=self.halted)
         self._fail_proposals(self.halted)
         self._notify(self.on_mastership, False)
+        # Another node may know the command. This one goes on voting: its log is as good as any.
+        self._drive(lambda now: self.core.stand_aside("its state machine has stopped", now))
 
     def _handle_event(self, event: object) -> None:
         if isinstance(event, BecameMaster):
