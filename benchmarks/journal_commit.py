@@ -55,7 +55,8 @@ def calibrate(directory: Path, size: int, seconds: float) -> list[float]:
     """Return the times of write + fdatasync, one after another, into a file that is there already."""
     path = directory / "calibration"
     total = max(8 << 20, 4 * size)
-    data, times = os.urandom(size), []
+    data = os.urandom(size)
+    times: list[float] = []
     fd = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
         os.write(fd, bytes(total))
@@ -75,7 +76,8 @@ def calibrate(directory: Path, size: int, seconds: float) -> list[float]:
 
 async def one_at_a_time(journal: Journal, first: int, entries: int, size: int, seconds: float) -> list[float]:
     """Return the times from submit to done, each submission waiting for the one before."""
-    payload, times = os.urandom(size), []
+    payload = os.urandom(size)
+    times: list[float] = []
     instance, end = first, time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < 20:
         writes: list[Write] = [PutChosen(0, instance - 1)]

@@ -277,6 +277,7 @@ class Journal:
                 return
             self._failure = reason
         self._writer.halt()
+        self._checkpointer.halt()
         self._reactor.callFromThread(self._report_failure, reason)
 
     def _report_failure(self, reason: str) -> None:

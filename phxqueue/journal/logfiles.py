@@ -9,6 +9,7 @@ file without a header is one that a crash interrupted right after it was made, a
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -38,19 +39,24 @@ def log_file_name(number: int) -> str:
     return f"log.{number:010d}"
 
 
-def fill_with_zeros(path: Path, size: int, pause: float = 0.0) -> None:
-    """Make a file of zeros and have it on disk; with a `pause`, piece by piece beside commits. Raises OSError."""
+def fill_with_zeros(path: Path, size: int, stop: threading.Event | None = None) -> bool:
+    """Make a file of zeros and have it on disk. Raises OSError.
+
+    With `stop` it is done piece by piece beside commits, and given up (False is returned) once that is set.
+    """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     zeros = bytes(PIECE_BYTES)
     try:
         while size > 0:
             size -= os.write(fd, zeros[:size])
-            if pause:
+            if stop is not None:
                 os.fdatasync(fd)
-                time.sleep(pause)
+                if stop.wait(PAUSE_S):
+                    return False
         os.fsync(fd)
     finally:
         os.close(fd)
+    return True
 
 
 def prepare_first(home: Path, size: int) -> None:
@@ -63,6 +69,8 @@ class LogPreparer:
     """Keeps one log file ready."""
 
     def __init__(self, database: Database, home: Path, file_bytes: int, min_free_bytes: int) -> None:
+        self.stop = threading.Event()
+        """Set to have the preparation at hand given up."""
         self._database = database
         self._home = home
         self._file_bytes = file_bytes
@@ -84,10 +92,10 @@ class LogPreparer:
             space = os.statvfs(self._home)
             if target.exists() or space.f_bavail * space.f_frsize < self._min_free_bytes + 2 * self._file_bytes:
                 return
-            fill_with_zeros(temporary, self._file_bytes, PAUSE_S)
-            # A link, not a rename: when Berkeley DB was faster and has made the file, it must stay.
-            os.link(temporary, target)
-            sync_directory(self._home)
+            if fill_with_zeros(temporary, self._file_bytes, self.stop):
+                # A link, not a rename: when Berkeley DB was faster and has made the file, it must stay.
+                os.link(temporary, target)
+                sync_directory(self._home)
         except FileExistsError:
             pass
         except OSError as error:

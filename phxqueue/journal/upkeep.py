@@ -45,7 +45,7 @@ class Checkpointer:
         self._written = written
         self._failed = failed
         self._preparer = preparer
-        self._stop = threading.Event()
+        self._stop = preparer.stop
         self._checkpointed_bytes = 0
         self._checkpointed_at = time.monotonic()
         self._flushed_bytes = 0
@@ -57,9 +57,13 @@ class Checkpointer:
         """Begin."""
         self._thread.start()
 
+    def halt(self) -> None:
+        """Begin nothing more: something has failed. Any thread."""
+        self._stop.set()
+
     def stop(self) -> None:
         """End, after the step at hand. Blocks."""
-        self._stop.set()
+        self.halt()
         self._thread.join()
 
     def _run(self) -> None:
@@ -82,6 +86,8 @@ class Checkpointer:
             self._preparer.prepare_next()
             self._database.trickle(TRICKLE_CLEAN_PERCENT)
         self._flushed_bytes = written
+        if self._stop.is_set():
+            return
         due = time.monotonic() - self._checkpointed_at >= self._settings.checkpoint_interval_s
         if due or written - self._checkpointed_bytes >= self._settings.checkpoint_bytes:
             self.checkpoint()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -102,7 +103,7 @@ async def test_nothing_is_prepared_under_a_flood(rig: Rig, monkeypatch: pytest.M
 @pytest.mark.usefixtures("fast_upkeep")
 @pytest_twisted.ensureDeferred
 async def test_a_log_file_that_cannot_be_prepared_is_no_failure(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no(path: Path, size: int, pause: float = 0.0) -> None:
+    def no(path: Path, size: int, stop: object = None) -> bool:
         tried.append(path)
         raise OSError(28, "No space left on device")
 
@@ -115,6 +116,13 @@ async def test_a_log_file_that_cannot_be_prepared_is_no_failure(rig: Rig, monkey
     for n in range(1, 5):
         await durable(journal, entry(n, bytes(400_000)))
     assert rig.fatal == []
+
+
+def test_a_preparation_can_be_given_up(tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    assert not logfiles.fill_with_zeros(tmp_path / "log", 8 << 20, stop)
+    assert (tmp_path / "log").stat().st_size == logfiles.PIECE_BYTES
 
 
 class Disk:
