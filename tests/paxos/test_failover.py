@@ -31,13 +31,14 @@ def gap_after(cluster: Cluster, node_id: int, step: float = 0.001) -> float:
     """Kill the master; after how long an entry is chosen again."""
     kill(cluster, node_id)
     began = cluster.time
-    while True:
+    while cluster.time < began + 5:
         cluster.run(step)
         if cluster.master is not None:
             instance = cluster.propose(cluster.master, b"again")
             cluster.settle()
             assert cluster.group(cluster.master).chosen >= instance
             return cluster.time - began
+    raise AssertionError("no master within 5 s")
 
 
 @pytest.mark.parametrize("size", [3, 5])
@@ -58,10 +59,8 @@ def test_it_is_replaced_though_nobody_sees_its_process_end() -> None:
     """The machine is gone, not the process: no connection is refused."""
     cluster = make_cluster()
     cluster.crash(0)
-    began = cluster.time
-    while cluster.master is None:
-        cluster.run(0.001)
-    assert cluster.time - began <= 0.55
+    cluster.run(0.55)
+    assert cluster.master is not None
 
 
 def test_the_old_master_returns_without_a_gap() -> None:
@@ -123,10 +122,8 @@ def test_with_two_of_three_gone_the_master_gives_up_and_service_resumes_by_itsel
     assert cluster.group(0).master_id is None
     assert [peer.unreachable for peer in cluster.group(0).peers.values()] == [True, True]
     cluster.start(2)
-    began = cluster.time
-    while cluster.master is None:
-        cluster.run(0.001)
-    assert cluster.time - began <= 0.65
+    cluster.run(0.65)
+    assert cluster.master is not None
     cluster.propose(cluster.master, b"after")
     cluster.run(0.2)
     for node_id in (0, 2):
