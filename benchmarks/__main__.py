@@ -37,8 +37,9 @@ _directory = click.option(
 @click.option("--seconds", default=5.0, show_default=True, help="How long each row sends.")
 @click.option("--queues", default=1, show_default=True, help="Queues the messages are spread over.")
 @click.option("--tls/--no-tls", default=True, show_default=True, help="Mutual TLS between everybody.")
+@click.option("--profiles", type=click.Path(path_type=Path, file_okay=False), help="Leave py-spy samples here.")
 @_directory
-def speed(only: Sequence[str], seconds: float, queues: int, tls: bool, directory: Path) -> None:
+def speed(only: Sequence[str], seconds: float, queues: int, tls: bool, profiles: Path | None, directory: Path) -> None:
     """The speed table: throughput and latency of three stores, a client and a reader."""
     from benchmarks.speed import Measured, measure
 
@@ -49,13 +50,17 @@ def speed(only: Sequence[str], seconds: float, queues: int, tls: bool, directory
         measured = []
         for scenario in chosen:
             click.echo(f"running: {scenario.work} ...", err=True)
-            measured.append(await measure(reactor, scenario, seconds, spec, directory))
+            samples = profiles / scenario.key if profiles is not None else None
+            measured.append(await measure(reactor, scenario, seconds, spec, directory, samples))
         return measured
 
     before = calibrate_in(directory)
     measured = edge.run(run)
     after = calibrate_in(directory)
-    click.echo("\n".join([*_machine(queues, tls), "", *_table(measured), "", *_calibration(before, after)]))
+    click.echo("\n".join([*_machine(queues, tls), "", *speed_table(measured), "", *_calibration(before, after)]))
+    for row in measured:
+        for profile in row.profiles:
+            click.echo("\n".join(["", f"{row.scenario.work}: {profile.lines()[0]}", *profile.lines()[1:]]))
 
 
 @main.command()
@@ -84,7 +89,8 @@ def _machine(queues: int, tls: bool) -> list[str]:
     return [f"{machine}; 3 stores, 1 client, 1 reader; {switches}"]
 
 
-def _table(measured: Sequence[Any]) -> list[str]:
+def speed_table(measured: Sequence[Any]) -> list[str]:
+    """Return the Markdown table of some rows."""
     lines = [
         "| work | here | prototype | share | p50 | p99 | max | goal | read | CPU (cores) |",
         "|---|---|---|---|---|---|---|---|---|---|",

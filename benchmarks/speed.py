@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from benchmarks.profiling import Profile, Profiler
 from benchmarks.reader import TIMESTAMP
 from benchmarks.reading import Reader
 from benchmarks.scenarios import Scenario
@@ -37,24 +39,32 @@ class Measured:
     behind: int
     latency_us: dict[float, int]
     cpu: dict[str, float]
+    profiles: Sequence[Profile] = ()
 
 
-async def measure(reactor: Any, scenario: Scenario, seconds: float, spec: ClusterSpec, base: Path) -> Measured:
-    """Run one row in a directory of its own below `base`."""
+async def measure(
+    reactor: Any, scenario: Scenario, seconds: float, spec: ClusterSpec, base: Path, profiles: Path | None = None
+) -> Measured:
+    """Run one row in a directory of its own below `base`; with `profiles`, leave samples of every process there."""
     with tempfile.TemporaryDirectory(dir=base, prefix="bench-") as directory:
         cluster = ProcessCluster(reactor, Path(directory), spec)
         reader = Reader(reactor, cluster.config, latency=scenario.end_to_end)
         try:
             await cluster.start()
             await reader.start()
-            return await _measure(reactor, scenario, seconds, cluster, reader)
+            return await _measure(reactor, scenario, seconds, cluster, reader, profiles)
         finally:
             await reader.stop()
             await cluster.close()
 
 
 async def _measure(
-    reactor: Any, scenario: Scenario, seconds: float, cluster: ProcessCluster, reader: Reader
+    reactor: Any,
+    scenario: Scenario,
+    seconds: float,
+    cluster: ProcessCluster,
+    reader: Reader,
+    profiles: Path | None,
 ) -> Measured:
     producer = await Producer.connect(cluster.cluster, topic=cluster.topic.topic_name)
     try:
@@ -66,6 +76,7 @@ async def _measure(
         cpu_before = {name: _cpu_seconds(pid) for pid, name in names.items()}
         began = time.monotonic()
         load = _load(reactor, producer, scenario)
+        watching = _watch(reactor, names, seconds, profiles)
         result = await load.run(seconds)
         elapsed = time.monotonic() - began
         cpu = {name: (_cpu_seconds(pid) - cpu_before[name]) / elapsed for pid, name in names.items()}
@@ -74,9 +85,18 @@ async def _measure(
         read_rate = (producer.stats.stored - sent_before) / (time.monotonic() - began)
         await deferLater(reactor, 0.2, lambda: None)  # the reader's last word comes with its next report
         latency = {float(share): value for share, value in reader.report["latency_us"].items()}
-        return Measured(scenario, result, read_rate, max(behind, 0), latency, cpu)
+        seen = [await profile for profile in watching]
+        return Measured(scenario, result, read_rate, max(behind, 0), latency, cpu, seen)
     finally:
         await producer.close()
+
+
+def _watch(reactor: Any, names: dict[int, str], seconds: float, profiles: Path | None) -> list[Deferred[Profile]]:
+    if profiles is None:
+        return []
+    profiles.mkdir(parents=True, exist_ok=True)
+    profiler = Profiler(reactor, profiles)
+    return [profiler.start(name, pid, seconds) for pid, name in names.items()]
 
 
 def _load(reactor: Any, producer: Producer, scenario: Scenario) -> Load:

@@ -1,0 +1,67 @@
+"""``make demo``, whole, twice: with a crash in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+import pytest_twisted
+
+from phxqueue.admin.demo.daemons import running_daemons
+from phxqueue.admin.processes.watch import is_running
+from tests.integration.conftest import MakeCluster
+
+ECHO = {1: "phxqueue.consumer.echo:EchoHandler", 2: "phxqueue.consumer.echo:EchoHandler"}
+
+
+@pytest.mark.reactor_limit(110)
+@pytest_twisted.ensureDeferred
+async def test_the_demo(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(queues=2, consumers=2, handlers=ECHO)  # its files and ports; its own daemons stay off
+    try:
+        status, output, errors = await cluster.run("demo", "start")
+        assert (status, errors) == (0, ""), output + errors
+        assert output.count("produce echo succeeded!") == 2
+        assert output.count("consume echo succeeded!\n") == 2
+        assert "owns queue" in output
+        assert "kill -9" in output
+        assert "after the kill" in output
+        assert "has caught up" in output
+
+        running = running_daemons(cluster.directory)
+        names = ["consumer.0", "consumer.1", "store.0", "store.1", "store.2"]
+        assert [daemon.name for daemon in running] == names
+        status, _, errors = await cluster.run("demo", "start")
+        assert status == 1
+        assert "a demo is running here already: consumer.0 (pid" in errors
+
+        # The machine "crashes": pid files stay, one of them names somebody else.
+        for daemon in running:
+            os.kill(daemon.pid, signal.SIGKILL)
+        while any(is_running(daemon.pid) for daemon in running):
+            await cluster.pause()
+        (cluster.directory / "run" / "store.0.pid").write_text(str(os.getpid()))
+        status, output, errors = await cluster.run("demo", "start")
+        assert (status, errors) == (0, ""), output + errors
+    finally:
+        running = running_daemons(cluster.directory)
+        status, output, errors = await cluster.run("demo", "stop")
+    assert (status, errors) == (0, "")
+    assert output.count(" stopped\n") == 5
+    assert running_daemons(cluster.directory) == []
+    assert not any(is_running(daemon.pid) for daemon in running)
+    assert list((cluster.directory / "run").iterdir()) == []
+
+
+@pytest.mark.reactor_limit(60)
+@pytest_twisted.ensureDeferred
+async def test_a_demo_that_cannot_start_leaves_nothing_running(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(consumers=1, handlers={1: "no.such.module:handler"})
+    status, output, errors = await cluster.run("demo", "start")
+    assert status == 1
+    assert "consumer.0 did not start" in errors
+    assert "no.such.module" in errors
+    assert "Traceback" not in errors
+    assert "stopping what was started" in output
+    assert running_daemons(cluster.directory) == []
