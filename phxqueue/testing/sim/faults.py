@@ -179,6 +179,8 @@ class FaultInjector:
     def _crash_one(self, node_id: int) -> None:
         self._count("crash")
         self._cluster.crash(node_id)
+        if self._profile.flip_every and node_id == self._bad_disk and self._random.random() < 0.5:
+            self._tear(node_id)
         self._world.call_later(self._random.choice((0.02, 0.3, 1.0)) * self._random.random(), self._bring_up, node_id)
 
     def _crasher(self, node_id: int) -> Callable[[], None]:
@@ -262,25 +264,34 @@ class FaultInjector:
         self._walls.jump(self._random.choice(self._cluster.node_ids))
 
     def _flip(self) -> None:
-        """Alter a byte of an entry that no other disk has damaged, as independent disks would.
-
-        Entries that the node cannot know to be chosen are altered on one disk alone: a voter that lost such an entry
-        rightly refuses to vote until it has been taught, and two of them could wait for ever.
-        """
-        random, cluster = self._random, self._cluster
-        node_id = random.choice(cluster.node_ids)
-        for group_id, group in cluster.disks[node_id].groups.items():
-            last = max(group.log, default=-1) if node_id == self._bad_disk else group.chosen
-            written = [instance for instance, entry in group.log.items() if instance <= last and entry.payload]
+        """Alter a byte of an entry that every node holds and no disk has damaged yet, as independent disks would."""
+        node_id = self._random.choice(self._cluster.node_ids)
+        disk = self._cluster.disks[node_id]
+        for group_id, group in disk.groups.items():
+            written = [instance for instance, entry in group.log.items() if instance <= group.chosen and entry.payload]
             if not written:
                 continue
-            instance = random.choice(written[-50:])
-            others = [cluster.disks[other].group(group_id).log.get(instance) for other in cluster.node_ids]
-            intact = [entry for entry in others if entry is not None and entry.payload == group.log[instance].payload]
-            if len(intact) == len(others) and self._undamaged(group_id, instance):
+            instance = self._random.choice(written)
+            if self._intact(group_id, instance) == self._cluster.shape.nodes:
                 self._count("flip")
-                cluster.disks[node_id].flip(group_id, instance, random.randrange(1 << 30))
+                disk.flip(group_id, instance, self._random.randrange(1 << 30))
 
-    def _undamaged(self, group_id: int, instance: int) -> bool:
-        entries = [disk.group(group_id).log[instance] for disk in self._cluster.disks.values()]
-        return all(entry_checksum(entry.kind, entry.payload) == entry.checksum for entry in entries)
+    def _tear(self, node_id: int) -> None:
+        """Alter the entry that was written last: what the crash of a bad disk leaves behind.
+
+        The node may not know yet that it is chosen. It rightly refuses to vote then, until it has been taught: that
+        happens to one disk only, because two nodes in that state could wait for each other for ever.
+        """
+        for group_id, group in self._cluster.disks[node_id].groups.items():
+            last = max(group.log, default=-1)
+            if last >= 0 and group.log[last].payload and self._intact(group_id, last) == self._held(group_id, last):
+                self._count("torn record")
+                self._cluster.disks[node_id].flip(group_id, last, self._random.randrange(1 << 30))
+
+    def _held(self, group_id: int, instance: int) -> int:
+        return sum(instance in disk.group(group_id).log for disk in self._cluster.disks.values())
+
+    def _intact(self, group_id: int, instance: int) -> int:
+        logs = [disk.group(group_id).log for disk in self._cluster.disks.values()]
+        entries = [log[instance] for log in logs if instance in log]
+        return sum(entry_checksum(entry.kind, entry.payload) == entry.checksum for entry in entries)

@@ -1,4 +1,7 @@
-"""Acknowledged means durable on a majority: when a value is applied, a majority of disks holds it, synced."""
+"""Acknowledged means durable on a majority: when a value is applied, a majority of disks holds it, synced.
+
+The node's own disk is one of them: every applied entry can be read from the own journal.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,11 @@ class DurableMajority:
         self._disks = disks
         self._majority = voters // 2 + 1
 
-    def applied(self, group_id: int, instance: int, value: bytes) -> None:
-        """A node applied a value, so somebody may have been told that it is safe."""
+    def applied(self, node_id: int, group_id: int, instance: int, value: bytes) -> None:
+        """A node applied a value, so somebody may have been told that it is safe, or may ask this node for it."""
+        own = self._disks[node_id].group(group_id)
+        if instance >= own.first and instance not in own.log:
+            raise Violation(f"group {group_id} instance {instance}: node {node_id} applied what its disk does not hold")
         holders = 0
         for disk in self._disks.values():
             group = disk.group(group_id)
