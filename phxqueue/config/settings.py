@@ -125,13 +125,14 @@ class JournalSettings(Block):
     i_accept_loss: Flag = setting(False, "Has to be true for sync `interval`.")
     cache_bytes: Whole = setting(64 * MIB, "Berkeley DB's page cache.", unit="bytes", ge=1 * MIB, le=64 * GIB)
     page_bytes: Whole = setting(
-        16 * KIB,
-        "Page size of tables when they are made; a power of two. Existing tables keep theirs.",
+        4 * KIB,
+        "Page size of tables when they are made; a power of two, not above what the disk writes in one piece (a torn "
+        "page needs the node to be built anew). Existing tables keep theirs.",
         unit="bytes",
         ge=512,
         le=64 * KIB,
     )
-    log_file_bytes: Whole = setting(64 * MIB, "Size of one write-ahead log file.", unit="bytes", ge=1 * MIB, le=1 * GIB)
+    log_file_bytes: Whole = setting(32 * MIB, "Size of one write-ahead log file.", unit="bytes", ge=1 * MIB, le=1 * GIB)
     log_buffer_bytes: Whole = setting(
         8 * MIB,
         "Write-ahead log held in memory; at most a quarter of log_file_bytes.",
