@@ -49,7 +49,7 @@ class GroupRuntime:
 
     - ``on_applied(instance, payload)`` after each applied value,
     - ``on_mastership(is_master)`` when this node becomes master or stops being it,
-    - ``on_window_free()`` after a proposal left the window, so that a waiting batch may be proposed.
+    - ``on_window_free()`` when there is room again for a proposal, for whoever was told that there was none.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class GroupRuntime:
         self._proposals: dict[int, _Proposal] = {}
         self._effects: deque[Effects] = deque()
         self._carrying_out = False
+        self._room_missed = False
         self._learn_server = LearnServer(self.group_id, core.config.node_id, journal, send, self._repair)
         self._first = first  # of the log
         self._fail = fail
@@ -144,8 +145,20 @@ class GroupRuntime:
 
     @property
     def window_free(self) -> bool:
-        """Whether propose() would find room."""
+        """Whether propose() would find room. Who hears False is told through ``on_window_free`` when there is."""
+        if self._has_room():
+            return True
+        self._room_missed = True
+        return False
+
+    def _has_room(self) -> bool:
         return self.core.window_free > 0 and not self._journal.overloaded
+
+    def _tell_of_room(self) -> None:
+        # Not only proposals of this mastership take room: so do a former master's entries, and a slow disk.
+        if self._room_missed and self._has_room():
+            self._room_missed = False
+            self._notify(self.on_window_free)
 
     def propose(self, payload: bytes) -> Deferred[Any]:
         """Replicate one command; fires with the result of applying it.
@@ -189,6 +202,8 @@ class GroupRuntime:
         """Let time pass in the core, if it has something to do by now."""
         if self.core.next_deadline() <= self._clock.seconds():
             self._drive(self.core.tick)
+        else:
+            self._tell_of_room()
 
     def peer_unreachable(self, node_id: int) -> None:
         """Tell the core that a peer's connection was closed and a new one refused."""
@@ -266,6 +281,7 @@ class GroupRuntime:
                 self._carry_out_one(self._effects.popleft())
         finally:
             self._carrying_out = False
+        self._tell_of_room()
 
     def _carry_out_one(self, effects: Effects) -> None:
         if effects.persist:
@@ -330,7 +346,6 @@ class GroupRuntime:
                 proposal.result.errback(
                     OutcomeUnknown(f"group {self.group_id}: another master's entry was chosen for instance {instance}")
                 )
-            self._notify(self.on_window_free)
         if entry.kind == EntryKind.VALUE:
             self._notify(self.on_applied, instance, entry.payload)
 
