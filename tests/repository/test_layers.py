@@ -35,13 +35,17 @@ PURE = (
 )
 """Values in, values out, time passed in: these run in the simulator as they are (docs/architecture.md)."""
 
+CLAIM = re.compile(r"\bPure\b(?! but)")
+"""A module whose docstring says so in its first paragraph is held to its word."""
+
 IMPURE_MODULES = {
-    *("twisted", "asyncio", "time", "datetime", "threading", "_thread", "multiprocessing", "concurrent", "socket"),
+    *("twisted", "asyncio", "time", "threading", "_thread", "multiprocessing", "concurrent", "socket"),
     *("select", "selectors", "signal", "subprocess", "os", "secrets", "uuid", "pathlib", "shutil", "tempfile"),
     *("logging", "bsddb3", "berkeleydb"),
 }
 
-IMPURE_CALLS = {"open", "print", "input", "hash", "id"}
+IMPURE_METHODS = {"now", "utcnow", "today"}
+IMPURE_CALLS = {"open", "print", "input", "hash"}
 
 TYPES = re.compile(r"phxqueue\.(proto|config)\b")
 """Where pure modules take messages and settings from, as values; nobody looks further there."""
@@ -67,8 +71,12 @@ def module_file(name: str) -> Path | None:
     return next((candidate for candidate in candidates if candidate.exists()), None)
 
 
+def first_paragraph(path: Path) -> str:
+    return (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0]
+
+
 def pure_files() -> list[Path]:
-    """The modules named in PURE, and those of ours that they import, and so on."""
+    """The modules named in PURE, those of ours that they import, and so on; and those that claim to be pure."""
     paths = [PACKAGE / name for name in PURE]
     ahead = [file for path in paths for file in ([path] if path.suffix else path.rglob("*.py"))]
     found: set[Path] = set()
@@ -78,7 +86,7 @@ def pure_files() -> list[Path]:
             found.add(file)
             names = [name for _, name in imports(ast.parse(file.read_text())) if name.startswith("phxqueue.")]
             ahead += [path for name in names if not TYPES.match(name) and (path := module_file(name)) is not None]
-    return sorted(found)
+    return sorted(found | {path for path in PACKAGE.rglob("*.py") if CLAIM.search(first_paragraph(path))})
 
 
 def impurities(source: str) -> list[str]:
@@ -89,6 +97,8 @@ def impurities(source: str) -> list[str]:
 
 def _impure_imports(tree: ast.Module) -> Iterator[str]:
     for line, name in imports(tree):
+        if name.startswith("twisted.logger."):
+            continue  # A log line decides nothing.
         if name.split(".")[0] in IMPURE_MODULES:
             yield f"line {line}: imports {name}"
         elif name.startswith("phxqueue.") and not TYPES.match(name) and module_file(name) is None:
@@ -100,8 +110,14 @@ def _impure_expressions(tree: ast.Module) -> Iterator[str]:
         # random.Random(seed) is a value like any other; random.random() reads the process's hidden state.
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "random" and node.attr != "Random":
             yield f"line {node.lineno}: uses random.{node.attr}, which no seed decides"
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in IMPURE_CALLS:
-            yield f"line {node.lineno}: calls {node.func.id}(), which is not the same in every run"
+        if isinstance(node, ast.Call) and _is_impure(node.func):
+            yield f"line {node.lineno}: calls {ast.unparse(node.func)}(), which is not the same in every run"
+
+
+def _is_impure(function: ast.expr) -> bool:
+    if isinstance(function, ast.Attribute):
+        return function.attr in IMPURE_METHODS and ast.unparse(function.value).endswith(("datetime", "date"))
+    return isinstance(function, ast.Name) and function.id in IMPURE_CALLS
 
 
 @pytest.mark.parametrize("path", pure_files(), ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -125,6 +141,7 @@ def test_what_pure_modules_import_is_looked_at_too() -> None:
         ("from twisted.internet import defer", "line 1: imports twisted.internet.defer"),
         ("def f():\n    import os.path", "line 2: imports os.path"),
         ("import random\nrandom.shuffle([])", "line 2: uses random.shuffle, which no seed decides"),
+        ("datetime.now(tz)", "line 1: calls datetime.now(), which is not the same in every run"),
         ("print(1)", "line 1: calls print(), which is not the same in every run"),
     ],
 )
