@@ -71,28 +71,30 @@ async def test_stuck():
 '''
 
 
-def outcomes(folder: Path, source: str) -> tuple[dict[str, set[str]], str]:
-    """Run these tests under our conftest; per test the reports it got, and the output."""
+Outcomes = tuple[dict[str, set[str]], str]
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    """Both files run under our conftest: the reports each test got, and the output."""
+    folder = tmp_path_factory.mktemp("ground_rules")
     rules = CONFTEST.read_text()
     assert rules.count("SETTLE_S = 2.0") == 1
     (folder / "conftest.py").write_text(rules.replace("SETTLE_S = 2.0", "SETTLE_S = 0.3"))
-    (folder / "test_sample.py").write_text(source)
+    (folder / "test_careful.py").write_text(CAREFUL)
+    (folder / "test_careless.py").write_text(CARELESS)
     pytest_here = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "-p", "no:xdist"]
     run = subprocess.run([*pytest_here, f"--rootdir={folder}", folder], cwd=folder, capture_output=True, text=True)
     found: dict[str, set[str]] = {}
-    for outcome, name in re.findall(r"^(PASSED|FAILED|ERROR) test_sample\.py::(\w+)", run.stdout, re.MULTILINE):
+    for outcome, name in re.findall(r"^(PASSED|FAILED|ERROR) test_\w+\.py::(\w+)", run.stdout, re.MULTILINE):
         found.setdefault(name, set()).add(outcome)
     return found, run.stdout
 
 
-def test_careful_tests_pass(tmp_path: Path) -> None:
-    found, output = outcomes(tmp_path, CAREFUL)
-    assert found == {name: {"PASSED"} for name in ("test_flushes", "test_closes", "test_waits")}, output
-
-
-@pytest.fixture(scope="module")
-def careless(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, set[str]], str]:
-    return outcomes(tmp_path_factory.mktemp("careless"), CARELESS)
+@pytest.mark.parametrize("name", ["test_flushes", "test_closes", "test_waits", "test_between"])
+def test_careful_test_passes(outcomes: Outcomes, name: str) -> None:
+    found, output = outcomes
+    assert found[name] == {"PASSED"}, output
 
 
 @pytest.mark.parametrize(
@@ -106,20 +108,15 @@ def careless(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, set[st
         ("test_thread", "thread: <Thread(left over"),
     ],
 )
-def test_careless_test_is_blamed(careless: tuple[dict[str, set[str]], str], name: str, said: str) -> None:
-    found, output = careless
+def test_careless_test_is_blamed(outcomes: Outcomes, name: str, said: str) -> None:
+    found, output = outcomes
     assert found[name] == {"PASSED", "ERROR"}, output
     section = output.split(f"at teardown of {name} __")[1].split("\n____")[0]
     assert said in section
 
 
-def test_the_innocent_is_not_blamed(careless: tuple[dict[str, set[str]], str]) -> None:
-    found, output = careless
-    assert found["test_between"] == {"PASSED"}, output
-
-
-def test_a_stuck_test_shows_where(careless: tuple[dict[str, set[str]], str]) -> None:
-    found, output = careless
+def test_a_stuck_test_shows_where(outcomes: Outcomes) -> None:
+    found, output = outcomes
     assert found["test_stuck"] == {"FAILED"}, output
     assert "the test waited longer than 0.05 s" in output
     assert "await defer.Deferred()  # here it is stuck" in output
