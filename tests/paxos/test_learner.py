@@ -128,10 +128,10 @@ def test_a_peer_that_does_not_answer_is_left_for_another() -> None:
     assert asks(driver) == [(2, 0)]
     driver.heartbeat(1, B1, chosen=4)
     assert asks(driver) == []
-    driver.tick(driver.now + driver.config.learn_timeout)
-    assert asks(driver) == [(1, 0)]
-    driver.tick(driver.now + driver.config.learn_timeout)
-    assert asks(driver) == [(2, 0)]
+    for peer in (1, 2, 1, 2):  # the master first, unless it was the last to fail
+        driver.now += driver.config.learn_timeout
+        driver.heartbeat(1, B1, chosen=4)
+        assert asks(driver) == [(peer, 0)]
 
 
 def test_the_only_peer_is_asked_again_and_again_at_a_pace() -> None:
@@ -250,6 +250,7 @@ def test_a_spoilt_entry_of_the_log_is_fetched_from_a_peer_and_written_back() -> 
     assert out.events == [EntryRepaired(instance=4, entry=value(B1, "e"))]
     driver.persist()
     assert driver.applied == []
+    assert driver.group._acceptor.entries == {}  # it is the log's business
     assert driver.step(LearnReply(1, 0, 4, 9, entries(4, "e"))).persist == []
 
 

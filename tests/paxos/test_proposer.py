@@ -9,7 +9,7 @@ import pytest
 from phxqueue.paxos.config import MemberKind
 from phxqueue.paxos.effects import ChosenRecord
 from phxqueue.paxos.errors import WindowFull
-from phxqueue.paxos.messages import Accept, Heartbeat, LearnReply
+from phxqueue.paxos.messages import Accept, Heartbeat, LearnReply, Prepare
 from tests.paxos.driver import Driver, ballot, make_config, members, of_type, value
 
 OLD = ballot(1, 2)
@@ -73,6 +73,8 @@ def test_the_window_counts_what_the_own_disk_has_not_written() -> None:
     driver.accepted(1, b, 0, 1)
     driver.accepted(2, b, 0, 1)
     assert (driver.group.in_flight, driver.group.window_free) == (2, 0)
+    with pytest.raises(WindowFull):
+        driver.propose("c")
     driver.persist()
     assert (driver.group.in_flight, driver.group.window_free) == (0, 2)
 
@@ -91,6 +93,43 @@ def test_what_phase_1_brought_up_goes_through_the_window_first() -> None:
     driver.accepted(1, b, 2, 3)
     assert accepts(driver, 1) == [[4]]
     assert driver.propose("new") == 5
+
+
+def test_nothing_new_overtakes_what_phase_1_brought_up() -> None:
+    driver = Driver(make_config(0, window_bytes=10))
+    driver.become_master((0, value(OLD, "x" * 6)), (1, value(OLD, "x" * 6)))
+    assert accepts(driver, 1) == [[0]]
+    with pytest.raises(WindowFull):
+        driver.propose("tiny")
+
+
+def test_what_was_learned_meanwhile_is_not_proposed() -> None:
+    driver = Driver(make_config(0, window=1))
+    driver.become_master(*((i, value(OLD, "x")) for i in range(3)))
+    driver.step(LearnReply(2, 0, 0, 2, tuple((i, value(OLD, "x")) for i in range(3))))
+    driver.persist()
+    assert driver.group.chosen == 2
+    assert driver.propose("new") == 3
+    assert accepts(driver, 1) == [[3]]
+
+
+def test_what_a_candidate_learns_is_below_its_first_instance() -> None:
+    driver = Driver(make_config(0))
+    b = driver.stand()
+    driver.step(LearnReply(2, 0, 0, 3, tuple((i, value(OLD, "x")) for i in range(4))))
+    assert driver.group.chosen == -1  # not durable yet
+    driver.promise(1, b, (0, value(OLD, "x")))
+    assert accepts(driver, 1) == []
+    assert driver.propose("new") == 4
+
+
+def test_phase_1_does_not_ask_for_what_is_known_to_be_chosen() -> None:
+    driver = Driver(make_config(0))
+    driver.heartbeat(1, ballot(1, 1), chosen=1)
+    driver.step(LearnReply(1, 0, 0, 1, tuple((i, value(ballot(1, 1), "x")) for i in range(2))))
+    driver.tick()
+    driver.grant(2, ballot(2, 0))
+    assert [prepare.first for prepare in of_type(driver.last.send_after, Prepare)] == [2, 2]
 
 
 def test_accepts_are_cut_to_the_size_of_messages() -> None:
@@ -179,7 +218,11 @@ def test_votes_of_an_earlier_mastership_do_not_count() -> None:
     driver, b = master()
     driver.propose("a")
     driver.persist()
+    driver.propose("b")
+    driver.persist()
+    driver.accepted(2, b, 1)
     driver.heartbeat(1, ballot(2, 1))  # deposed
+    assert driver.group._learner._scattered == set()  # the next master will tell what became of "b"
     again = driver.become_master()
     assert again > b
     driver.persist()
@@ -187,6 +230,8 @@ def test_votes_of_an_earlier_mastership_do_not_count() -> None:
     assert driver.applied == []
     driver.accepted(1, again, 0)
     assert driver.applied == [(0, value(again, "a"))]
+    driver.accepted(1, again, 1)
+    assert driver.applied[1:] == [(1, value(again, "b"))]
 
 
 def test_a_vote_for_more_than_is_in_flight_costs_no_time() -> None:
