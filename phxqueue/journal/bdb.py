@@ -50,6 +50,13 @@ def explain(error: BaseException) -> str:
     return str(error.args[1]) if len(error.args) > 1 else str(error) or type(error).__name__
 
 
+def describe(error: BaseException) -> str:
+    """Say for the log and for an operator why writing failed."""
+    if is_full(error):
+        return f"the disk is full: {explain(error)}"
+    return f"{type(error).__name__}: {explain(error)}"
+
+
 def abandon(*handles: object) -> None:
     """Never finalise these handles.
 

@@ -74,7 +74,7 @@ class Checkpointer:
             while not self._stop.wait(interval):
                 self._step()
         except BaseException as error:
-            self._failed(f"checkpoint: {type(error).__name__}: {bdb.explain(error)}")
+            self._failed(f"checkpoint: {bdb.describe(error)}")
 
     def _step(self) -> None:
         written = self._written()

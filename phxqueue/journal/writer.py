@@ -113,7 +113,7 @@ class Writer:
                 if self.trimmer.pending and not self._closing and (not batch or self._share.may_step()):
                     self._trim()
         except BaseException as error:  # whatever it is, nothing may be acknowledged after it
-            self._failed(_describe(error))
+            self._failed(bdb.describe(error))
 
     def _collect(self) -> list[Submission]:
         """Return what goes into the next transaction; waits for something unless there is trimming to do."""
@@ -186,9 +186,3 @@ class Writer:
             self._share.step_took(self.trimmer.step())
         except self._database.deadlock:
             return  # nothing was deleted; the next step tries again
-
-
-def _describe(error: BaseException) -> str:
-    if bdb.is_full(error):
-        return f"the disk is full: {bdb.explain(error)}"
-    return f"{type(error).__name__}: {bdb.explain(error)}"
