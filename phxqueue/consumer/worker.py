@@ -241,7 +241,7 @@ class Worker:
 
     def _finished(self, slot: Slot) -> None:
         self._let_go(slot)
-        if slot.stale or self._window is None:
+        if self._window is None:
             return
         self._window.finish(slot)
         if self._poll is None and not self._stopped:

@@ -137,13 +137,14 @@ class Lane(Generic[EntryT]):
         return items, size
 
     def _take_line(self, batch: list[EntryT], items: int, size: int) -> None:
+        # Whoever was released is in the batch by now, or the batch is full: those aside are all busy.
         line, busy, aside = self._line, self._busy, self._aside
         while line:
             entry = line[0]
             uin = entry.uin
             if entry.void:
                 self.voided.append(entry)
-            elif uin and (uin in busy or uin in aside):
+            elif uin in busy:
                 waiting = aside.get(uin)
                 if waiting is None:
                     aside[uin] = deque((entry,))

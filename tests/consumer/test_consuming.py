@@ -516,6 +516,45 @@ def test_stopping_with_a_store_that_does_not_answer_ends() -> None:
     rig.run(5)
 
 
+def test_stopping_while_an_acknowledgement_is_not_answered_sends_it_again() -> None:
+    waiting: list[Deferred[Result]] = []
+
+    def handle(context: Context, item: Item) -> Deferred[Result]:
+        waiting.append(Deferred())
+        return waiting[-1]
+
+    rig = Rig(handle)
+    rig.enqueue(b"x")
+    rig.store.fault = lambda name, request: Fault.SILENT
+    waiting[0].callback(Result.OK)
+    rig.run(0.2)
+    assert rig.service.stats.acks == 1
+    rig.store.fault = lambda name, request: Fault.NONE
+    stopped = rig.stop()
+    rig.run(0.1)
+    assert stopped == [None]
+    assert rig.unacknowledged() == 0
+    rig.run(60)
+
+
+def test_stopping_does_not_wait_for_a_next_attempt_that_fails() -> None:
+    rig = Rig(lambda context, item: Result.RETRY, start=False)
+    rig.enqueue(b"x")
+    rig.store.latency_s = 0.5
+    rig.store.fault = lambda name, request: Fault.NO_MASTER if name == "add" else Fault.NONE
+    rig.service.startService()
+    rig.run(0.7)
+    assert len(rig.store.adds) == 2, "its next attempt is under way"
+    stopped = rig.stop()
+    rig.run(0.2)
+    assert stopped == []
+    rig.run(0.3)
+    assert stopped == [None]
+    rig.run(1)
+    assert rig.unacknowledged() == 1
+    assert rig.clock.getDelayedCalls() == []
+
+
 def test_an_idle_consumer_stops_at_once_and_leaves_nothing() -> None:
     rig = Rig()
     rig.run(1)

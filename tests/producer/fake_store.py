@@ -209,6 +209,10 @@ class FakeStore:
         assert batch.header.count == len(QItems.FromString(batch.items).items) > 0
         assert batch.header.count <= self.topic.settings.batch_limit
         assert len(batch.items) <= self.topic.settings.items_byte_size_limit
+        for item in QItems.FromString(batch.items).items:
+            assert not item.consumer_group_ids & ~batch.header.consumer_group_ids, "nobody would be shown this item"
+            if not item.consumer_group_ids:
+                assert batch.header.consumer_group_ids == self.topic.groups_mask(batch.header.pub_id)
         queue = self.queues[store_id, batch.header.queue_id]
         first = queue.end
         queue.batches.append(Stored(first, batch.header, batch.items, int(self.clock.seconds() * 1000)))

@@ -147,6 +147,16 @@ def test_settling_ends_after_its_time_and_says_so() -> None:
     assert rig.clock.getDelayedCalls() == []
 
 
+def test_with_no_time_left_an_item_is_refused_rather_than_sent() -> None:
+    rig = Rig(deadline_s=2.0, batch_items=1, max_in_flight=1)
+    rig.store.fault = lambda name, request: Fault.SILENT
+    first, second = (watch(rig.producer.enqueue(1, 1, b"x")) for _ in range(2))
+    rig.run(2.01)
+    assert isinstance(first[0], OutcomeUnknown)
+    assert isinstance(second[0], Refused)
+    assert len(rig.store.adds) == 1
+
+
 def test_each_caller_is_told_at_its_own_deadline() -> None:
     rig = Rig(deadline_s=2.0, batch_items=10, max_in_flight=1)
     rig.store.fault = faults(Fault.BATCH_OVERLOADED, Fault.SILENT)
@@ -170,6 +180,27 @@ def test_an_answer_that_does_not_fit_the_request_is_an_unknown_outcome() -> None
     rig.run(0.1)
     assert isinstance(done[0], OutcomeUnknown)
     assert "0 results for 1 batches" in str(done[0])
+
+
+@pytest.mark.parametrize("status", [Status.UNAVAILABLE, Status.INTERNAL])
+def test_a_batch_may_say_itself_that_its_outcome_is_unknown(status: Status) -> None:
+    """And what is refused afterwards is not known to be refused."""
+    rig = Rig(settle_s=0.5)
+
+    def add(request: Any) -> Any:
+        rig.store.fault = lambda name, request: Fault.DENIED
+        response = original(request)
+        for result in response.results:
+            result.status = status
+        return response
+
+    original = rig.store._add
+    rig.store._add = add  # type: ignore[method-assign]
+    done = watch(rig.producer.enqueue(1, 1, b"x", uin=1))
+    rig.run(0.2)
+    assert isinstance(done[0], OutcomeUnknown)
+    assert rig.only_item().buffer == b"x"
+    rig.run(2)
 
 
 def test_one_batch_of_a_request_may_fail_alone() -> None:

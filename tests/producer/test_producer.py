@@ -442,11 +442,9 @@ def test_as_a_context_manager_and_awaited() -> None:
 def test_a_new_configuration_counts_from_the_next_item_on() -> None:
     rig = Rig()
     watch(rig.producer.enqueue(1, 1, b"x", uin=5))
-    rig.producer.reconfigure(
-        make_topic(
-            pubs=(Pub(pub_id=1, queue_info_ids=(2,), consumer_group_ids=(1,)),),
-        )
-    )
+    rig.run(0.1)
+    rig.store.topic = make_topic(pubs=(Pub(pub_id=1, queue_info_ids=(2,), consumer_group_ids=(1,)),))
+    rig.producer.reconfigure(rig.store.topic)
     done = watch(rig.producer.enqueue(1, 1, b"y", uin=5))
     [error] = watch(rig.producer.enqueue(2, 1, b"y", uin=5))
     assert isinstance(error, UnknownPub)
