@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import TimeoutError
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 
 from phxqueue.admin.clients import open_pool
 from phxqueue.admin.node_status import NodeReport, ask_all, master_of
-from phxqueue.admin.processes.child import Child, twistd
+from phxqueue.admin.processes.child import Child
 from phxqueue.admin.processes.cluster import ProcessCluster
 from phxqueue.admin.processes.files import STORE_ID, ClusterSpec
 from phxqueue.net.pool import ConnectionPool
 from phxqueue.producer import Producer
+from phxqueue.producer.settings import ProducerSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LEDGER_VARIABLE = "PHXQUEUE_TEST_LEDGER"
 LOOK_AGAIN_S = 0.02
+#: A daemon that must not come up has so long to say why.
+REFUSAL_TIMEOUT_S = 10.0
 
 
 class TestedCluster(ProcessCluster):
@@ -40,10 +47,6 @@ class TestedCluster(ProcessCluster):
 
     async def producer(self, **settings: Any) -> Producer:
         """A producer that is closed with the cluster; settings are fields of ProducerSettings."""
-        from dataclasses import replace
-
-        from phxqueue.producer.settings import ProducerSettings
-
         bounds = replace(ProducerSettings.from_topic(self.topic.settings), **settings)
         made = await Producer.connect(self.cluster, topic=self.topic.topic_name, settings=bounds)
         self._producers.append(made)
@@ -104,18 +107,23 @@ class TestedCluster(ProcessCluster):
         """Between two looks at something that tells nobody when it changes."""
         await deferLater(self.reactor, LOOK_AGAIN_S, lambda: None)
 
-    async def run(self, *arguments: str, stdin: bytes | None = None) -> tuple[int, str, str]:
+    async def run(self, *arguments: str) -> tuple[int, str, str]:
         """Run ``phxqueue ARGUMENTS`` against this cluster; returns status, output, errors."""
-        import sys
-
         command = [sys.executable, "-m", "phxqueue.admin.main", "-c", str(self.config), *arguments]
         return await run_command(self.reactor, command, self.directory)
 
     async def refused(self, role: str, node_file: Path) -> tuple[int, str]:
         """Start a daemon that must not come up; returns its exit status and everything it said."""
-        command = [*twistd(), "--nodaemon", "--pidfile=", f"phxqueue-{role}", "-c", str(node_file)]
-        status, output, errors = await run_command(self.reactor, command, self.directory)
-        return status, output + errors
+        child = self.child("refused", role, node_file)
+        child.output.unlink(missing_ok=True)
+        child.spawn()
+        try:
+            await child.ended().addTimeout(REFUSAL_TIMEOUT_S, self.reactor)
+        except TimeoutError:
+            await child.kill()
+            raise AssertionError(f"it runs, although it should have refused to:\n{self.log_of(child)}") from None
+        assert child.exit_status is not None, child.outcome
+        return child.exit_status, self.log_of(child)
 
     def change(self, name: str, **fields: Any) -> Path:
         """Change fields of a file in etc/; returns its path."""
@@ -128,8 +136,6 @@ class TestedCluster(ProcessCluster):
 
 
 async def run_command(reactor: Any, command: Sequence[str], directory: Path) -> tuple[int, str, str]:
-    import os
-
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     output, errors, status = await getProcessOutputAndValue(
         command[0], command[1:], env=environment, path=str(directory), reactor=reactor
