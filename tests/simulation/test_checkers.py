@@ -180,27 +180,27 @@ class TestDurableMajority:
         stored = disks()
         for node_id in (0, 2):
             stored[node_id].commit([put(4, b"a")])
-        DurableMajority(stored, 3).applied(0, 0, 4, b"a")
+        DurableMajority(stored, 3).applied(0, 0, 4, 0, b"a")
 
     def test_only_a_minority(self) -> None:
         stored = disks()
         stored[0].commit([put(4, b"a")])
         with pytest.raises(Violation, match="only 1 of the 3 disks hold it; a majority is 2"):
-            DurableMajority(stored, 3).applied(0, 0, 4, b"a")
+            DurableMajority(stored, 3).applied(0, 0, 4, 0, b"a")
 
     def test_another_value_does_not_count(self) -> None:
         stored = disks()
         stored[0].commit([put(4, b"a")])
         stored[1].commit([put(4, b"b", ballot=6)])
         with pytest.raises(Violation, match="only 1"):
-            DurableMajority(stored, 3).applied(0, 0, 4, b"a")
+            DurableMajority(stored, 3).applied(0, 0, 4, 0, b"a")
 
     def test_applied_and_not_on_the_own_disk(self) -> None:
         stored = disks()
         for node_id in (0, 1):
             stored[node_id].commit([put(4, b"a")])
         with pytest.raises(Violation, match="node 2 applied what its disk does not hold"):
-            DurableMajority(stored, 3).applied(2, 0, 4, b"a")
+            DurableMajority(stored, 3).applied(2, 0, 4, 0, b"a")
 
 
 class TestDurableAnswers:

@@ -21,15 +21,16 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=0.0, help="go on for so long, instead of --seeds")
     parser.add_argument("--hours", type=float, default=0.0, help="the same in hours")
     parser.add_argument("--jobs", type=int, default=1, help="processes at once (default 1)")
+    parser.add_argument("--failures", type=int, default=10, help="stop after so many (default 10)")
     arguments = parser.parse_args()
     if arguments.seed is not None:
-        return _report(iter([run(arguments.seed)]), every=1)
+        return _report(iter([run(arguments.seed)]), every=1, enough=1)
     seconds = arguments.minutes * 60 + arguments.hours * 3600
     seeds: Iterator[int] = iter(range(arguments.first, arguments.first + arguments.seeds))
     if seconds:
         seeds = _until(time.monotonic() + seconds, arguments.first)
     with Pool(arguments.jobs) as pool:
-        return _report(pool.imap_unordered(run, seeds, chunksize=1), every=100)
+        return _report(pool.imap_unordered(run, seeds, chunksize=1), every=100, enough=arguments.failures)
 
 
 def _until(moment: float, first: int) -> Iterator[int]:
@@ -39,12 +40,15 @@ def _until(moment: float, first: int) -> Iterator[int]:
         yield seed
 
 
-def _report(outcomes: Iterator[Outcome], every: int) -> int:
-    runs = items = failed = 0
+def _report(outcomes: Iterator[Outcome], every: int, enough: int) -> int:
+    runs = items = failed = masterships = 0
+    slowest = 0.0
     injected: dict[str, int] = {}
     for outcome in outcomes:
         runs += 1
         items += outcome.items
+        masterships += outcome.masterships
+        slowest = max(slowest, outcome.recovery)
         for name, times in outcome.injected.items():
             injected[name] = injected.get(name, 0) + times
         if outcome.violation:
@@ -52,11 +56,16 @@ def _report(outcomes: Iterator[Outcome], every: int) -> int:
             print(outcome)
             if every == 1:
                 print(outcome.traceback)
-            print(f"  replay: python -m phxqueue.testing.sim --seed {outcome.seed}", flush=True)
+            print(f"  replay: {outcome.replay}", flush=True)
+            if failed == enough:
+                break
         elif runs % every == 0:
             print(f"{runs} runs so far, last: {outcome}", flush=True)
     faults = ", ".join(f"{times} {name}" for name, times in sorted(injected.items())) or "none"
-    print(f"{runs} runs, {items} items acknowledged, single faults: {faults}; {runs - failed} passed, {failed} failed")
+    print(
+        f"{runs} runs, {items} items acknowledged, {masterships} masterships, slowest recovery {slowest:.2f} s, "
+        f"single faults: {faults}; {runs - failed} passed, {failed} failed"
+    )
     return 1 if failed else 0
 
 

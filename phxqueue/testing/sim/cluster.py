@@ -25,7 +25,10 @@ from phxqueue.testing.sim.world import ProcessClock, World
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterShape:
-    """How large the simulated replica set is, and how it is tuned. Small bounds, so that all of them are reached."""
+    """How large the simulated replica set is, and how it is tuned. Small bounds, so that all of them are reached.
+
+    `time_scale` multiplies the times of the protocol: below 1 there are more elections in a run.
+    """
 
     nodes: int = 3
     paxos_groups: int = 1
@@ -37,6 +40,7 @@ class ClusterShape:
     window: int = 16
     window_bytes: int = 32_000
     max_pending_bytes: int = 48_000
+    time_scale: float = 1.0
 
 
 class Service(Protocol):
@@ -118,6 +122,7 @@ class Cluster:
             clock,
             seed=random.getrandbits(32),
             settings=ReplicaSettings(
+                tick_interval=0.02 * shape.time_scale,
                 checkpoint_interval=shape.checkpoint_interval,
                 checkpoint_entries=shape.checkpoint_entries,
                 cache_bytes=shape.cache_bytes,
@@ -195,13 +200,19 @@ class Cluster:
             peer.clock.receive(peer.node.peer_unreachable, dead_id)
 
     def group_config(self, node_id: int, group_id: int) -> GroupConfig:
-        """Return what a node is told about one of its groups: the times are the defaults."""
-        shape = self.shape
+        """Return what a node is told about one of its groups: the times are the defaults, scaled."""
+        shape, scale = self.shape, self.shape.time_scale
         return GroupConfig(
             group_id=group_id,
             node_id=node_id,
             members=tuple(Member(member) for member in self.node_ids),
-            max_clock_drift=0.02,
+            heartbeat_interval=0.1 * scale,
+            lease=0.4 * scale,
+            max_clock_drift=0.02 * scale,
+            election_stagger=0.02 * scale,
+            election_timeout=0.1 * scale,
+            step_down_after=0.8 * scale,
+            recovery_timeout=2.0 * scale,
             window=shape.window,
             window_bytes=shape.window_bytes,
             accept_ahead=4 * shape.window,

@@ -20,6 +20,8 @@ class Profile:
     stall, busy_read, slow_node: see DiskFaults; one node is so much slower than the others.
     crash_every, crash_all: a process dies; with that probability all of them.
     crash_at_commit: probability, per sync, that the process dies just then.
+    strike: probability that a new master dies, stands still or is cut off within its first milliseconds.
+    time_scale: see ClusterShape.
     stop_every: a process ends in good order and comes back.
     pause_every: a process stands still, for less than a lease or for much longer.
     cut_every: a link or a node is cut off, in one direction or both; frames are lost or held up.
@@ -40,6 +42,8 @@ class Profile:
     crash_every: float = 0.0
     crash_all: float = 0.0
     crash_at_commit: float = 0.0
+    strike: float = 0.0
+    time_scale: float = 1.0
     stop_every: float = 0.0
     pause_every: float = 0.0
     cut_every: float = 0.0
@@ -59,6 +63,8 @@ PROFILES = (
     Profile(name="pausing", pause_every=0.5, spike=0.02),
     Profile(name="partitioned", cut_every=0.6),
     Profile(name="partitioned and crashing", cut_every=0.7, crash_every=1.0, crash_at_commit=0.001),
+    Profile(name="short masterships", time_scale=0.2, cut_every=0.3, strike=0.7),
+    Profile(name="short masterships, lossy", time_scale=0.2, cut_every=0.5, strike=0.5, loss=0.03, duplicate=0.03),
     Profile(name="slow disks", stall=0.05, busy_read=0.02, slow_node=30.0, crash_every=2.0),
     Profile(name="bit rot", flip_every=0.3, crash_every=2.0),
     Profile(name="operated", stop_every=0.8, refuse_every=0.7, full_every=1.0, jump_every=0.5),
@@ -73,6 +79,7 @@ PROFILES = (
         crash_every=1.5,
         crash_all=0.1,
         crash_at_commit=0.001,
+        strike=0.1,
         stop_every=4.0,
         pause_every=1.5,
         cut_every=1.5,
@@ -115,6 +122,8 @@ class FaultInjector:
             )
             if profile.crash_at_commit:
                 disk.after_commit = self._crasher(node_id)
+        if profile.strike:
+            self._cluster.watch.on_mastership.append(self._mastership)
         for mean, fault in (
             (profile.crash_every, self._crash),
             (profile.stop_every, self._stop),
@@ -195,6 +204,17 @@ class FaultInjector:
 
         return committed
 
+    def _mastership(self, node_id: int, group_id: int, is_master: bool) -> None:
+        """A new master is about to propose what it found, and its first entries: the worst moment to lose it."""
+
+        def strike(fault: Callable[[int], None]) -> None:
+            if node_id in self._cluster.processes and not self._healed:
+                fault(node_id)
+
+        if is_master and self._random.random() < self._profile.strike:
+            fault = self._random.choice((self._crash_one, self._crash_one, self._pause_one, self._cut_one))
+            self._world.call_later(self._random.choice((0.004, 0.02, 0.1)) * self._random.random(), strike, fault)
+
     def _bring_up(self, node_id: int) -> None:
         process = self._cluster.processes.get(node_id)
         if process is None:
@@ -212,9 +232,12 @@ class FaultInjector:
     def _pause(self) -> None:
         victim = self._victim()
         if victim is not None:
-            self._count("pause")
-            duration = self._random.choice((0.05, 0.2, 0.5, 1.5))
-            self._cluster.pause(victim, min(duration, self._ends_at - self._world.now))
+            self._pause_one(victim)
+
+    def _pause_one(self, node_id: int) -> None:
+        self._count("pause")
+        duration = self._random.choice((0.05, 0.2, 0.5, 1.5))
+        self._cluster.pause(node_id, min(duration, self._ends_at - self._world.now))
 
     def _refuse(self) -> None:
         victim = self._victim()
@@ -225,13 +248,14 @@ class FaultInjector:
     # ---- network ------------------------------------------------------------------------------------
 
     def _cut(self) -> None:
+        victim = self._victim()
+        if victim is not None:
+            self._cut_one(victim)
+
+    def _cut_one(self, victim: int) -> None:
         """Cut one node off, in both directions or one, or cut a single link; heal it after a while."""
         random, network = self._random, self._cluster.network
-        node_ids = self._cluster.node_ids
-        victim = self._victim()
-        if victim is None:
-            return
-        others = [node_id for node_id in node_ids if node_id != victim]
+        others = [node_id for node_id in self._cluster.node_ids if node_id != victim]
         if random.random() < 0.4:
             others = [random.choice(others)]
         pairs = {(victim, other) for other in others}

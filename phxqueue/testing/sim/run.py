@@ -42,6 +42,11 @@ class Outcome:
     violation: str = ""
     traceback: str = ""
 
+    @property
+    def replay(self) -> str:
+        """The command that repeats the run."""
+        return f"python -m phxqueue.testing.sim --seed {self.seed}"
+
     def __str__(self) -> str:
         faults = ", ".join(f"{count} {name}" for name, count in sorted(self.injected.items())) or "no single faults"
         verdict = self.violation or "ok"
@@ -69,9 +74,11 @@ def run(seed: int, profile: Profile | None = None) -> Outcome:
     """Run one seed; everything about the run follows from it, the faults too unless a `profile` is given."""
     random = Random(seed)
     chosen = random.choice(PROFILES)
-    shape = ClusterShape(nodes=random.choice((3, 3, 3, 5)), paxos_groups=random.choice((1, 1, 2)))
-    simulation = Simulation(seed, profile or chosen, shape, draw(random))
-    return simulation.run()
+    profile = profile or chosen
+    shape = ClusterShape(
+        nodes=random.choice((3, 3, 3, 5)), paxos_groups=random.choice((1, 1, 2)), time_scale=profile.time_scale
+    )
+    return Simulation(seed, profile, shape, draw(random)).run()
 
 
 class Simulation:

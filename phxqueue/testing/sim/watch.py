@@ -66,7 +66,7 @@ class Watch:
     ) -> None:
         """A node applied an entry; `before` is what it had applied until then."""
         first = self._one_value.applied(node_id, group_id, before, instance, (kind, payload))
-        self._durable_majority.applied(node_id, group_id, instance, payload)
+        self._durable_majority.applied(node_id, group_id, instance, kind, payload)
         if kind == EntryKind.VALUE:
             if first:
                 self._books.chosen(group_id, instance, payload)

@@ -7,27 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from phxqueue.paxos.entry import entry_checksum
 from phxqueue.testing.sim.checkers import Violation
 from phxqueue.testing.sim.disk import Disk
 
 
 class DurableMajority:
-    """Looks at the platters, past everything the nodes believe."""
+    """Looks at the platters, past everything the nodes believe. A disk that spoilt an entry afterwards did hold it."""
 
     def __init__(self, disks: Mapping[int, Disk], voters: int) -> None:
         self._disks = disks
         self._majority = voters // 2 + 1
 
-    def applied(self, node_id: int, group_id: int, instance: int, value: bytes) -> None:
+    def applied(self, node_id: int, group_id: int, instance: int, kind: int, payload: bytes) -> None:
         """A node applied a value, so somebody may have been told that it is safe, or may ask this node for it."""
         own = self._disks[node_id].group(group_id)
         if instance >= own.first and instance not in own.log:
             raise Violation(f"group {group_id} instance {instance}: node {node_id} applied what its disk does not hold")
+        checksum = entry_checksum(kind, payload)
         holders = 0
         for disk in self._disks.values():
             group = disk.group(group_id)
             entry = group.log.get(instance)
-            if (entry is not None and entry.payload == value) or instance < group.first:
+            if (entry is not None and entry.checksum == checksum) or instance < group.first:
                 holders += 1
         if holders < self._majority:
             raise Violation(
