@@ -42,10 +42,8 @@ class ConsumerRole:
                 self._tls = client_tls(TlsPaths(node.tls.ca, node.tls.certificate, node.tls.key))
         except (HandlerError, TlsError) as error:
             raise ExpectedFailure(str(error)) from error
-        self._pool = connection_pool(self._reactor, node.cluster, node.topic, self._tls)
-        caller = MasterClient(
-            self._pool, self._reactor, Random(), settings=routing_settings(node.cluster.net, node.topic)
-        )
+        self._pool = connection_pool(self._reactor, node.cluster, node.topic, self._tls, node.net)
+        caller = MasterClient(self._pool, self._reactor, Random(), settings=routing_settings(node.net, node.topic))
         self._producer = Producer(node.topic, caller, self._reactor, settings=None)
         self._service = ConsumerService(node, caller, self._producer, handlers, self._reactor)
         self._service.startService()

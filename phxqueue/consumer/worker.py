@@ -94,7 +94,8 @@ class Worker:
         size = self._source.budget.begin(self, self._settings.fetch_size)
         if not size:
             return
-        wait_s = self._settings.get_wait_s
+        # Not all at the same moment: a thousand idle queues that began together would come back together.
+        wait_s = self._settings.get_wait_s * (0.75 + 0.25 * self._workshop.jitter())
         ack = self._window.take_ack() if self._window is not None else None
         request = self._request(ack)
         request.limit = self._settings.fetch_items

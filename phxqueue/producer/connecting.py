@@ -43,12 +43,22 @@ def connect(
     return kind(topic, caller, reactor, settings=settings, on_close=pool.close)
 
 
-def connection_pool(reactor: Any, cluster: Cluster, topic: Topic, tls: Any = None) -> ConnectionPool:
-    """A pool that accepts at the address of each store node only that node's certificate."""
+def connection_pool(
+    reactor: Any, cluster: Cluster, topic: Topic, tls: Any = None, net: NetSettings | None = None
+) -> ConnectionPool:
+    """A pool that accepts at the address of each store node only that node's certificate.
+
+    Args:
+        tls: TlsPaths or a ClientTls; None: what the cluster's configuration says.
+        net: bounds and times; None: what the cluster's configuration says.
+
+    Raises:
+        TlsError: a certificate or key cannot be used.
+    """
     return ConnectionPool(
         reactor,
         _tls(cluster, tls),
-        settings=rpc_settings(cluster.net),
+        settings=rpc_settings(net or cluster.net),
         expected={
             Address(node.ip, node.port): Identity.store(store.store_id, node.node_id)
             for store in topic.stores

@@ -147,6 +147,7 @@ class Sender:
         if not called.called:
             self._calls[request] = called
         called.addCallbacks(self._on_answer, self._on_failure, callbackArgs=(request,), errbackArgs=(request,))
+        called.addErrback(self._on_defect, request)
 
     def _end_of(self, request: Request) -> float:
         if request.settle_until is not None:
@@ -188,6 +189,15 @@ class Sender:
                 self.log.failure("calling {what} failed in an unexpected way", failure, what=self.route.what)
             error = RpcError(Status.INTERNAL, f"{type(error).__name__}: {error}")
         self._on_error(error, request)
+
+    def _on_defect(self, failure: Failure, request: Request) -> None:
+        """Something here is wrong: say so, and keep nobody waiting for ever."""
+        self.log.failure("{what}: a defect of the producer itself", failure, what=self.route.what)
+        if request in self._under_way:
+            for part in request.parts:
+                part.maybe_written = True
+                self._tell(part, RpcError(Status.INTERNAL, "a defect of the producer itself; its log has the details"))
+            self._finish(request)
 
     def _on_error(self, error: RpcError, request: Request) -> None:
         for part in request.parts:

@@ -203,6 +203,23 @@ def test_a_batch_may_say_itself_that_its_outcome_is_unknown(status: Status) -> N
     rig.run(2)
 
 
+def test_a_defect_here_is_logged_and_keeps_nobody_waiting(logged_errors: Any) -> None:
+    rig = Rig()
+    sender_of(rig)._stored = None  # type: ignore[assignment,method-assign]
+    done = watch(rig.producer.enqueue(1, 1, b"x", uin=1))
+    rig.run(0.1)
+    assert isinstance(done[0], OutcomeUnknown)
+    assert len(logged_errors.flush(TypeError)) == 1
+    assert rig.producer._admission.items == 0
+
+
+def sender_of(rig: Rig) -> Any:
+    """The sender of store 1."""
+    watch(rig.producer.enqueue(1, 1, b"probe", uin=1))
+    rig.run(0.1)
+    return rig.producer._senders[1, 0]
+
+
 def test_one_batch_of_a_request_may_fail_alone() -> None:
     rig = Rig()
     refuse: set[int] = set()
