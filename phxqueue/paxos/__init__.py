@@ -39,8 +39,8 @@ forward (a paused process); a step back breaks leases and raises InvariantViolat
 Where things are
 ================
 
-``group`` is the public face and takes messages apart; ``roles`` says who this node is and how that changes. A voter
-remembers by ``acceptor``, knows what is chosen by ``learner``, decides when to stand by ``election``, gathers
+``group`` is the public face, ``inbox`` takes messages apart; ``roles`` says who this node is and how that changes. A
+voter remembers by ``acceptor``, knows what is chosen by ``learner``, decides when to stand by ``election``, gathers
 promises by ``phase1`` and leads by ``proposer``; ``lease`` is both sides of the master's lease. Words: ``ballot``,
 ``entry``, ``messages``, ``effects``, ``config``, ``errors``. The files in ``tests/paxos/transcripts`` tell whole
 conversations.

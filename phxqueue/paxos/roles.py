@@ -172,12 +172,10 @@ class Roles:
         if phase1 is None or self._acceptor.durable_promise < phase1.ballot:
             return
         if phase1.own_promise(self._learner.delivered, self._acceptor.entries):
-            self.become_master(now, out)
+            self.become_master(phase1, now, out)
 
-    def become_master(self, now: float, out: Effects) -> None:
+    def become_master(self, phase1: Phase1, now: float, out: Effects) -> None:
         """A majority has promised."""
-        phase1 = self.phase1
-        assert phase1 is not None
         recovered = phase1.to_propose(self._learner.known)
         self.phase1 = None
         self.role = Role.MASTER

@@ -18,6 +18,7 @@ A transcript is a text file of blocks: a command, a line ``----``, and everythin
     tick 0                       node 0 looks at its clock
     pause 0, resume 0            its process stands still, and then goes on
     crash 0, restart 0           without what was not durable
+    rot 0 3                      the entry at instance 3 is altered on the disk of node 0, which is down
     unreachable 1 0              node 1 sees that the process of node 0 is gone
     status                       where everybody stands
 """
@@ -261,6 +262,10 @@ class Script:
         self.cluster.say(
             f"{node} remembers promise {ballot_text(disk.promised)}, chosen up to {disk.chosen}, accepted [{held}]"
         )
+
+    def _rot(self, node: str, instance: str) -> None:
+        log = self.cluster.nodes[int(node)].disk.log
+        log[int(instance)] = replace(log[int(instance)], payload=b"rotten")
 
     def _unreachable(self, node: str, peer: str) -> None:
         self.cluster.unreachable(int(node), int(peer))
