@@ -76,3 +76,20 @@ async def test_a_daemon_that_refuses_its_configuration(layout: DemoLayout, monke
     with pytest.raises(StartError, match=r"store\.0 did not start: phxqueue-store: etc/store\.0\.conf:3"):
         await launcher.start(layout.stores[0])
     await launcher.settled()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_daemon_that_is_gone_before_anybody_looked(layout: DemoLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = (
+        "from phxqueue.daemon.readiness import notify\n"
+        "notify({'STATUS': 'the disk has failed', 'ERRNO': '1', 'MAINPID': '4711', "
+        "'X_PHXQUEUE_NAME': 'store 1 node 0'})"
+    )
+    monkeypatch.setattr(daemons_module, "twistd", lambda: [sys.executable, "-c", script])
+    notify = NotifySocket()
+    notify.listen(reactor)
+    try:
+        with pytest.raises(StartError, match=r"store\.0 did not start: the disk has failed"):
+            await Launcher(reactor, layout.directory, notify).start(layout.stores[0])
+    finally:
+        await notify.close()

@@ -102,7 +102,10 @@ class Launcher:
         output, status = await self._fork(plan)
         pid = read_pid_file(self._directory / plan.pid_file)
         if status or pid is None:
-            raise self._error(plan, output.strip() or f"twistd ended with status {status}")
+            # A daemon that has ended by now took its pid file with it.
+            state = self._notify.named(plan.announced)
+            last_word = state.status if state is not None else f"it ended at once (twistd: status {status})"
+            raise self._error(plan, output.strip() or last_word)
         gone = when_ended(self._reactor, pid)
         gone.addCallbacks(lambda _: self._notify.ended(pid), lambda failure: failure.trap(CancelledError))
         try:

@@ -19,9 +19,14 @@ class DaemonPlan:
 
     name: str  # "store.0", from its file store.0.conf
     role: str  # "store" or "consumer"
-    description: str  # "store 1 node 0, 127.0.0.1:5100"
+    announced: str  # what it calls itself when it is ready: "store 1 node 0"
+    address: str
     config: Path
     node_id: int = -1  # of a store
+
+    @property
+    def description(self) -> str:
+        return f"{self.announced}, {self.address}" if self.address else self.announced
 
     @property
     def pid_file(self) -> Path:
@@ -92,15 +97,15 @@ class DemoLayout:
         """The daemon of a node, if it is one of ours."""
         name = f"store {store_id} node {node_id}"
         for plan in self.stores:
-            if plan.description.startswith(name + ","):
+            if plan.announced == name:
                 return plan
         return None
 
 
 def _store(path: Path, node: StoreNode) -> DaemonPlan:
-    description = f"store {node.store.store_id} node {node.node.node_id}, {node.node.address}"
-    return DaemonPlan(path.stem, "store", description, path, node.node.node_id)
+    announced = f"store {node.store.store_id} node {node.node.node_id}"
+    return DaemonPlan(path.stem, "store", announced, node.node.address, path, node.node.node_id)
 
 
 def _consumer(path: Path, node: ConsumerNode) -> DaemonPlan:
-    return DaemonPlan(path.stem, "consumer", f"consumer {node.consumer.name}", path)
+    return DaemonPlan(path.stem, "consumer", f"consumer {node.consumer.address}", "", path)

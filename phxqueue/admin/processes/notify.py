@@ -95,6 +95,10 @@ class NotifySocket(DatagramProtocol):
             self._states.pop(next(iter(self._states)))
         return self._states.setdefault(pid, DaemonState(pid))
 
+    def named(self, name: str) -> DaemonState | None:
+        """Return what the newest process of that name has said; None: nothing yet."""
+        return next((state for state in reversed(self._states.values()) if state.name == name), None)
+
     def ended(self, pid: int) -> None:
         """Say that a process is gone: it will not become ready any more."""
         state = self.state(pid)
