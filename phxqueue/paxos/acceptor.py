@@ -145,7 +145,7 @@ class Acceptor:
         for instance, entry in message.entries:
             if instance <= known:
                 continue  # Chosen, but perhaps by a later ballot than the sender's: let it learn, do not vote.
-            if not entry.valid():
+            if entry.ballot != ballot or not entry.valid():
                 out.events.append(CorruptEntry(sender=message.sender, instance=instance))
                 continue
             held = self.entries.get(instance)

@@ -84,8 +84,8 @@ class Standing:
 
 @dataclass(slots=True, kw_only=True)
 class CorruptEntry:
-    """An entry whose checksum does not fit. It was not stored, answered or applied. ``sender`` is this node's own id
-    for its own log.
+    """An entry whose checksum, or whose ballot, does not fit. It was not stored, answered or applied. ``sender`` is
+    this node's own id for its own log.
     """
 
     sender: int

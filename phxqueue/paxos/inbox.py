@@ -122,9 +122,7 @@ class Inbox:
             if roles.round is not None and message.ballot > roles.round.ballot:
                 roles.give_up("another stands", now, out)
         out.send.append(
-            PreVoteReply(
-                self._node_id, message.sender, message.ballot, granted, roles.floor, self._learner.delivered, wait
-            )
+            PreVoteReply(self._node_id, message.sender, message.ballot, granted, roles.floor, delivered, wait)
         )
 
     def _on_pre_vote_reply(self, message: PreVoteReply, now: float, out: Effects) -> None:

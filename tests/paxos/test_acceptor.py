@@ -97,6 +97,13 @@ def test_a_corrupt_entry_is_reported_and_nothing_else() -> None:
     assert [(answer.first, answer.last) for answer in of_type(out.send_after, Accepted)] == [(1, 1)]
 
 
+def test_an_entry_at_another_ballot_than_its_message_is_refused() -> None:
+    driver = Driver(make_config(0))
+    out = driver.step(Accept(1, 0, B1, -1, ((0, value(B2, "v")),)))
+    assert out.persist == [PromiseRecord(B1)]
+    assert out.events[-1] == CorruptEntry(sender=1, instance=0)
+
+
 def test_an_accept_of_what_is_known_to_be_chosen_is_no_vote() -> None:
     # It may be chosen at a later ballot than the sender's; whoever still asks is told how far this node is, and learns.
     driver = Driver(make_config(0))
