@@ -156,4 +156,4 @@ class Restored:
     must not vote on.
     """
     first: int = 0
-    """The lowest instance still in the log."""
+    """The lowest instance in the log; what is chosen below it has been trimmed."""

@@ -48,15 +48,14 @@ class Learner:
     )
 
     def __init__(self, config: GroupConfig, acceptor: Acceptor, peers: Peers, restored: Restored, now: float) -> None:
-        if restored.first > restored.chosen + 1:
-            raise InvariantViolation(f"the log begins at {restored.first}, but chosen is only {restored.chosen}")
         self._config = config
         self._acceptor = acceptor
         self._peers = peers
         self.known = restored.chosen
         self.delivered = restored.chosen
-        self.first = restored.first
-        """The lowest instance in the own log."""
+        # The lowest entry of a log may lie above a gap that was never accepted here.
+        self.first = min(restored.first, restored.chosen + 1)
+        """The lowest instance that the own log can serve, now or when it is chosen."""
         self.target = restored.chosen
         """The highest chosen prefix that anybody told of."""
         self.progress_at = now

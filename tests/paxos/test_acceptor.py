@@ -6,10 +6,10 @@ import pytest
 
 from phxqueue.paxos.acceptor import Acceptor
 from phxqueue.paxos.config import Restored
-from phxqueue.paxos.effects import AcceptRecord, CorruptEntry, Effects, PromiseRecord
+from phxqueue.paxos.effects import AcceptRecord, CorruptEntry, Effects, PromiseRecord, ServeLearn
 from phxqueue.paxos.entry import Entry, EntryKind
 from phxqueue.paxos.errors import InvariantViolation
-from phxqueue.paxos.messages import Accept, Accepted, LearnReply, Prepare, Promise
+from phxqueue.paxos.messages import Accept, Accepted, LearnReply, LearnRequest, Prepare, Promise
 from tests.paxos.driver import Driver, ballot, make_config, of_type, value
 
 B1, B2 = ballot(1, 1), ballot(2, 2)
@@ -33,8 +33,15 @@ def test_what_is_learned_lowers_no_promise() -> None:
 def test_a_log_that_contradicts_itself_is_refused() -> None:
     with pytest.raises(InvariantViolation, match="entry 3 is restored as not chosen, chosen is 3"):
         Driver(make_config(), Restored(chosen=3, entries={3: value(B1, "v")}))
-    with pytest.raises(InvariantViolation, match="the log begins at 5, but chosen is only 3"):
-        Driver(make_config(), Restored(chosen=3, first=5))
+
+
+def test_a_log_may_begin_above_what_is_chosen() -> None:
+    # Of four entries in flight only the last one came through; nothing is trimmed.
+    driver = Driver(make_config(), Restored(promised=B1, entries={3: value(B1, "d")}, first=3))
+    driver.heartbeat(1, B1, chosen=3)
+    driver.step(LearnReply(1, 0, 0, 3, tuple((i, value(B1, "abcd"[i])) for i in range(4))))
+    driver.persist()
+    assert driver.step(LearnRequest(2, 0, 0, 10)).serve == [ServeLearn(2, 0, 10)]
 
 
 def test_only_the_newest_write_of_an_instance_makes_it_durable() -> None:
