@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import pytest
 import pytest_twisted
 
 from phxqueue.admin.demo.daemons import running_daemons
 from phxqueue.admin.processes.watch import is_running
+from tests.integration.cluster import run_command
 from tests.integration.conftest import MakeCluster
 
 ECHO = {1: "phxqueue.consumer.echo:EchoHandler", 2: "phxqueue.consumer.echo:EchoHandler"}
@@ -52,6 +54,17 @@ async def test_the_demo(make_cluster: MakeCluster) -> None:
     assert running_daemons(cluster.directory) == []
     assert not any(is_running(daemon.pid) for daemon in running)
     assert list((cluster.directory / "run").iterdir()) == []
+
+
+@pytest.mark.reactor_limit(60)
+@pytest_twisted.ensureDeferred
+async def test_a_demo_nobody_looks_at_any_more_cleans_up(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(consumers=1, handlers=ECHO)
+    phxqueue = f"{sys.executable} -m phxqueue.admin.main -c {cluster.config}"
+    command = ["/bin/bash", "-c", f"{phxqueue} demo start | head -n 3; exit ${{PIPESTATUS[0]}}"]
+    status, output, errors = await run_command(cluster.reactor, command, cluster.directory)
+    assert (status, len(output.splitlines()), errors) == (1, 3, "")
+    assert running_daemons(cluster.directory) == []
 
 
 @pytest.mark.reactor_limit(60)

@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import TimeoutError
@@ -77,7 +78,8 @@ class Story:
             await self._start_all()
             await self._echo_twice()
         except BaseException:
-            self._say("stopping what was started")
+            with suppress(OSError):  # perhaps nobody reads what we say, which is why we are here
+                self._say("stopping what was started")
             await self._launcher.settled()
             directory = self._layout.directory
             await stop_daemons(self._reactor, directory, running_daemons(directory), _quiet)
