@@ -39,7 +39,8 @@ class Disk:
 
     def restored(self) -> Restored:
         above = {instance: entry for instance, entry in self.log.items() if instance > self.chosen}
-        return Restored(promised=self.promised, chosen=self.chosen, entries=above)
+        first = min(self.log, default=self.chosen + 1)  # as a journal tells it
+        return Restored(promised=self.promised, chosen=self.chosen, entries=above, first=first)
 
 
 @dataclass
