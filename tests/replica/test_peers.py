@@ -1,0 +1,414 @@
+"""Members find each other over real connections, know who sends, and let nobody else in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from phxqueue.net.address import Address
+from phxqueue.net.endpoints import RpcListener, connect, listen
+from phxqueue.net.identity import Role
+from phxqueue.net.rpc import RpcConnection
+from phxqueue.net.settings import RpcSettings
+from phxqueue.net.status import RpcError, Status
+from phxqueue.net.tls import TlsPaths, client_tls, server_tls
+from phxqueue.paxos.messages import Heartbeat, Message
+from phxqueue.proto import methods
+from phxqueue.proto.paxos_pb2 import PeerFrame, PeerHelloRequest
+from phxqueue.replica import codec
+from phxqueue.replica.peers import Membership, PeerLinks, PeerSettings, peer_service
+from tests.conftest import LoggedErrors
+from tests.replica.conftest import Certificates
+
+reactor: Any = _reactor
+RPC = RpcSettings(connect_timeout_s=1.0, handshake_timeout_s=1.0, goodbye_linger_s=0.2)
+DIALLING = PeerSettings(reconnect_min=0.005, reconnect_max=0.02, hello_timeout=1.0)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the reactor turn until something has become so; the test's own time limit ends what never does."""
+    while not condition():
+        await deferLater(reactor, 0.002)
+
+
+class Node:
+    """One member: what it hears, whom it misses."""
+
+    def __init__(self, membership: Membership, paths: TlsPaths | None) -> None:
+        self.membership = membership
+        self.paths = paths
+        self.heard: list[Message] = []
+        self.missed: list[int] = []
+        self.listener: RpcListener | None = None
+        self.links = PeerLinks(
+            reactor,
+            membership,
+            None if paths is None else client_tls(paths),
+            self.missed.append,
+            random=Random(1),
+            settings=DIALLING,
+            rpc_settings=RPC,
+        )
+
+    async def listen(self, port: int = 0) -> None:
+        service = peer_service(self.membership, self.paths is not None, self.receive)
+        tls = None if self.paths is None else server_tls(self.paths)
+        self.listener = await listen(reactor, Address("127.0.0.1", port), service, tls, settings=RPC)
+
+    @property
+    def address(self) -> Address:
+        assert self.listener is not None
+        return self.listener.address
+
+    def receive(self, messages: Sequence[tuple[int, Message]]) -> None:
+        self.heard.extend(message for _, message in messages)
+
+    def send(self, receiver: int, chosen: int = 0) -> None:
+        self.links.send(receiver, [(0, Heartbeat(self.membership.node_id, receiver, 1, chosen, 0.0, 1))])
+
+    async def stop(self) -> None:
+        if self.listener is not None:
+            await self.listener.close()
+
+
+class Members:
+    """Makes nodes of one replica set that know each other's addresses, and closes them."""
+
+    def __init__(self) -> None:
+        self.addresses = {node_id: Address("127.0.0.1", 1) for node_id in (0, 1)}
+        self.nodes: list[Node] = []
+        self.connections: list[RpcConnection] = []
+
+    async def node(self, node_id: int, paths: TlsPaths | None = None, **different: Any) -> Node:
+        membership = Membership(
+            cluster="test",
+            role=Role.STORE,
+            set_id=1,
+            node_id=node_id,
+            incarnation=100 + node_id,
+            paxos_groups=4,
+            addresses=self.addresses,
+        )
+        node = Node(replace(membership, **different), paths)
+        await node.listen()
+        self.addresses[node_id] = node.address
+        self.nodes.append(node)
+        return node
+
+    def relink(self, node: Node) -> None:
+        """Have a node learn the addresses of members that were made after it, and dial."""
+        node.links = Node(node.membership, node.paths).links
+        node.links._on_unreachable = node.missed.append
+        node.links.start()
+
+    async def dial(self, node: Node, paths: TlsPaths | None = None) -> RpcConnection:
+        tls = None if paths is None else client_tls(paths)
+        connection = await connect(reactor, node.address, tls, settings=RPC)
+        self.connections.append(connection)
+        return connection
+
+    async def close(self) -> None:
+        for connection in self.connections:
+            connection.close()
+        for node in self.nodes:
+            node.links.close()
+        for node in self.nodes:
+            await node.stop()
+        await deferLater(reactor, 0)  # connections say goodbye at the end of the turn
+
+
+@pytest_twisted.async_yield_fixture
+async def members() -> AsyncIterator[Members]:
+    made = Members()
+    yield made
+    await made.close()
+
+
+async def pair(members: Members, paths: Sequence[TlsPaths | None] = (None, None)) -> tuple[Node, Node]:
+    first = await members.node(0, paths[0])
+    second = await members.node(1, paths[1])
+    for node in (first, second):
+        members.relink(node)
+    await until(lambda: first.links.reachable() and second.links.reachable())
+    return first, second
+
+
+def hello(**different: Any) -> PeerHelloRequest:
+    asked: dict[str, Any] = {"cluster": "test", "store_id": 1, "node_id": 1, "incarnation": 9, "paxos_groups": 4}
+    return PeerHelloRequest(**{**asked, **different})
+
+
+async def refused(calling: Awaitable[object]) -> RpcError:
+    with pytest.raises(RpcError) as raised:
+        await calling
+    return raised.value
+
+
+# ---- members --------------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_members_talk_to_each_other(members: Members) -> None:
+    first, second = await pair(members)
+    assert first.links.reachable() == {1}
+    first.send(1, chosen=5)
+    second.send(0, chosen=6)
+    await until(lambda: first.heard and second.heard)
+    assert second.heard == [Heartbeat(0, 1, 1, 5, 0.0, 1)]
+    assert first.heard == [Heartbeat(1, 0, 1, 6, 0.0, 1)]
+    assert first.missed == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_members_talk_to_each_other_by_certificate(members: Members, certificates: Certificates) -> None:
+    first, second = await pair(members, certificates.nodes[:2])
+    first.send(1, chosen=5)
+    await until(lambda: second.heard)
+    assert second.heard[0].sender == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_frames_keep_their_order(members: Members) -> None:
+    first, second = await pair(members)
+    for number in range(200):
+        first.send(1, chosen=number)
+    await until(lambda: len(second.heard) == 200)
+    assert [message.chosen for message in second.heard if isinstance(message, Heartbeat)] == list(range(200))
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_cannot_be_sent_is_dropped(members: Members) -> None:
+    alone = await members.node(0)
+    alone.send(1)
+    alone.send(99)
+    assert alone.links.reachable() == frozenset()
+
+
+# ---- who comes and goes -----------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_process_that_is_gone_is_missed_and_found_again(members: Members) -> None:
+    first, second = await pair(members)
+    port = second.address.port
+    await second.stop()
+    await until(lambda: 1 in first.missed)
+    assert first.links.reachable() == frozenset()
+    await second.listen(port)
+    await until(lambda: first.links.reachable())
+    first.send(1)
+    await until(lambda: second.heard)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lost_connection_alone_is_no_lost_process(members: Members) -> None:
+    first, second = await pair(members)
+    assert second.listener is not None
+    before = second.listener.connections
+    for connection in before:
+        connection.abort("the network hiccups")
+    await until(lambda: second.listener and second.listener.connections - before and first.links.reachable())
+    first.send(1)
+    await until(lambda: second.heard)
+    assert first.missed == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_member_that_comes_up_later_is_found(members: Members) -> None:
+    first = await members.node(0)
+    second = await members.node(1)
+    port = second.address.port
+    await second.stop()
+    members.relink(first)
+    await until(lambda: len(first.missed) >= 3)
+    await second.listen(port)
+    await until(lambda: first.links.reachable() == {1})
+
+
+@pytest_twisted.ensureDeferred
+async def test_closing_while_dialling_leaves_nothing_behind(members: Members) -> None:
+    first = await members.node(0)
+    await members.node(1)
+    members.relink(first)
+    first.links.close()
+    first.links.start()  # too late
+    assert first.links.reachable() == frozenset()
+
+
+# ---- who is let in ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("different", [{"cluster": "other"}, {"store_id": 2}, {"paxos_groups": 8}])
+@pytest_twisted.ensureDeferred
+async def test_a_node_of_another_replica_set_is_told_so(members: Members, different: dict[str, Any]) -> None:
+    node = await members.node(0)
+    connection = await members.dial(node)
+    error = await refused(connection.call(methods.PEER_HELLO, hello(**different), 1.0))
+    assert error.status is Status.PERMISSION_DENIED
+    assert "this is cluster 'test' store 1 with 4 Paxos groups" in error.message
+    assert "compare the configuration files" in error.message
+
+
+@pytest_twisted.ensureDeferred
+async def test_members_that_disagree_stay_apart(members: Members) -> None:
+    first = await members.node(0)
+    second = await members.node(1, paxos_groups=8)
+    members.relink(first)
+    members.relink(second)
+    await until(lambda: first.missed and second.missed)
+    first.send(1)
+    await deferLater(reactor, 0.02)
+    assert second.heard == []
+    assert first.links.reachable() == frozenset()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_where_somebody_else_lives_is_not_talked_to(
+    members: Members, certificates: Certificates
+) -> None:
+    first = await members.node(0, certificates.nodes[0])
+    wrong = await members.node(1, certificates.nodes[2])  # node 2 answers at the address of node 1
+    members.relink(first)
+    await until(lambda: first.missed)
+    assert first.links.reachable() == frozenset()
+    assert wrong.heard == []
+
+
+@pytest.mark.parametrize("stranger", ["client", "other_store"])
+@pytest_twisted.ensureDeferred
+async def test_a_stranger_with_a_good_certificate_is_not_let_in(
+    members: Members, certificates: Certificates, stranger: str
+) -> None:
+    node = await members.node(0, certificates.nodes[0])
+    error = await refused(members.dial(node, getattr(certificates, stranger)))
+    assert error.status is Status.PERMISSION_DENIED
+    assert "is not a member of store 1" in error.message
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_member_cannot_pass_for_another(members: Members, certificates: Certificates) -> None:
+    members.addresses[2] = Address("127.0.0.1", 1)
+    node = await members.node(0, certificates.nodes[0])
+    connection = await members.dial(node, certificates.nodes[2])
+    error = await refused(connection.call(methods.PEER_HELLO, hello(node_id=1), 1.0))
+    assert error.status is Status.PERMISSION_DENIED
+    assert error.message == "the certificate says store 1 node 2, the caller node 1"
+
+
+# ---- what is listened to ------------------------------------------------------------------------------------------
+
+
+def frame(chosen: int = 0, sender: int = 1) -> PeerFrame:
+    return codec.encode_frame(sender, [(0, Heartbeat(sender, 0, 1, chosen, 0.0, 1))])
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_has_not_said_hello_is_not_listened_to(members: Members, logged_errors: LoggedErrors) -> None:
+    node = await members.node(0)
+    connection = await members.dial(node)
+    connection.send_one_way(methods.PEER_FRAME, frame(1))
+    await connection.call(methods.PEER_HELLO, hello(), 1.0)
+    connection.send_one_way(methods.PEER_FRAME, frame(2))
+    await until(lambda: node.heard)
+    assert [message.chosen for message in node.heard if isinstance(message, Heartbeat)] == [2]
+
+
+@pytest_twisted.ensureDeferred
+async def test_hello_counts_for_its_connection_only(members: Members) -> None:
+    node = await members.node(0)
+    greeted, other = await members.dial(node), await members.dial(node)
+    await greeted.call(methods.PEER_HELLO, hello(), 1.0)
+    other.send_one_way(methods.PEER_FRAME, frame(1))
+    await refused(other.call(methods.PEER_HELLO, hello(cluster="x"), 1.0))  # by now the frame has been read
+    assert node.heard == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_sender_is_who_said_hello_whatever_the_frame_says(members: Members) -> None:
+    node = await members.node(0)
+    connection = await members.dial(node)
+    await connection.call(methods.PEER_HELLO, hello(node_id=2), 1.0)
+    connection.send_one_way(methods.PEER_FRAME, frame(sender=1))
+    await until(lambda: node.heard)
+    assert (node.heard[0].sender, node.heard[0].receiver) == (2, 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_frame_nobody_understands_is_dropped_and_the_next_one_heard(members: Members) -> None:
+    node = await members.node(0)
+    connection = await members.dial(node)
+    await connection.call(methods.PEER_HELLO, hello(), 1.0)
+    strange = PeerFrame(sender=1)
+    strange.messages.add(type=99)
+    connection.send_one_way(methods.PEER_FRAME, strange)
+    connection.send_one_way(methods.PEER_FRAME, frame(7))
+    await until(lambda: node.heard)
+    assert [message.chosen for message in node.heard if isinstance(message, Heartbeat)] == [7]
+
+
+# ---- what people are told -----------------------------------------------------------------------------------------
+
+
+def test_members_are_described_with_a_remedy() -> None:
+    addresses = {node_id: Address("127.0.0.1", 5100 + node_id) for node_id in range(3)}
+    membership = Membership(
+        cluster="test", role=Role.STORE, set_id=1, node_id=0, incarnation=1, paxos_groups=1, addresses=addresses
+    )
+    assert membership.describe(frozenset()) == (
+        "no majority: 1 of 3 nodes of store 1 reachable (127.0.0.1:5100); "
+        "start another (127.0.0.1:5101, 127.0.0.1:5102)"
+    )
+    assert membership.describe(frozenset({2})) == ("store 1 is electing a master (2 of 3 nodes reachable); try again")
+
+
+def test_connections_are_told_apart_although_ids_are_used_again() -> None:
+    """`greeted` is keyed by the connection's id: a connection that is gone must not greet for the next one."""
+    membership = Membership(
+        cluster="test",
+        role=Role.STORE,
+        set_id=1,
+        node_id=0,
+        incarnation=1,
+        paxos_groups=4,
+        addresses={0: Address("127.0.0.1", 1), 1: Address("127.0.0.1", 2)},
+    )
+    heard: list[Any] = []
+    service = peer_service(membership, False, heard.append)
+
+    class Connection:
+        def __init__(self) -> None:
+            self.lost: list[Callable[[Any], None]] = []
+
+        def on_lost(self, callback: Callable[[Any], None]) -> None:
+            self.lost.append(callback)
+
+    class Context:
+        def __init__(self, connection: Connection) -> None:
+            self.connection = connection
+            self.peer = None
+
+    connection = Connection()
+    context: Any = Context(connection)
+    greet: Any = service.table[methods.PEER_HELLO.number].handler
+    take: Any = service.table[methods.PEER_FRAME.number].handler
+    greet(hello(), context)
+    take(frame(), context)
+    for callback in connection.lost:
+        callback(None)
+    with pytest.raises(RpcError, match="must say hello"):
+        take(frame(), context)
+    assert len(heard) == 1
+
+
+def test_waiting_works() -> None:
+    """`until` would hide a condition that is never asked."""
+    asked = Deferred.fromCoroutine(until(lambda: True))
+    assert asked.called
