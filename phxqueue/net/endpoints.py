@@ -47,7 +47,7 @@ class _ServerFactory(Factory):
         self._service = service
         self._tls = tls
         self._settings = settings
-        self._turn = TurnEnd(reactor)
+        self._turn = TurnEnd.of(reactor)
 
     def buildProtocol(self, addr: IAddress | None) -> RpcConnection | None:
         """Twisted: a connection was accepted."""
@@ -337,5 +337,5 @@ def connect(
         except AddressError as error:
             return fail(RpcError(Status.INVALID_ARGUMENT, str(error)))
         expected_identity = None  # nobody proves anything on a plain connection
-    factory = _ClientFactory(reactor, address, tls, settings, expected_identity, service, turn or TurnEnd(reactor))
+    factory = _ClientFactory(reactor, address, tls, settings, expected_identity, service, turn or TurnEnd.of(reactor))
     return factory.outcome

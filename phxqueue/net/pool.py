@@ -52,7 +52,7 @@ class ConnectionPool:
         self._expected = dict(expected or {})
         self._service = service
         self._max_connections = max_connections
-        self._turn = TurnEnd(reactor)
+        self._turn = TurnEnd.of(reactor)
         self._open: dict[Address, RpcConnection] = {}
         self._opening: dict[Address, _Attempt] = {}
         self._closed = False

@@ -19,6 +19,7 @@ from phxqueue.net.endpoints import RpcListener, listen
 from phxqueue.net.identity import Role
 from phxqueue.net.settings import RpcSettings
 from phxqueue.net.tls import ClientTls, ServerTls
+from phxqueue.net.turn import TurnClock
 from phxqueue.paxos.config import GroupConfig, Member, MemberKind
 from phxqueue.paxos.entry import entry_checksum
 from phxqueue.replica.errors import ReplicaStartError
@@ -134,7 +135,7 @@ class ReplicaHost:
             self._make_state_machine,
             self._journal,
             self._links,
-            self._reactor,
+            TurnClock(self._reactor),
             seed=SystemRandom().getrandbits(48),
             settings=ReplicaSettings(
                 checkpoint_interval=self._settings.checkpoint_interval_s,

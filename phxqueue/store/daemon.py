@@ -23,6 +23,7 @@ from phxqueue.net.identity import Role
 from phxqueue.net.service import CallContext, RpcService
 from phxqueue.net.settings import RpcSettings
 from phxqueue.net.tls import ClientTls, ServerTls, TlsError, TlsPaths, client_tls, server_tls
+from phxqueue.net.turn import TurnClock
 from phxqueue.proto import methods
 from phxqueue.proto.status_pb2 import NodeStatusRequest, NodeStatusResponse
 from phxqueue.replica.errors import ReplicaStartError
@@ -74,7 +75,7 @@ class StoreRole:
             )
             await self._host.start(fail)
             host = self._host
-            self._service = StoreService(node, host.groups, self._reactor, accepting=lambda: host.accepting)
+            self._service = StoreService(node, host.groups, TurnClock(self._reactor), accepting=lambda: host.accepting)
             service = RpcService(self.name)
             self._service.register(service)
             service.register(methods.NODE_STATUS, self.status)
