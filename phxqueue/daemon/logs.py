@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
 from functools import partial
 from typing import Any, TextIO
 
 from twisted.logger import (
+    FileLogObserver,
     FilteringLogObserver,
     ILogObserver,
+    LogEvent,
     LogLevel,
     LogLevelFilterPredicate,
-    jsonFileLogObserver,
+    formatEvent,
     textFileLogObserver,
 )
 from twisted.python.logfile import LogFile
@@ -47,9 +51,30 @@ def observer() -> ILogObserver:
 
 def filtered_observer(stream: TextIO, level: str, log_format: str) -> ILogObserver:
     """Return an observer that writes events of at least `level` to `stream`."""
-    write = jsonFileLogObserver(stream) if log_format == "json" else textFileLogObserver(stream)
+    write = FileLogObserver(stream, event_as_json) if log_format == "json" else textFileLogObserver(stream)
     predicate = LogLevelFilterPredicate(LogLevel.levelWithName(level))
     return FilteringLogObserver(write, [predicate])
+
+
+def event_as_json(event: LogEvent) -> str:
+    """Return an event as one line of JSON: time, level, logger, message, its plain fields, and the traceback if any.
+
+    Twisted's own form keeps neither the text of an exception nor where it was raised.
+    """
+    line: dict[str, Any] = {
+        name: value
+        for name, value in event.items()
+        if not name.startswith("log_") and (value is None or isinstance(value, (str, int, float, bool)))
+    }
+    level = event.get("log_level")
+    line["time"] = datetime.fromtimestamp(event.get("log_time", 0.0), timezone.utc).isoformat(timespec="milliseconds")
+    line["level"] = level.name if level is not None else "info"
+    line["logger"] = event.get("log_namespace", "")
+    line["message"] = formatEvent(event)
+    failure = event.get("log_failure")
+    if failure is not None:
+        line["traceback"] = failure.getTraceback()
+    return json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def _filtered_log(twistd: Mapping[str, Any], level: str, log_format: str) -> ILogObserver:
