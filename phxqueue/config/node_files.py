@@ -56,7 +56,7 @@ class ConsumerNodeFile(NodeFile):
     handler_timeout_s: Decimal = setting(
         60.0, "Longest one item is handled; then it costs an attempt.", unit="s", ge=0.001, le=86_400.0
     )
-    fetch_items: Whole = setting(1000, "Most items asked for in one Get.", unit="items", ge=1, le=1_000_000)
+    fetch_items: Whole = setting(2000, "Most items asked for in one Get.", unit="items", ge=1, le=1_000_000)
     fetch_bytes: Whole = setting(1 * MIB, "Most bytes asked for in one Get.", unit="bytes", ge=1 * KIB, le=512 * MIB)
     prefetch_bytes: Whole = setting(
         64 * MIB,
@@ -65,7 +65,7 @@ class ConsumerNodeFile(NodeFile):
         ge=64 * KIB,
         le=64 * GIB,
     )
-    get_wait_ms: Whole = setting(10_000, "How long one Get waits for an item.", unit="ms", ge=0, le=600_000)
+    get_wait_ms: Whole = setting(25_000, "How long one Get waits for an item.", unit="ms", ge=0, le=600_000)
     ack_interval_ms: Whole = setting(
         100,
         "Longest a finished item waits to be acknowledged; it rides on the next Get when that comes first.",

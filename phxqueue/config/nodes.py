@@ -70,10 +70,10 @@ class ConsumerNode:
     path: Path = Path("consumer.conf")
     nhandler: int = 100
     handler_timeout_s: float = 60.0
-    fetch_items: int = 1000
+    fetch_items: int = 2000
     fetch_bytes: int = 1 * MIB
     prefetch_bytes: int = 64 * MIB
-    get_wait_ms: int = 10_000
+    get_wait_ms: int = 25_000
     ack_interval_ms: int = 100
     stop_timeout_s: float = 30.0
     retry: RetrySettings = field(default_factory=RetrySettings)

@@ -219,12 +219,6 @@ class ReplicaSettings(Block):
     peer_ping_timeout_ms: Whole = setting(
         2000, "Silence which makes the connection to another node count as dead.", unit="ms", ge=100, le=60_000
     )
-    apply_entries: Whole = setting(
-        256, "Chosen entries applied before the reactor gets its turn.", unit="entries", ge=1, le=100_000
-    )
-    catch_up_streams: Whole = setting(
-        4, "Lagging nodes and groups served from the log at the same time.", unit="streams", ge=1, le=1000
-    )
     checkpoint_interval_s: Decimal = setting(
         10.0,
         "Longest time between checkpoints of the queue state while entries are applied.",

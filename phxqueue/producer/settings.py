@@ -57,11 +57,16 @@ class ProducerSettings:
             batch_items=settings.batch_limit,
             batch_size=min(settings.producer_batch_bytes, settings.items_byte_size_limit),
             batch_delay_s=settings.producer_batch_delay_time_ms / 1000,
+            eager_in_flight=settings.producer_eager_in_flight,
             max_in_flight=settings.producer_max_in_flight,
             deadline_s=settings.producer_deadline_ms / 1000,
+            settle_s=settings.producer_settle_s,
             buffer_items=settings.producer_buffer_items,
             buffer_size=settings.producer_buffer_bytes,
+            max_waiting=settings.producer_max_waiting,
             chunk_items=settings.batch_limit,
+            backoff_max_s=settings.producer_backoff_max_ms / 1000,
+            avoid_store_s=settings.producer_avoid_store_s,
             close_timeout_s=settings.producer_close_timeout_s,
         )
 
