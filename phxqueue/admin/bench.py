@@ -10,7 +10,7 @@ import click
 
 from phxqueue.admin import edge
 from phxqueue.admin.context import ClusterContext, cluster_command
-from phxqueue.admin.echo import ECHO_HANDLE, ECHO_PUB
+from phxqueue.admin.echo import ECHO_PUB, QUIET_HANDLE
 from phxqueue.admin.errors import AdminError
 from phxqueue.admin.histogram import render
 from phxqueue.admin.progress import Progress
@@ -35,7 +35,7 @@ def bench() -> None:
 @click.option("--duration", default=10.0, show_default=True, type=click.FloatRange(0.1), help="Seconds to send.")
 @click.option("--uin", default="0", show_default=True, help="Ordering key; 1-1000: a random one of these.")
 @click.option("--pub", default=ECHO_PUB, show_default=True, help="Where to publish.")
-@click.option("--handle", default=ECHO_HANDLE, show_default=True, help="The message type.")
+@click.option("--handle", default=QUIET_HANDLE, show_default=True, help="The message type.")
 @cluster_command
 def producer(
     settings: ClusterContext,

@@ -20,6 +20,8 @@ DEFAULT_MESSAGE = "hello"
 #: The sample consumers print messages of this type (the original's EchoHandler).
 ECHO_PUB = 1
 ECHO_HANDLE = 1
+#: ... and only finish messages of this one.
+QUIET_HANDLE = 2
 
 
 @click.command()

@@ -14,9 +14,10 @@ from phxqueue.consumer.handlers import HandlerError, load_handlers
 from phxqueue.consumer.service import ConsumerService
 from phxqueue.daemon.options import NodeOptions
 from phxqueue.daemon.role_service import ExpectedFailure, RoleService, prepare_process
+from phxqueue.net.identity import Identity, Role
 from phxqueue.net.pool import ConnectionPool
 from phxqueue.net.routing import MasterClient
-from phxqueue.net.tls import ClientTls, TlsError, TlsPaths, client_tls
+from phxqueue.net.tls import ClientTls, TlsError, client_tls
 from phxqueue.producer import Producer
 from phxqueue.producer.connecting import connection_pool, routing_settings
 
@@ -39,7 +40,8 @@ class ConsumerRole:
         try:
             handlers = load_handlers(node.handlers)
             if node.tls is not None:
-                self._tls = client_tls(TlsPaths(node.tls.ca, node.tls.certificate, node.tls.key))
+                self._tls = client_tls(node.tls)
+                self._tls.require(Identity(Role.CONSUMER, node.identity_name))
         except (HandlerError, TlsError) as error:
             raise ExpectedFailure(str(error)) from error
         self._pool = connection_pool(self._reactor, node.cluster, node.topic, self._tls, node.net)

@@ -116,7 +116,8 @@ class Search:
     def _changed(self) -> None:
         waiting, self._waiting = self._waiting, {}
         for waiter in waiting:
-            waiter.callback(None)
+            if not waiter.called:  # one that was told before it may have cancelled it
+                waiter.callback(None)
 
     def _waiting_cancelled(self, waiter: Deferred[Any]) -> None:
         self._waiting.pop(waiter, None)

@@ -6,7 +6,6 @@ the certificate as an identity URI (`phxqueue.net.identity`), and that is checke
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -14,21 +13,13 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from OpenSSL import SSL
 
+from phxqueue.config.certificates import TlsPaths as TlsPaths
 from phxqueue.net.identity import Identity, IdentityError, identity_of
 from phxqueue.net.tls_engine import TlsEngine, make_context, openssl_reason
 
 
 class TlsError(Exception):
     """A certificate, key or authority that cannot be used; names the file, the problem and the remedy."""
-
-
-@dataclass(frozen=True, slots=True)
-class TlsPaths:
-    """The three PEM files of one principal."""
-
-    ca: Path
-    certificate: Path
-    key: Path
 
 
 class _Tls:
@@ -47,6 +38,18 @@ class _Tls:
             TlsError: and then what was loaded before stays in use.
         """
         self._context, self.identity = _load(self.paths, server_side=self._server_side)
+
+    def require(self, wanted: Identity) -> None:
+        """Refuse a certificate that was issued to somebody else.
+
+        Raises:
+            TlsError: naming the file, whose it is and who this is.
+        """
+        if self.identity != wanted:
+            raise TlsError(
+                f"{self.paths.certificate} is the certificate of {self.identity} ({self.identity.uri}), but this is "
+                f"{wanted} ({wanted.uri}): name the right file under `tls:`, or issue one with `phxqueue certs issue`"
+            )
 
     def engine(self) -> TlsEngine:
         """The TLS of one new connection."""

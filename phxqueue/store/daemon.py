@@ -19,10 +19,10 @@ from phxqueue.daemon.options import NodeOptions
 from phxqueue.daemon.role_service import ExpectedFailure, RoleService, prepare_process
 from phxqueue.net.address import Address
 from phxqueue.net.endpoints import ListenError, RpcListener, listen
-from phxqueue.net.identity import Role
+from phxqueue.net.identity import Identity, Role
 from phxqueue.net.service import CallContext, RpcService
 from phxqueue.net.settings import RpcSettings
-from phxqueue.net.tls import ClientTls, ServerTls, TlsError, TlsPaths, client_tls, server_tls
+from phxqueue.net.tls import ClientTls, ServerTls, TlsError, client_tls, server_tls
 from phxqueue.net.turn import TurnClock
 from phxqueue.proto import methods
 from phxqueue.proto.status_pb2 import NodeStatusRequest, NodeStatusResponse
@@ -52,8 +52,8 @@ class StoreRole:
         node = self.node
         try:
             if node.tls is not None:
-                paths = TlsPaths(node.tls.ca, node.tls.certificate, node.tls.key)
-                self._server_tls, self._client_tls = server_tls(paths), client_tls(paths)
+                self._server_tls, self._client_tls = server_tls(node.tls), client_tls(node.tls)
+                self._server_tls.require(Identity.store(node.store.store_id, node.node.node_id))
             self._host = ReplicaHost(
                 self._reactor,
                 ReplicaPlace(

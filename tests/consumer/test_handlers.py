@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from phxqueue.consumer import Context, HandlerError, IHandler, IHandlerPlugin, Item, Result, handlers, load_handlers
-from phxqueue.consumer.echo import EchoHandler
+from phxqueue.consumer.echo import EchoHandler, QuietHandler
 from phxqueue.consumer.handlers import as_handle, load_handler
 
 HERE = __name__
@@ -132,3 +132,8 @@ def test_the_real_plugin_search_runs() -> None:
 
 def test_a_builtin_without_signature_is_accepted() -> None:
     assert as_handle(max, "max") is max
+
+
+def test_the_quiet_handler_finishes_everything() -> None:
+    assert IHandler.providedBy(QuietHandler())
+    assert QuietHandler().handle(cast("Context", None), cast("Item", None)) is Result.OK

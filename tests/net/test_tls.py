@@ -216,3 +216,10 @@ def test_an_authority_beside_its_successor(certificates: Certificates, tmp_path:
     client = client_tls(replace(certificates.client, ca=both)).engine()
     server = server_tls(replace(certificates.stranger, ca=both)).engine()
     assert shake_hands(client, server) == ("", "")
+
+
+def test_a_certificate_of_somebody_else_is_named(certificates: Certificates) -> None:
+    tls = server_tls(certificates.store)
+    tls.require(Identity.store(1, 0))
+    with pytest.raises(TlsError, match=r"is the certificate of store 1 node 0 .*, but this is store 1 node 2"):
+        tls.require(Identity.store(1, 2))
