@@ -101,12 +101,12 @@ class Lane:
 
     def forget(self) -> None:
         """The process has died; whatever is under way has an outcome that nobody will hear of."""
-        if self.done:
+        if self.done or not self._batches:  # not begun yet
             return
         self._generation += 1
         self._number += 1000
         self._left -= 1
-        self._cluster.world.call_later(self._random.uniform(0.0, 0.5), self.start)
+        self._cluster.world.call_later(self._random.uniform(0.0, 0.5), self._start_if, self._generation)
 
     def _queues(self) -> list[int]:
         if self._random.random() < 0.9:

@@ -76,9 +76,12 @@ def run(seed: int, profile: Profile | None = None) -> Outcome:
     chosen = random.choice(PROFILES)
     profile = profile or chosen
     shape = ClusterShape(
-        nodes=random.choice((3, 3, 3, 5)), paxos_groups=random.choice((1, 1, 2)), time_scale=profile.time_scale
+        nodes=random.choice((3, 3, 3, 5)),
+        paxos_groups=random.choice((1, 1, 2)),
+        max_message_bytes=random.choice((600, 4000)),
+        time_scale=profile.time_scale,
     )
-    return Simulation(seed, profile, shape, draw(random)).run()
+    return Simulation(seed, profile, shape, draw(random, busy=profile.time_scale < 1)).run()
 
 
 class Simulation:

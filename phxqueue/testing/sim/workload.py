@@ -48,18 +48,18 @@ class Workload:
         return DELAY if queue_id == DELAYED_QUEUE else 0.0
 
 
-def draw(random: Random) -> Workload:
-    """Choose one."""
-    kind = random.choice(("even", "even", "pipelined", "large", "groups", "delayed"))
+def draw(random: Random, busy: bool = False) -> Workload:
+    """Choose one. `busy`: one that always has many entries in flight."""
+    kind = "pipelined" if busy else random.choice(("even", "even", "pipelined", "large", "groups", "delayed"))
     skew = random.choice((0.05, 0.05, 5.0))
     sync = random.choice((50, 200))
     if kind == "pipelined":  # many small entries in flight
         return Workload(
             producers=2,
             lanes=10,
-            batches=16,
+            batches=24 if busy else 16,
             batch_items=(1, 2),
-            think=0.3,
+            think=0.15 if busy else 0.3,
             entry_batches=1,
             wall_skew=skew,
             sync_interval_ms=sync,
