@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -37,6 +38,7 @@ class ConsumerRole:
     async def start(self, fail: Callable[[str], None]) -> None:
         """Load the handlers and begin to consume. Raises ExpectedFailure with what to do."""
         node = self.node
+        import_from(Path.cwd())
         try:
             handlers = load_handlers(node.handlers)
             if node.tls is not None:
@@ -69,6 +71,12 @@ class ConsumerRole:
         if self._service is not None:
             self._service.reconfigure(node)
         self.node = node
+
+
+def import_from(directory: Path) -> None:
+    """Let handlers be found in a directory: twistd, unlike ``python``, does not look where it was started."""
+    if str(directory) not in sys.path:
+        sys.path.insert(0, str(directory))
 
 
 class Options(NodeOptions):

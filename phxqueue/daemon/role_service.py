@@ -7,10 +7,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -72,10 +74,7 @@ class RoleService(Service):
         self._log.critical("{name}: {reason}", name=self.role.name, reason=reason)
         notify({"STATUS": reason, "ERRNO": "1", **self._identity()})
         _exit_with_status(reason)
-        if self._reactor.running:
-            self._reactor.stop()
-        else:
-            self._reactor.callWhenRunning(self._reactor.stop)
+        self._reactor.callWhenRunning(_stop, self._reactor)
 
     def _ready(self, _: None) -> None:
         self._log.info("{name}: ready", name=self.role.name)
@@ -116,6 +115,12 @@ def prepare_process(reactor: Any, services: list[RoleService]) -> None:
                 log.info("{name}: reloaded", name=service.role.name)
 
     signal.signal(signal.SIGHUP, lambda signum, frame: reactor.callFromThread(reload_all))
+
+
+def _stop(reactor: Any) -> None:
+    """Stop the reactor; several roles of one process may ask for it."""
+    with suppress(ReactorNotRunning):
+        reactor.stop()
 
 
 _exit_registered = False

@@ -9,10 +9,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
 
 from phxqueue.daemon import role_service
 from phxqueue.daemon.role_service import ExpectedFailure, RoleService
@@ -32,9 +34,14 @@ class Reactor:
 
     def stop(self) -> None:
         self.stops += 1
+        if self.stops > 1:
+            raise ReactorNotRunning("Can't stop reactor that isn't running.")
 
-    def callWhenRunning(self, call: Callable[[], None]) -> None:
-        self.when_running.append(call)
+    def callWhenRunning(self, call: Callable[..., None], *arguments: object) -> None:
+        if self.running:
+            call(*arguments)
+        else:
+            self.when_running.append(partial(call, *arguments))
 
 
 class FakeRole:
@@ -270,3 +277,13 @@ def test_a_process_whose_role_fails_drains_and_fails(start: StartDaemon, behavio
     assert f"store 1 node 0: {reason}" in output
     assert "drained" in output
     assert "Traceback" not in output
+
+
+def test_several_roles_of_one_process_may_fail(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, logged_errors: LoggedErrors
+) -> None:
+    second = RoleService(rig.role, rig.reactor)
+    rig.service.fail("first")
+    second.fail("second")
+    assert len(logged_errors.flush_critical()) == 2
+    assert (rig.service.exit_status, second.exit_status) == (1, 1)
