@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
 
 from phxqueue.admin.processes.files import ClusterSpec
-from tests.integration.cluster import TestedCluster, run_command
+from tests.integration.cluster import REPOSITORY, TestedCluster, run_command
 
 pytestmark = [pytest.mark.shared_reactor, pytest.mark.reactor_limit(40)]
 
@@ -129,13 +131,20 @@ async def test_following_ends_with_its_reader(cluster: TestedCluster) -> None:
 async def test_ctrl_c_ends_consume_and_keeps_what_was_printed(cluster: TestedCluster) -> None:
     await drain(cluster)
     await cluster.run("echo", "printed")
-    line = (
-        f"phxqueue consume --group {OUR_GROUP} > printed & while ! [ -s printed ]; do sleep 0.05; done; "
-        "kill -INT $(pgrep -P $! || echo $!); wait $!"
-    )
-    environment = f"trap - INT; {line}"
-    await shell(cluster, environment)
-    assert (cluster.directory / "printed").read_text() == "printed\n"
+    command = [sys.executable, "-m", "phxqueue.admin.main", "-c", str(cluster.config), "consume"]
+
+    def consume_until_interrupted() -> tuple[bytes, bytes, int]:
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        with subprocess.Popen(
+            [*command, "--group", str(OUR_GROUP)], stdout=subprocess.PIPE, cwd=cluster.directory, env=environment
+        ) as consume:
+            assert consume.stdout is not None
+            first = consume.stdout.readline()
+            consume.send_signal(signal.SIGINT)
+            return first, consume.stdout.read(), consume.wait()
+
+    assert await deferToThread(consume_until_interrupted) == (b"printed\n", b"", 0)
+    assert await drain(cluster) == [], "what was printed is acknowledged"
 
 
 @pytest_twisted.ensureDeferred
