@@ -73,7 +73,7 @@ class NetSettings(Block):
         1.0,
         "How long a connection closed for a stated reason waits for the peer to read it.",
         unit="s",
-        ge=0.0,
+        ge=0.01,
         le=60.0,
     )
     try_timeout_s: Decimal = setting(

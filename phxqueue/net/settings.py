@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar, cast
+
+from phxqueue.config import NetSettings
 
 MIB = 1 << 20
 
@@ -55,4 +58,11 @@ class RpcSettings:
                 raise ValueError(f"{name} must be greater than 0, not {value!r}")
 
 
+SettingsT = TypeVar("SettingsT")
 DEFAULT_SETTINGS = RpcSettings()
+
+
+def configured(kind: type[SettingsT], net: NetSettings, **further: Any) -> SettingsT:
+    """Return settings as `net:` of the configuration has them, where a field's name is the same, and `further` ones."""
+    names = [field.name for field in fields(cast("Any", kind)) if field.name in NetSettings.model_fields]
+    return kind(**({name: getattr(net, name) for name in names} | further))

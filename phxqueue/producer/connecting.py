@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from phxqueue.net.address import Address
 from phxqueue.net.identity import Identity
 from phxqueue.net.pool import ConnectionPool
 from phxqueue.net.routing import MasterClient, RoutingSettings
-from phxqueue.net.settings import RpcSettings
+from phxqueue.net.settings import RpcSettings, configured
 from phxqueue.net.tls import ClientTls, TlsPaths, client_tls
 from phxqueue.producer.errors import UnknownTopic
 from phxqueue.producer.settings import ProducerSettings
@@ -58,7 +57,7 @@ def connection_pool(
     return ConnectionPool(
         reactor,
         _tls(cluster, tls),
-        settings=rpc_settings(net or cluster.net),
+        settings=configured(RpcSettings, net or cluster.net),
         expected={
             Address(node.ip, node.port): Identity.store(store.store_id, node.node_id)
             for store in topic.stores
@@ -76,16 +75,7 @@ def _tls(cluster: Cluster, tls: Any) -> ClientTls | None:
     return client_tls(TlsPaths(Path(paths.ca), Path(paths.certificate), Path(paths.key)))
 
 
-def rpc_settings(net: NetSettings) -> RpcSettings:
-    """What the configuration says about connections: its fields have the names of RpcSettings."""
-    return replace(RpcSettings(), **_shared(net, RpcSettings))
-
-
 def routing_settings(net: NetSettings, topic: Topic) -> RoutingSettings:
     """What the configuration says about looking for a master."""
     patience_s = topic.settings.producer_no_master_patience_s
-    return replace(RoutingSettings(), **_shared(net, RoutingSettings), no_master_patience_s=patience_s)
-
-
-def _shared(net: NetSettings, kind: type[RpcSettings] | type[RoutingSettings]) -> dict[str, Any]:
-    return {field.name: getattr(net, field.name) for field in fields(kind) if field.name in NetSettings.model_fields}
+    return configured(RoutingSettings, net, no_master_patience_s=patience_s)

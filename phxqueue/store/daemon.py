@@ -6,7 +6,6 @@ import os
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from phxqueue.net.address import Address
 from phxqueue.net.endpoints import ListenError, RpcListener, listen
 from phxqueue.net.identity import Identity, Role
 from phxqueue.net.service import CallContext, RpcService
-from phxqueue.net.settings import RpcSettings
+from phxqueue.net.settings import RpcSettings, configured
 from phxqueue.net.tls import ClientTls, ServerTls, TlsError, client_tls, server_tls
 from phxqueue.net.turn import TurnClock
 from phxqueue.proto import methods
@@ -145,11 +144,9 @@ class StoreRole:
 
 
 def _rpc_settings(node: StoreNode) -> RpcSettings:
-    shared = {
-        field.name: getattr(node.net, field.name) for field in fields(RpcSettings) if hasattr(node.net, field.name)
-    }
-    return replace(
-        RpcSettings(**shared),
+    return configured(
+        RpcSettings,
+        node.net,
         max_frame_bytes=node.limits.max_frame,
         max_connections=node.limits.max_connections,
         max_in_flight_calls=node.limits.max_in_flight_requests,
