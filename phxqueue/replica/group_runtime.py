@@ -26,12 +26,14 @@ from phxqueue.paxos.effects import (
 from phxqueue.paxos.entry import Entry, EntryKind
 from phxqueue.paxos.errors import NotMaster, WindowFull
 from phxqueue.paxos.group import Group
-from phxqueue.paxos.messages import Message
+from phxqueue.paxos.messages import Accept, LearnReply, Message
 from phxqueue.proto.status_pb2 import GroupStatus
 from phxqueue.replica.entry_reader import EntryReader
 from phxqueue.replica.errors import EntryUnreadable, Halted, NotServing, OutcomeUnknown, Overloaded
 from phxqueue.replica.interfaces import Clock, IStateMachine
 from phxqueue.replica.learn_server import LearnServer, core_entry
+
+_BRINGS_ENTRIES = (Accept, LearnReply)
 
 
 @dataclass(slots=True)
@@ -44,6 +46,10 @@ class _Proposal:
 
 class GroupRuntime:
     """One Paxos group on one node: what a service sees of consensus.
+
+    Attributes:
+        halted: why it stopped applying, if it did (an entry of a newer version); its state is sound.
+        failed: it stopped because of a defect; its state may be half changed and must not be kept.
 
     Callbacks, called in the reactor thread; they must not raise:
 
@@ -69,6 +75,7 @@ class GroupRuntime:
         self.group_id = core.config.group_id
         self.state_machine = state_machine
         self.halted: str | None = None
+        self.failed = False
         self.on_applied: list[Callable[[int, bytes], None]] = []
         self.on_mastership: list[Callable[[bool], None]] = []
         self.on_window_free: list[Callable[[], None]] = []
@@ -194,8 +201,10 @@ class GroupRuntime:
     # ---- what the node feeds in ----------------------------------------------------------------------
 
     def receive(self, message: Message) -> None:
-        """Take one message of a peer. While the journal is overloaded it is dropped, as a network would."""
-        if not self._journal.overloaded:
+        """Take one message of a peer. One that brings entries is dropped while the journal is overloaded, as a network
+        would do; votes and heartbeats cost no space, and dropping them would only depose masters.
+        """
+        if not (self._journal.overloaded and isinstance(message, _BRINGS_ENTRIES)):
             self._drive(lambda now: self.core.step(message, now))
 
     def tick(self) -> None:
@@ -243,8 +252,13 @@ class GroupRuntime:
                     self._log.error("replay waits: {reason}", reason=str(unreadable))
                     await self._pause(retry_after)
                     continue
-            for instance, entry in entries:
-                self._apply(instance, entry)
+            try:
+                for instance, entry in entries:
+                    self._apply(instance, entry)
+            except Exception:
+                self.failed = True
+                self.close()
+                raise
             replayed += len(entries)
         self._replaying = False
         return replayed
@@ -268,6 +282,7 @@ class GroupRuntime:
             self._carry_out()
         except Exception as error:
             self._log.failure("group {group} failed", group=self.group_id)
+            self.failed = True
             self.close()
             self._fail(f"group {self.group_id} failed: {type(error).__name__}: {error}; the log has the traceback")
 

@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from phxqueue.journal.errors import JournalOverloaded
 from phxqueue.journal.interfaces import IJournal
 from phxqueue.journal.records import PutBlob, PutChosen, Write
 from phxqueue.paxos.config import GroupConfig, Restored
@@ -76,6 +77,7 @@ class ReplicaNode:
         self._outbox = Outbox(transport, clock)
         self._tick_call: DelayedCall | None = None
         self._checkpointed: dict[int, tuple[int, float]] = {}
+        self._segments: dict[int, list[tuple[bytes, bytes]]] = {}  # sealed, and not taken by the journal yet
         self._started = False
         self._log = Logger(namespace="phxqueue.replica.node")
 
@@ -166,22 +168,35 @@ class ReplicaNode:
     def _checkpoint_if_due(self, group: GroupRuntime) -> None:
         applied, at = self._checkpointed[group.group_id]
         moved = group.state_machine.applied - applied
-        if moved <= 0 or self._journal.overloaded:
+        if moved <= 0 or self._journal.overloaded or group.failed:
             return
-        if moved >= self._settings.checkpoint_entries or (
-            self._clock.seconds() - at >= self._settings.checkpoint_interval
-        ):
+        waited = self._clock.seconds() - at
+        full = moved >= self._settings.checkpoint_entries and group.group_id not in self._segments
+        if full or waited >= self._settings.checkpoint_interval:
             self.checkpoint(group)
 
-    def checkpoint(self, group: GroupRuntime, done: Callable[[], None] | None = None) -> None:
-        """Write the state machine's checkpoint, with everything it rests on, in one transaction."""
+    def checkpoint(self, group: GroupRuntime, done: Callable[[], None] | None = None) -> bool:
+        """Write the state machine's checkpoint, with everything it rests on, in one transaction.
+
+        Returns whether the journal has taken it. If not, it is due again after the interval.
+        """
+        group_id, now = group.group_id, self._clock.seconds()
         checkpoint = group.state_machine.checkpoint()
-        prefix = _GROUP_KEY.pack(group.group_id)
-        writes: list[Write] = [PutBlob(SEGMENTS, prefix + key, value) for key, value in checkpoint.segments]
+        prefix = _GROUP_KEY.pack(group_id)
+        # Segments are handed out once: what the journal did not take goes with the next checkpoint, which rests on it.
+        segments = [*self._segments.pop(group_id, ()), *checkpoint.segments]
+        writes: list[Write] = [PutBlob(SEGMENTS, prefix + key, value) for key, value in segments]
         writes.append(PutBlob(CHECKPOINTS, prefix, checkpoint.state))
-        writes.append(PutChosen(group.group_id, checkpoint.applied))
-        self._checkpointed[group.group_id] = (checkpoint.applied, self._clock.seconds())
-        self._journal.submit(writes, done if done is not None else _nothing)
+        writes.append(PutChosen(group_id, checkpoint.applied))
+        try:
+            self._journal.submit(writes, done if done is not None else _nothing)
+        except JournalOverloaded as overloaded:
+            self._log.warn("group {group}: no checkpoint now: {reason}", group=group_id, reason=str(overloaded))
+            self._segments[group_id] = segments
+            self._checkpointed[group_id] = (self._checkpointed[group_id][0], now)
+            return False
+        self._checkpointed[group_id] = (checkpoint.applied, now)
+        return True
 
     async def close(self) -> None:
         """Take a last checkpoint of every group and stop taking part. The journal stays open for its owner to close."""
@@ -189,10 +204,10 @@ class ReplicaNode:
             self._tick_call.cancel()
         written: list[Deferred[Any]] = []
         for group in self.groups.values():
-            if group.state_machine.applied > self._checkpointed[group.group_id][0]:
+            if group.state_machine.applied > self._checkpointed[group.group_id][0] and not group.failed:
                 waiting: Deferred[Any] = Deferred()
-                written.append(waiting)
-                self.checkpoint(group, partial(waiting.callback, None))
+                if self.checkpoint(group, partial(waiting.callback, None)):
+                    written.append(waiting)
             group.close()
         self._started = False
         self._outbox.clear()

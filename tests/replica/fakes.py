@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from phxqueue.journal.errors import JournalOverloaded
 from phxqueue.journal.interfaces import IJournal
 from phxqueue.journal.records import GroupState, NodeIdentity, StoredEntry, Write
 from phxqueue.paxos.config import GroupConfig, Member
@@ -50,6 +51,7 @@ class HandJournal:
     def __init__(self) -> None:
         self.identity = NodeIdentity("test", 1, 0, 77)
         self.overloaded = False
+        self.refusing = False
         self.accepting = True
         self.submitted: list[tuple[list[Write], Callable[[], None] | None]] = []
         self.entries: dict[int, StoredEntry] = {}
@@ -79,6 +81,8 @@ class HandJournal:
         )
 
     def submit(self, writes: Sequence[Write], done: Callable[[], None] | None = None) -> None:
+        if self.refusing:
+            raise JournalOverloaded("too much waits")
         self.submitted.append((list(writes), done))
 
     def read_entries(

@@ -22,7 +22,7 @@ from phxqueue.paxos.effects import (
 )
 from phxqueue.paxos.entry import EntryKind
 from phxqueue.paxos.errors import InvariantViolation
-from phxqueue.paxos.messages import Accepted, Heartbeat, Promise
+from phxqueue.paxos.messages import Accept, Accepted, Heartbeat, LearnReply, Promise
 from phxqueue.replica.errors import NotServing, OutcomeUnknown, Overloaded
 from phxqueue.replica.group_runtime import GroupRuntime
 from tests.conftest import LoggedErrors
@@ -356,14 +356,17 @@ def test_closing_leaves_outcomes_unknown_and_sends_nothing_more() -> None:
 # ---- what comes in ----------------------------------------------------------------------------------------------
 
 
-def test_messages_are_dropped_while_the_disk_cannot_follow() -> None:
+def test_entries_are_dropped_while_the_disk_cannot_follow() -> None:
     rig = Rig()
+    accept = Accept(1, 0, 5, -1, ((0, entry(b"a", ballot=5)),))
+    learned = LearnReply(1, 0, 0, 0, ((0, entry(b"a")),))
     rig.journal.overloaded = True
-    rig.runtime.receive(INCOMING)
-    assert rig.core.calls == []
+    for message in (accept, learned, INCOMING, ACCEPTED):
+        rig.runtime.receive(message)
+    assert rig.core.calls == [("step", INCOMING), ("step", ACCEPTED)]
     rig.journal.overloaded = False
-    rig.runtime.receive(INCOMING)
-    assert rig.core.calls == [("step", INCOMING)]
+    rig.runtime.receive(accept)
+    assert rig.core.calls[-1] == ("step", accept)
 
 
 def test_the_core_is_ticked_when_it_is_due() -> None:
@@ -492,3 +495,5 @@ def test_a_defect_during_the_replay_is_told_to_who_starts_the_node() -> None:
     rig = Rig(chosen=0, replayed=False)
     log_of(rig, b"boom")
     assert isinstance(outcome(rig.replay()), ZeroDivisionError)
+    assert rig.runtime.failed
+    assert not rig.runtime.serving()

@@ -15,8 +15,9 @@ from phxqueue.journal.errors import CorruptEntry
 from phxqueue.journal.records import GroupState, PutBlob, PutChosen, PutPromise
 from phxqueue.paxos.config import GroupConfig, Member
 from phxqueue.paxos.messages import Accept, Heartbeat, LearnReply, LearnRequest, Message, Prepare, Promise
-from phxqueue.replica.interfaces import ITransport
+from phxqueue.replica.interfaces import Checkpoint, ITransport
 from phxqueue.replica.node import CHECKPOINTS, SEGMENTS, ReplicaNode, ReplicaSettings
+from tests.conftest import LoggedErrors
 from tests.replica.fakes import HandJournal, Words, entry, outcome, stored
 
 GROUP = struct.pack(">H", 3)
@@ -244,6 +245,41 @@ def test_no_checkpoint_while_the_disk_cannot_follow() -> None:
     rig.journal.overloaded = False
     rig.clock.advance(0.05)
     assert rig.blobs(CHECKPOINTS) == [(GROUP, b"0\na")]
+
+
+def test_segments_that_the_journal_refused_go_with_the_next_checkpoint() -> None:
+    class Sealing(Words):
+        def checkpoint(self) -> Checkpoint:
+            made = super().checkpoint()
+            return Checkpoint(made.applied, made.state, [(b"s%d" % made.applied, b"rows")])
+
+    rig = Rig(checkpoint_entries=1, checkpoint_interval=1.0)
+    rig.node._make_state_machine = lambda group_id: Sealing()
+    assert rig.start().called
+    rig.accept(b"a", b"b")
+    rig.heartbeat(chosen=0)
+    rig.journal.refusing = True
+    rig.clock.advance(0.05)
+    assert rig.blobs(SEGMENTS) == []
+    rig.journal.refusing = False
+    rig.heartbeat(chosen=1)
+    rig.clock.advance(0.5)
+    assert rig.blobs(SEGMENTS) == []  # not with every tick: making one is dear
+    rig.clock.advance(0.6)
+    assert rig.blobs(SEGMENTS) == [(GROUP + b"s0", b"rows"), (GROUP + b"s1", b"rows")]
+    assert rig.blobs(CHECKPOINTS) == [(GROUP, b"1\na\nb")]
+
+
+def test_a_state_that_a_defect_has_half_changed_is_not_kept(logged_errors: LoggedErrors) -> None:
+    rig = Rig(checkpoint_entries=1, checkpoint_interval=0.1)
+    assert rig.start().called
+    rig.accept(b"a", b"boom")
+    rig.heartbeat(chosen=1)
+    assert rig.failures
+    rig.clock.advance(1)
+    Deferred.fromCoroutine(rig.node.close())
+    assert rig.blobs(CHECKPOINTS) == []
+    logged_errors.flush(ZeroDivisionError)
 
 
 # ---- the end ---------------------------------------------------------------------------------------------------

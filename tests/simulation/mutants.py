@@ -248,20 +248,6 @@ def lower_ballot_accepted(patch: Patch) -> None:
 
 
 @mutant()
-def votes_of_other_ballots_count(patch: Patch) -> None:
-    """The master counts an Accepted whatever its ballot."""
-
-    def change(accepted: Callable[..., Any]) -> Callable[..., Any]:
-        def _accepted(self: Proposer, message: Accepted, now: float) -> None:
-            message.ballot = self.ballot
-            accepted(self, message, now)
-
-        return _accepted
-
-    wrap(patch, Proposer, "accepted", change)
-
-
-@mutant()
 def minority_chooses(patch: Patch) -> None:
     """The master counts a value as chosen one vote early."""
 

@@ -140,13 +140,17 @@ class Cluster:
         starting.addCallback(lambda _: self._recovered(node_id, process))
         starting.addErrback(self.report)
 
-    def crash(self, node_id: int) -> None:
-        """Kill a process (SIGKILL, or the power fails): what was not synced is gone."""
+    def crash(self, node_id: int, noticed: bool | None = None) -> None:
+        """Kill a process: what was not synced is gone.
+
+        `noticed`: the others find its connections closed and refused (SIGKILL) or only silent (its power failed);
+        None: one or the other.
+        """
         process = self.processes.pop(node_id)
         self.network.detach(node_id)
         process.clock.kill()
         process.journal.crash()
-        self._closed(node_id, process, noticed=self.world.random.random() < 0.5)
+        self._closed(node_id, process, noticed=self.world.random.random() < 0.5 if noticed is None else noticed)
 
     def stop(self, node_id: int) -> None:
         """Let a process end in good order (SIGTERM), as the store's role does."""
@@ -200,7 +204,7 @@ class Cluster:
             peer.clock.receive(peer.node.peer_unreachable, dead_id)
 
     def group_config(self, node_id: int, group_id: int) -> GroupConfig:
-        """Return what a node is told about one of its groups: the times are the defaults, scaled."""
+        """Return what a node is told about one of its groups: the times are those of a store by default, scaled."""
         shape, scale = self.shape, self.shape.time_scale
         return GroupConfig(
             group_id=group_id,
@@ -209,7 +213,7 @@ class Cluster:
             heartbeat_interval=0.1 * scale,
             lease=0.4 * scale,
             max_clock_drift=0.02 * scale,
-            election_stagger=0.02 * scale,
+            election_stagger=0.05 * scale,
             election_timeout=0.1 * scale,
             step_down_after=0.8 * scale,
             recovery_timeout=2.0 * scale,

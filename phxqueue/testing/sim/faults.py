@@ -262,12 +262,15 @@ class FaultInjector:
             self._cut_one(victim)
 
     def _cut_one(self, victim: int) -> None:
-        """Cut one node off, in both directions or one, or cut a single link; heal it after a while."""
+        """Cut a node, or a minority with it, off the others, or one link; both directions or one; for a while."""
         random, network = self._random, self._cluster.network
         others = [node_id for node_id in self._cluster.node_ids if node_id != victim]
+        side = [victim]
         if random.random() < 0.4:
             others = [random.choice(others)]
-        pairs = {(victim, other) for other in others}
+        elif len(others) > 2 and random.random() < 0.5:
+            side.append(others.pop(random.randrange(len(others))))
+        pairs = {(node, other) for node in side for other in others}
         direction = random.randrange(3)
         if direction == 1:
             pairs = {(other, node) for node, other in pairs}

@@ -70,18 +70,32 @@ class _LogWatch:
             self._world.report(Violation(f"something unexpected was logged: {text}"))
 
 
-def run(seed: int, profile: Profile | None = None) -> Outcome:
-    """Run one seed; everything about the run follows from it, the faults too unless a `profile` is given."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a seed decides before anything has happened."""
+
+    profile: Profile
+    shape: ClusterShape
+    workload: Workload
+
+
+def plan(seed: int) -> Plan:
+    """Draw a run."""
     random = Random(seed)
-    chosen = random.choice(PROFILES)
-    profile = profile or chosen
+    profile = random.choice(PROFILES)
     shape = ClusterShape(
         nodes=random.choice((3, 3, 3, 5)),
         paxos_groups=random.choice((1, 1, 2)),
         max_message_bytes=random.choice((600, 4000)),
         time_scale=profile.time_scale,
     )
-    return Simulation(seed, profile, shape, draw(random, busy=profile.time_scale < 1)).run()
+    return Plan(profile, shape, draw(random, busy=profile.time_scale < 1))
+
+
+def run(seed: int) -> Outcome:
+    """Run one seed; everything about the run follows from it."""
+    drawn = plan(seed)
+    return Simulation(seed, drawn.profile, drawn.shape, drawn.workload).run()
 
 
 class Simulation:

@@ -11,26 +11,22 @@ from typing import Any
 class ScheduledCall:
     """A callback at a moment of the world; it can be cancelled like Twisted's delayed call."""
 
-    __slots__ = ("_active", "args", "callback", "clock")
+    __slots__ = ("args", "callback", "cancelled", "clock", "ran")
 
     def __init__(self, clock: ProcessClock | None, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self.clock = clock
         self.callback = callback
         self.args = args
-        self._active = True
+        self.ran = False
+        self.cancelled = False
 
     def active(self) -> bool:
         """Whether it is still to come."""
-        return self._active
+        return not self.ran and not self.cancelled
 
     def cancel(self) -> None:
         """Make it not happen."""
-        self._active = False
-
-    def run(self) -> None:
-        """Do it."""
-        self._active = False
-        self.callback(*self.args)
+        self.cancelled = True
 
 
 class World:
@@ -72,7 +68,7 @@ class World:
         events = self._events
         while events and events[0][0] <= moment:
             at, _, call = heappop(events)
-            if not call.active():
+            if call.cancelled:
                 continue
             clock = call.clock
             if clock is not None:
@@ -83,7 +79,8 @@ class World:
                     continue
             self.now = at
             self.steps += 1
-            call.run()
+            call.ran = True
+            call.callback(*call.args)
             for check in self.after_each_step:
                 check(clock)
             if self._failure is not None:
