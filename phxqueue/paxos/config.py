@@ -86,6 +86,13 @@ class GroupConfig:
     version: int = 1
     """The highest command version that this node's state machine understands; told to all members with heartbeats."""
 
+    @property
+    def ask_again(self) -> float:
+        """Shortest pause before a voter that refused because of a lease is asked again. The leases of two followers end
+        within the time a heartbeat travels, so the first to stand is often refused by a hair.
+        """
+        return min(self.election_stagger, self.heartbeat_interval / 20)
+
     def __post_init__(self) -> None:
         problems = [*self._member_problems(), *self._time_problems(), *self._size_problems()]
         if problems:

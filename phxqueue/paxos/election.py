@@ -130,4 +130,4 @@ class Election:
         for node in self._membership.peers:
             if node in self._membership.voters:
                 out.send.append(PreVote(self._config.node_id, node, ballot, chosen))
-        return PreVoteRound(self._membership, ballot, now, now + timeout, now + self._config.election_stagger)
+        return PreVoteRound(self._membership, ballot, now, now + timeout, now + self._config.ask_again)

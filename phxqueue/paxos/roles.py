@@ -240,4 +240,4 @@ class Roles:
 
     def prepare_refused(self, wait: float, now: float) -> None:
         """A voter is bound for ``wait`` seconds more: ask again just then."""
-        self._prepare_at = min(self._prepare_at, now + max(wait, self._config.election_stagger))
+        self._prepare_at = min(self._prepare_at, now + max(wait, self._config.ask_again))

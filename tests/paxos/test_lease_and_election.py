@@ -189,9 +189,9 @@ def test_rounds_without_an_answer_follow_each_other_at_a_pace() -> None:
         driver.tick()
         times.append(driver.now)
         assert len(of_type(driver.last.send, PreVote)) == 2
-        # Even refusals that invite to ask at once do not make it faster than the stagger.
+        # Even refusals that invite to ask at once do not make it faster than this.
         driver.step(PreVoteReply(1, 0, ballot(1, 0), False, 0, -1, 0.0001))
-    assert min(b - a for a, b in itertools.pairwise(times)) >= driver.config.election_stagger - 1e-9
+    assert min(b - a for a, b in itertools.pairwise(times)) >= driver.config.ask_again - 1e-9
 
 
 def test_a_node_far_behind_gets_no_pre_vote_from_one_that_can_stand_itself() -> None:
