@@ -207,12 +207,13 @@ class GroupRuntime:
         if not (self._journal.overloaded and isinstance(message, _BRINGS_ENTRIES)):
             self._drive(lambda now: self.core.step(message, now))
 
-    def tick(self) -> None:
-        """Let time pass in the core, if it has something to do by now."""
+    def tick(self) -> float:
+        """Let time pass in the core, if it has something to do by now; return when that will next be so."""
         if self.core.next_deadline() <= self._clock.seconds():
             self._drive(self.core.tick)
         else:
             self._tell_of_room()
+        return self.core.next_deadline()
 
     def peer_unreachable(self, node_id: int) -> None:
         """Tell the core that a peer's connection was closed and a new one refused."""
@@ -222,6 +223,12 @@ class GroupRuntime:
         """Stop taking part. Proposals in flight end as OutcomeUnknown; nothing more is sent or applied."""
         self._closed = True
         self._fail_proposals("this node is shutting down")
+
+    def fail(self, reason: str) -> None:
+        """Stop because of a defect, which has been logged: nothing is sent, applied or kept any more; ends the node."""
+        self.failed = True
+        self.close()
+        self._fail(f"group {self.group_id} failed: {reason}; the log has the traceback")
 
     # ---- start-up: what was chosen before and is not in the checkpoint ------------------------------------
 
@@ -282,9 +289,7 @@ class GroupRuntime:
             self._carry_out()
         except Exception as error:
             self._log.failure("group {group} failed", group=self.group_id)
-            self.failed = True
-            self.close()
-            self._fail(f"group {self.group_id} failed: {type(error).__name__}: {error}; the log has the traceback")
+            self.fail(f"{type(error).__name__}: {error}")
 
     def _carry_out(self) -> None:
         """Carry out in the order received, even when applying one makes a service propose the next."""

@@ -26,13 +26,15 @@ CHECKPOINTS = "checkpoints"
 SEGMENTS = "segments"
 
 _GROUP_KEY = struct.Struct(">H")
+_LEAST_TICK = 0.05
+"""The shortest pause between two ticks, as a part of the interval: deadlines in a row are taken together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaSettings:
     """Bounds and intervals of the runtime. Times in seconds.
 
-    tick_interval: how often groups are asked whether they have something to do.
+    tick_interval: longest time between two looks at what the groups have to do.
     checkpoint_interval: a group's state machine is checkpointed this long after its last checkpoint, if it moved.
     checkpoint_entries: ... or after so many entries, whichever comes first; bounds the replay at start-up.
     cache_bytes: payloads of recent entries kept in memory, for the whole node.
@@ -158,10 +160,13 @@ class ReplicaNode:
         return self._describe_members(self._transport.reachable())
 
     def _tick(self) -> None:
-        self._tick_call = self._clock.callLater(self._settings.tick_interval, self._tick)
+        """Let time pass in all groups; come back when one has something to do, or after the interval."""
+        now, interval = self._clock.seconds(), self._settings.tick_interval
+        due = now + interval
         for group in self.groups.values():
-            group.tick()
+            due = min(due, group.tick())
             self._checkpoint_if_due(group)
+        self._tick_call = self._clock.callLater(max(due - now, interval * _LEAST_TICK), self._tick)
 
     # ---- checkpoints ----------------------------------------------------------------------
 
@@ -173,7 +178,11 @@ class ReplicaNode:
         waited = self._clock.seconds() - at
         full = moved >= self._settings.checkpoint_entries and group.group_id not in self._segments
         if full or waited >= self._settings.checkpoint_interval:
-            self.checkpoint(group)
+            try:
+                self.checkpoint(group)
+            except Exception as error:
+                self._log.failure("the checkpoint of group {group} failed", group=group.group_id)
+                group.fail(f"its checkpoint failed: {type(error).__name__}: {error}")
 
     def checkpoint(self, group: GroupRuntime, done: Callable[[], None] | None = None) -> bool:
         """Write the state machine's checkpoint, with everything it rests on, in one transaction.

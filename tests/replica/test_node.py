@@ -282,6 +282,24 @@ def test_a_state_that_a_defect_has_half_changed_is_not_kept(logged_errors: Logge
     logged_errors.flush(ZeroDivisionError)
 
 
+def test_a_checkpoint_that_cannot_be_made_ends_the_node(logged_errors: LoggedErrors) -> None:
+    class Broken(Words):
+        def checkpoint(self) -> Checkpoint:
+            raise ZeroDivisionError("a defect")
+
+    rig = Rig(checkpoint_entries=1)
+    rig.node._make_state_machine = lambda group_id: Broken()
+    assert rig.start().called
+    rig.accept(b"a")
+    rig.heartbeat(chosen=0)
+    rig.clock.advance(0.05)
+    assert rig.failures == [
+        "group 3 failed: its checkpoint failed: ZeroDivisionError: a defect; the log has the traceback"
+    ]
+    rig.clock.advance(1)
+    assert len(logged_errors.flush(ZeroDivisionError)) == 1
+
+
 # ---- the end ---------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from phxqueue.testing.sim.run import Simulation
 from phxqueue.testing.sim.workload import Workload
 
 STEADY = Workload(
-    producers=2, lanes=3, batches=1_000_000, think=0.05, wall_skew=0.0, batch_items=(1,), item_bytes=(20,)
+    producers=2, lanes=2, batches=1_000_000, think=0.06, wall_skew=0.0, batch_items=(1,), item_bytes=(20,)
 )
 
 
@@ -29,6 +29,7 @@ class PeacefulCluster(Simulation):
             checkpoint_entries=20_000,
         )
         super().__init__(seed, Profile(name="the test's own"), shape, workload)
+        self.watch.hash_every = 1000  # these runs are long, and the state grows with them
         self.start_nodes()
         self.start_clients()
         self.run_for(2.0)

@@ -10,7 +10,7 @@ LEASE = 0.4
 HEARTBEAT = 0.1
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_master_paused_for_less_than_its_lease_is_not_deposed(seed: int) -> None:
     cluster = PeacefulCluster(seed)
     master = cluster.master
@@ -24,7 +24,7 @@ def test_a_master_paused_for_less_than_its_lease_is_not_deposed(seed: int) -> No
             assert cluster.longest_gap(began) < duration + 0.2
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_busy_master_is_not_deposed(seed: int) -> None:
     """Its reactor is held up for most of the time, 90 ms at a stretch."""
     cluster = PeacefulCluster(seed)
@@ -35,7 +35,7 @@ def test_a_busy_master_is_not_deposed(seed: int) -> None:
     assert (cluster.master, cluster.watch.masterships) == (master, 1)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_master_paused_for_long_is_replaced_and_follows_when_it_wakes(seed: int) -> None:
     cluster = PeacefulCluster(seed)
     master, began = cluster.master, cluster.now
@@ -46,14 +46,14 @@ def test_a_master_paused_for_long_is_replaced_and_follows_when_it_wakes(seed: in
     successor, masterships, wakes_at = cluster.master, cluster.watch.masterships, cluster.now
     cluster.run_for(2.5)
     assert (cluster.master, cluster.watch.masterships) == (successor, masterships)
-    assert cluster.longest_gap(wakes_at) < 0.25
+    assert cluster.longest_gap(wakes_at) < 0.1
     group = cluster.cluster.group(master, 0)
     assert group is not None
     assert not group.core.is_master
     assert group.master_node() == successor
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_paused_follower_changes_nothing(seed: int) -> None:
     cluster = PeacefulCluster(seed)
     master, began = cluster.master, cluster.now
@@ -61,10 +61,10 @@ def test_a_paused_follower_changes_nothing(seed: int) -> None:
         cluster.cluster.pause(follower, 1.5)
         cluster.run_for(2.5)
         assert (cluster.master, cluster.watch.masterships) == (master, 1)
-    assert cluster.longest_gap(began) < 0.25
+    assert cluster.longest_gap(began) < 0.1
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_follower_that_was_cut_off_does_not_depose_the_master_when_it_returns(seed: int) -> None:
     cluster = PeacefulCluster(seed)
     master, began = cluster.master, cluster.now
@@ -75,11 +75,11 @@ def test_a_follower_that_was_cut_off_does_not_depose_the_master_when_it_returns(
     cluster.run_for(3.0)
     assert (cluster.master, cluster.watch.masterships) == (master, 1)
     assert cluster.cluster.processes[master].node.groups[0].core.ballot == ballot
-    assert cluster.longest_gap(began) < 0.25
+    assert cluster.longest_gap(began) < 0.1
     assert cluster.lag < 10
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_follower_that_hears_nothing_cannot_talk_the_others_over(seed: int) -> None:
     """It asks for votes all the time: the others have heard from the master."""
     cluster = PeacefulCluster(seed)
@@ -87,10 +87,10 @@ def test_a_follower_that_hears_nothing_cannot_talk_the_others_over(seed: int) ->
     cluster.cluster.network.cut |= {(other, deaf) for other in cluster.cluster.node_ids if other != deaf}
     cluster.run_for(4.0)
     assert (cluster.master, cluster.watch.masterships) == (master, 1)
-    assert cluster.longest_gap(began) < 0.25
+    assert cluster.longest_gap(began) < 0.1
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_master_without_a_majority_steps_down_and_the_others_go_on(seed: int) -> None:
     cluster = PeacefulCluster(seed)
     former, began = cluster.master, cluster.now
@@ -110,7 +110,7 @@ def test_a_master_without_a_majority_steps_down_and_the_others_go_on(seed: int) 
     assert cluster.lag < 10
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_peers_that_wrongly_believe_the_master_gone_do_not_depose_it(seed: int) -> None:
     """Its connections break and are refused for a moment, as when a firewall is loaded: its heartbeats come through."""
     cluster = PeacefulCluster(seed)

@@ -195,7 +195,9 @@ class Cluster:
         if not noticed:
             return
         for peer_id, peer in list(self.processes.items()):
-            self.world.call_later(self.network.delay(), self._notice_death, peer_id, peer, node_id)
+            # The end of a connection comes behind what was sent on it, and a new one must have been refused.
+            delay = self.network.faults.delay_max + self.network.delay()
+            self.world.call_later(delay, self._notice_death, peer_id, peer, node_id)
         for lost in list(process.lost_calls):
             self.world.call_later(self.network.delay(), lost)
 

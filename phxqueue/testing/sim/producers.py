@@ -164,7 +164,7 @@ class Lane:
             self._next()
             return
         generation = self._generation
-        self._cluster.world.call_later(self._random.uniform(0.01, 0.1), self._again, generation)
+        self._cluster.world.call_later(self._random.uniform(0.005, 0.05), self._again, generation)
 
     def _again(self, generation: int) -> None:
         if generation == self._generation:

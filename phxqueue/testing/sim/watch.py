@@ -19,8 +19,6 @@ from phxqueue.testing.sim.checkers.state_hash import StateHash
 from phxqueue.testing.sim.disk import Disk
 from phxqueue.testing.sim.network import Network
 
-HASH_EVERY = 16  # instances between two comparisons of whole states
-
 
 class Watch:
     """Sees what the nodes of a cluster do.
@@ -28,11 +26,17 @@ class Watch:
     Args:
         books: is told what was chosen.
         calm: nothing is going to go wrong, so masterships must stay where they are.
+
+    Attributes:
+        hash_every: instances between two comparisons of whole states.
+        masterships: how often a node became master.
+        on_mastership: told of changes: (node id, group id, whether it is master).
     """
 
     def __init__(self, books: Books, voters: int, calm: bool) -> None:
         self.leases = SingleLeaseholder()
         self.decided = Decided(voters)
+        self.hash_every = 16
         self.masterships = 0
         self.on_mastership: list[Callable[[int, int, bool], None]] = []
         self._books = books
@@ -72,7 +76,7 @@ class Watch:
                 self._books.chosen(group_id, instance, payload)
             if is_master:
                 self._books.applied_by_master(group_id, instance)
-        if instance % HASH_EVERY == 0:
+        if instance % self.hash_every == 0:
             self.compare(node_id, group_id, machine)
 
     def compare(self, node_id: int, group_id: int, machine: IStateMachine) -> None:
