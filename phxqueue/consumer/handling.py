@@ -91,6 +91,8 @@ class Handling:
         self._stopping: Deferred[None] | None = None
         self._stopped = False
         self._trouble = False
+        self.furthest = -1
+        """The highest cursor of an item that was started."""
 
     # -- in ------------------------------------------------------------------------------------------
 
@@ -135,6 +137,8 @@ class Handling:
 
     def _handle(self, slot: Slot) -> None:
         workshop, message = self._workshop, slot.message
+        if slot.cursor > self.furthest:
+            self.furthest = slot.cursor
         if slot.unreadable:
             workshop.slots.give()
             self._bury_unreadable(slot)
@@ -316,7 +320,7 @@ class Handling:
                 item=self._name(slot), error=failure.getErrorMessage(),
             )  # fmt: skip
         self._trouble = True
-        if self._stopped:
+        if self._stopped or self._stopping is not None:
             del self._retrying[slot]
             self._check_stopped()
             return
@@ -345,23 +349,24 @@ class Handling:
         return len(self._running) + len(self._retrying)
 
     def stop(self) -> Deferred[None]:
-        """Start nothing more; fires when what is at work is finished. `abort` ends that early."""
-        self._stopped = True
-        self._workshop.slots.leave(self)
-        if self._pump_call is not None:
-            self._pump_call.cancel()
-            self._pump_call = None
+        """Finish what is at work and what has been added; fires when that is done. `abort` ends it early.
+
+        The caller drops what it does not want begun any more, but for what lies below `furthest`: lanes take turns, so
+        something above it may be finished already, and could not be acknowledged over the gap.
+        """
         for slot, call in list(self._retrying.items()):
             if call is not None:  # to be tried again later: it stays unfinished, and comes again
                 call.cancel()
                 del self._retrying[slot]
         self._stopping = Deferred()
         stopping = self._stopping
+        self._pump_soon()
         self._check_stopped()
         return stopping
 
     def abort(self) -> None:
         """Cancel what is still at work: its items stay unfinished, and come again."""
+        self._stopped = True
         running, self._running = self._running, {}
         for waiting, _ in running.values():
             self._workshop.slots.give()
@@ -370,11 +375,14 @@ class Handling:
         self._check_stopped()
 
     def _check_stopped(self) -> None:
-        if self._stopping is None or self.at_work:
+        if self._stopping is None or self.at_work or (self._lanes.ready and not self._stopped):
             return
-        if self._timeout_call is not None:
-            self._timeout_call.cancel()
-            self._timeout_call = None
+        self._stopped = True
+        self._workshop.slots.leave(self)
+        for call in (self._pump_call, self._timeout_call):
+            if call is not None and call.active():
+                call.cancel()
+        self._pump_call = self._timeout_call = None
         stopping, self._stopping = self._stopping, None
         stopping.callback(None)
 

@@ -298,7 +298,11 @@ class Worker:
     # -- end -----------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Fetch no more, wait for what is at work (`abort` ends that early), acknowledge what is finished."""
+        """Fetch no more, finish what cannot be left out (`abort` ends that early), acknowledge what is finished.
+
+        Left out is what lies above everything begun: an item below could otherwise stay a gap under finished ones, and
+        those would be delivered again.
+        """
         self._stopped = True
         for timer in (self._pause, self._ack_timer):
             if timer is not None and timer.active():
@@ -306,8 +310,10 @@ class Worker:
         self._pause = self._ack_timer = None
         if self._poll is not None:
             self._poll.cancel()
-        forgotten = self._handling.drop(lambda slot: True)
-        await self._handling.stop()
+        handling = self._handling
+        forgotten = handling.drop(lambda slot: slot.cursor > handling.furthest)
+        await handling.stop()
+        forgotten += handling.drop(lambda slot: True)
         for slot in forgotten:
             self._let_go(slot)
         if self._ack_call is not None:

@@ -17,6 +17,11 @@ from tests.producer.fake_store import Fault, Stored, make_store, make_topic
 from tests.producer.rig import watch
 
 
+ONE_QUEUE = make_topic(
+    queue_infos=(QueueInfo(queue_info_id=1, ranges=((0, 0),)), QueueInfo(queue_info_id=2, ranges=((10, 10),)))
+)
+
+
 def numbered(count: int, first: int = 0) -> list[bytes]:
     return [b"%d" % number for number in range(first, first + count)]
 
@@ -119,10 +124,7 @@ def test_fetching_overlaps_handling_within_bounds() -> None:
         waiting.append(Deferred())
         return waiting[-1]
 
-    topic = make_topic(queue_infos=(
-        QueueInfo(queue_info_id=1, ranges=((0, 0),)), QueueInfo(queue_info_id=2, ranges=((10, 10),)),
-    ))  # fmt: skip
-    rig = Rig(handle, topic=topic, nhandler=2, fetch_size=20_000, min_fetch_size=10_000, prefetch_size=100_000)
+    rig = Rig(handle, topic=ONE_QUEUE, nhandler=2, fetch_size=20_000, min_fetch_size=10_000, prefetch_size=100_000)
     for _ in range(20):
         rig.enqueue(*[b"x" * 1000] * 10)
     assert len(waiting) == 2
@@ -478,6 +480,39 @@ def test_stopping_finishes_what_is_at_work_and_acknowledges_it() -> None:
     producer_closed = watch(rig.producer.close())
     rig.run(0.1)
     assert producer_closed == [None]
+
+
+def test_stopping_leaves_no_gap_below_what_is_finished() -> None:
+    """Lanes take turns: items of other uins are finished while earlier ones of a busy uin still wait."""
+    waiting: dict[bytes, Deferred[Result]] = {}
+    started: list[bytes] = []
+
+    def handle(context: Context, item: Item) -> Result | Deferred[Result]:
+        started.append(item.buffer)
+        if item.uin != 7:
+            return Result.OK
+        waiting[item.buffer] = Deferred()
+        return waiting[item.buffer]
+
+    rig = Rig(handle, topic=ONE_QUEUE, ack_interval_s=50.0, fetch_items=4)
+    for buffer, uin in ((b"a", 7), (b"b", 7), (b"c", 0), (b"d", 0), (b"e", 7)):
+        rig.producer.enqueue(1, 1, buffer, uin)
+    rig.run(0.02)
+    assert started == [b"a", b"c", b"d"]
+    stopped = rig.stop()
+    waiting[b"a"].callback(Result.OK)
+    rig.run(0.1)
+    assert stopped == []
+    assert started[3:] == [b"b"], "below what is finished: it has to be handled, too"
+    waiting[b"b"].callback(Result.OK)
+    rig.run(0.1)
+    assert stopped == [None]
+    assert rig.store.acked[1, 0, 1] == 4, "all but the last, which was not begun"
+    assert rig.acks.wrong == []
+    assert rig.service._budget.used == 0
+    rig.make_service().startService()
+    rig.run(0.1)
+    assert started[4:] == [b"e"], "nothing is delivered twice"
 
 
 def test_stopping_gives_up_on_handlers_that_do_not_end() -> None:
