@@ -16,7 +16,6 @@ from tests.consumer.rig import ME, Rig
 from tests.producer.fake_store import Fault, Stored, make_store, make_topic
 from tests.producer.rig import watch
 
-
 ONE_QUEUE = make_topic(
     queue_infos=(QueueInfo(queue_info_id=1, ranges=((0, 0),)), QueueInfo(queue_info_id=2, ranges=((10, 10),)))
 )
