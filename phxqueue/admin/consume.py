@@ -123,7 +123,7 @@ def choose_queues(topic: Topic, group: int, pub: int | None, wanted: Sequence[st
         groups = list(topic.pub(pub).consumer_group_ids)
         raise AdminError(f"group {group} does not read pub {pub}; its groups are {groups}")
     if wanted:
-        return sorted({place for text in wanted for place in _parse_queue(topic, text)})
+        return sorted({place for text in wanted for place in parse_queue(topic, text)})
     found = topic.queues_of_group(group)
     if pub is not None:
         of_pub = set(topic.queues_of_pub(pub))
@@ -134,7 +134,13 @@ def choose_queues(topic: Topic, group: int, pub: int | None, wanted: Sequence[st
     return list(found)
 
 
-def _parse_queue(topic: Topic, text: str) -> Iterator[tuple[int, int]]:
+def parse_queue(topic: Topic, text: str) -> Iterator[tuple[int, int]]:
+    """Yield the (store_id, queue_id) that `[STORE:]QUEUE` means.
+
+    Raises:
+        ConfigError: no such store.
+        AdminError: not a queue, or none that exists.
+    """
     store_text, _, queue_text = text.rpartition(":")
     if not queue_text.isdigit() or (store_text and not store_text.isdigit()):
         raise AdminError(f"{text!r} is no queue: write its number, or STORE:QUEUE")

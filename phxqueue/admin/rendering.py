@@ -40,14 +40,14 @@ def as_json(item: QItem, place: Place) -> bytes:
         "handle_id": meta.handle_id,
         "uin": meta.uin,
         "attempt": item.count,
-        "enqueued": _time(meta.atime_ms),
+        "enqueued": utc_time(meta.atime_ms),
         "client_id": meta.client_id,
         "producer_id": f"{meta.producer_id:016x}",
         "number": meta.number,
     }
     for name, cookies in (("user_cookies", meta.user_cookies), ("sys_cookies", item.sys_cookies)):
         if cookies.cookies:
-            document[name] = {cookie.key: _readable(cookie.value) for cookie in cookies.cookies}
+            document[name] = {cookie.key: readable(cookie.value) for cookie in cookies.cookies}
     try:
         document["buffer"] = item.buffer.decode()
     except UnicodeDecodeError:
@@ -55,11 +55,13 @@ def as_json(item: QItem, place: Place) -> bytes:
     return json.dumps(document, ensure_ascii=False).encode() + b"\n"
 
 
-def _time(unix_ms: int) -> str:
+def utc_time(unix_ms: int) -> str:
+    """Return a wall clock time, given in Unix milliseconds, in ISO 8601."""
     return datetime.fromtimestamp(unix_ms / 1000, timezone.utc).isoformat(timespec="milliseconds")
 
 
-def _readable(value: bytes) -> str:
+def readable(value: bytes) -> str:
+    """Return text, with escapes for what is not UTF-8."""
     return value.decode(errors="backslashreplace")
 
 

@@ -90,6 +90,17 @@ async def test_what_is_produced_is_consumed_once_and_in_order(cluster: TestedClu
     assert {(item["uin"], item["handle_id"]) for item in peeked} == {(7, 2)}
     assert [item["cursor"] for item in peeked] == list(range(peeked[0]["cursor"], peeked[0]["cursor"] + 5000))
 
+    cursor = peeked[99]["cursor"]
+    queue = f"{peeked[99]['store_id']}:{peeked[99]['queue_id']}"
+    status, output, errors = await cluster.run(
+        "peek", "--queue", queue, "--from", str(cursor), "--uin", "7", "--count", "2"
+    )
+    assert status == 0
+    heads, texts = output.splitlines()[::2], output.splitlines()[1::2]
+    assert [head.split()[1] for head in heads] == [str(cursor), str(cursor + 1)]
+    assert [text.strip() for text in texts] == ["line 99", "line 100"]
+    assert f"go on with --from {cursor + 2}" in errors
+
     status, output, _ = await cluster.run(*consume, "--max", "1234")
     assert (status, output.splitlines()) == (0, lines[:1234])
     assert await drain(cluster) == lines[1234:]
