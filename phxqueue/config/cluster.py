@@ -160,6 +160,8 @@ class Pub:
     pub_id: int
     queue_info_ids: tuple[int, ...]
     consumer_group_ids: tuple[int, ...]
+    retention_s: float = 86_400.0  # how long a queue keeps what everybody has acknowledged ...
+    retention_bytes: int = 256 * MIB  # ... unless that is more than this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -148,6 +148,23 @@ class PubEntry(Block):
         meaning="Its attempt chain: first attempts go to the first, later ones further on.", restart=LIVE
     )
     consumer_group_ids: tuple[Id, ...] = setting(meaning="Consumer groups that get a copy of every item.", restart=LIVE)
+    retention_s: Decimal = setting(
+        86_400.0,
+        "How long items stay readable (peek, replay) after every group has acknowledged them; what is not "
+        "acknowledged always stays.",
+        unit="s",
+        ge=0.0,
+        le=3_153_600_000.0,
+        restart=LIVE,
+    )
+    retention_bytes: Whole = setting(
+        256 * MIB,
+        "Acknowledged items that a queue keeps at most, the newest, within retention_s.",
+        unit="bytes",
+        ge=0,
+        le=1 << 50,
+        restart=LIVE,
+    )
 
 
 class ConsumerGroupEntry(Block):

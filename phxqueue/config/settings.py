@@ -233,6 +233,21 @@ class ReplicaSettings(Block):
         ge=1,
         le=100_000_000,
     )
+    checkpoint_bytes: Whole = setting(
+        64 * MIB,
+        "Payload applied after which the queue state is checkpointed earlier; bounds what a restart reads again.",
+        unit="bytes",
+        ge=64 * KIB,
+        le=64 * GIB,
+    )
+    keep_entries: Whole = setting(
+        1000,
+        "Newest entries of a Paxos group that stay in the log although no queue needs them, for nodes that lag a "
+        "little; who lags further gets a checkpoint.",
+        unit="entries",
+        ge=0,
+        le=100_000_000,
+    )
     drain_timeout_s: Decimal = setting(
         5.0, "Longest a stopping node waits for its proposals in flight.", unit="s", ge=0.0, le=3600.0
     )
@@ -290,6 +305,9 @@ class StoreLimits(Block):
         unit="rows",
         ge=1,
         le=10_000_000,
+    )
+    retention_interval_s: Decimal = setting(
+        1.0, "How often a master looks for items that retention lets go.", unit="s", ge=0.01, le=3600.0
     )
     index_segment_rows: Whole = setting(4096, "Index rows per sealed segment.", unit="rows", ge=16, le=10_000_000)
 

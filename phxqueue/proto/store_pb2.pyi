@@ -279,6 +279,33 @@ class CursorMove(_message.Message):
 Global___CursorMove: _TypeAlias = CursorMove  # noqa: Y015
 
 @_typing.final
+class QueueTrim(_message.Message):
+    """Retention: everything of a queue below this cursor may go. Replicas drop whole index rows (what one entry holds of
+    the queue), and never one that a consumer group of its mask has not acknowledged. Since command version 2.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    FIRST_CURSOR_FIELD_NUMBER: _builtins.int
+    queue_id: _builtins.int
+    first_cursor: _builtins.int
+    """first cursor to keep"""
+    def __init__(
+        self,
+        *,
+        queue_id: _builtins.int = ...,
+        first_cursor: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_cursor", b"first_cursor", "queue_id", b"queue_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueueTrim: _TypeAlias = QueueTrim  # noqa: Y015
+
+@_typing.final
 class StoreCommand(_message.Message):
     """The payload of one Paxos entry of a store."""
 
@@ -288,6 +315,7 @@ class StoreCommand(_message.Message):
     TIMESTAMP_MS_FIELD_NUMBER: _builtins.int
     BATCHES_FIELD_NUMBER: _builtins.int
     CURSOR_MOVES_FIELD_NUMBER: _builtins.int
+    TRIMS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """command version, gated by what all members understand"""
     timestamp_ms: _builtins.int
@@ -296,6 +324,8 @@ class StoreCommand(_message.Message):
     def batches(self) -> _containers.RepeatedCompositeFieldContainer[_item_pb2.ItemBatch]: ...
     @_builtins.property
     def cursor_moves(self) -> _containers.RepeatedCompositeFieldContainer[Global___CursorMove]: ...
+    @_builtins.property
+    def trims(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueTrim]: ...
     def __init__(
         self,
         *,
@@ -303,10 +333,11 @@ class StoreCommand(_message.Message):
         timestamp_ms: _builtins.int = ...,
         batches: _abc.Iterable[_item_pb2.ItemBatch] | None = ...,
         cursor_moves: _abc.Iterable[Global___CursorMove] | None = ...,
+        trims: _abc.Iterable[Global___QueueTrim] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "cursor_moves", b"cursor_moves", "timestamp_ms", b"timestamp_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "cursor_moves", b"cursor_moves", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

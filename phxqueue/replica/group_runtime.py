@@ -10,8 +10,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import fail as failed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from phxqueue.journal.errors import CorruptEntry, JournalOverloaded
+from phxqueue.journal.errors import CorruptEntry, JournalError, JournalOverloaded
 from phxqueue.journal.interfaces import IJournal
 from phxqueue.journal.records import PutChosen, PutEntry, PutPromise, Write
 from phxqueue.paxos.effects import (
@@ -50,6 +51,8 @@ class GroupRuntime:
     Attributes:
         halted: why it stopped applying, if it did (an entry of a newer version); its state is sound.
         failed: it stopped because of a defect; its state may be half changed and must not be kept.
+        first: the lowest instance in the log.
+        applied_bytes: payload applied since the start.
 
     Callbacks, called in the reactor thread; they must not raise:
 
@@ -76,6 +79,8 @@ class GroupRuntime:
         self.state_machine = state_machine
         self.halted: str | None = None
         self.failed = False
+        self.first = first
+        self.applied_bytes = 0
         self.on_applied: list[Callable[[int, bytes], None]] = []
         self.on_mastership: list[Callable[[bool], None]] = []
         self.on_window_free: list[Callable[[], None]] = []
@@ -89,7 +94,6 @@ class GroupRuntime:
         self._carrying_out = False
         self._room_missed = False
         self._learn_server = LearnServer(self.group_id, core.config.node_id, journal, send, self._repair)
-        self._first = first  # of the log
         self._fail = fail
         self._replaying = True
         self._closed = False
@@ -131,7 +135,7 @@ class GroupRuntime:
             ballot=core.ballot,
             chosen=core.chosen,
             applied=self.state_machine.applied,
-            first=self._first,
+            first=self.first,
         )
         if core.master_id is not None:
             status.master_node_id = core.master_id
@@ -144,6 +148,11 @@ class GroupRuntime:
                     heard_ago_s=-1.0 if peer.heard_at is None else now - peer.heard_at,
                 )
         return status
+
+    @property
+    def lowest_version(self) -> int:
+        """The highest command version that every member is known to understand; 0 while some member has not told."""
+        return self.core.lowest_version
 
     @property
     def in_flight(self) -> int:
@@ -229,6 +238,19 @@ class GroupRuntime:
         self.failed = True
         self.close()
         self._fail(f"group {self.group_id} failed: {reason}; the log has the traceback")
+
+    def trim(self, below: int) -> None:
+        """Let go of the entries below an instance: a durable checkpoint and the state machine need none of them."""
+        if self._closed or below <= self.first:
+            return
+        self.first = below
+        self.core.log_trimmed(below)
+        self._journal.delete_entries(self.group_id, below).addErrback(self._not_trimmed)
+
+    def _not_trimmed(self, failure: Failure) -> None:
+        # What is not trimmed now goes with the next trim, or at the next start; a failed journal says so itself.
+        failure.trap(JournalError)
+        self._log.debug("group {group}: {reason}", group=self.group_id, reason=failure.getErrorMessage())
 
     # ---- start-up: what was chosen before and is not in the checkpoint ------------------------------------
 
@@ -356,6 +378,7 @@ class GroupRuntime:
                 self._halt(instance, halted)
                 return
             self._reader.cache.put(instance, entry.payload)
+            self.applied_bytes += len(entry.payload)
         else:
             self.state_machine.apply(instance, int(entry.kind), b"")
         proposal = self._proposals.pop(instance, None)

@@ -140,6 +140,8 @@ class ReplicaHost:
             settings=ReplicaSettings(
                 checkpoint_interval=self._settings.checkpoint_interval_s,
                 checkpoint_entries=self._settings.checkpoint_entries,
+                checkpoint_bytes=self._settings.checkpoint_bytes,
+                keep_entries=self._settings.keep_entries,
                 cache_bytes=self._cache_bytes,
             ),
             describe_members=membership.describe,

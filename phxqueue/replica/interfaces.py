@@ -27,7 +27,7 @@ class IStateMachine(Interface):
         """
 
     def checkpoint() -> Checkpoint:
-        """Return the state as of ``applied``, and the segments sealed since the last call."""
+        """Return the state as of ``applied``, and the segments sealed and the ones outlived since the last call."""
 
     def restore(state: bytes, segments: Iterable[tuple[bytes, bytes]]) -> None:
         """Take over a checkpoint's state and all segments stored so far (also ones sealed after it: ignore those)."""
@@ -38,11 +38,22 @@ class IStateMachine(Interface):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A state machine's state at one instance, ready to be written in one transaction."""
+    """A state machine's state at one instance, ready to be written in one transaction.
+
+    Attributes:
+        applied: the instance.
+        state: everything but the segments.
+        segments: (key, value) of immutable blobs that the state rests on, each handed out once.
+        dropped: keys of segments handed out earlier that neither this state nor a later one rests on.
+        needed: the state machine still reads entries from this instance on; lower ones may leave the log once this
+            checkpoint is durable. 0: nothing may.
+    """
 
     applied: int
     state: bytes
     segments: Sequence[tuple[bytes, bytes]]
+    dropped: Sequence[bytes] = ()
+    needed: int = 0
 
 
 class ITransport(Interface):

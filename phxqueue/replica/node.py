@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from phxqueue.journal.errors import JournalOverloaded
 from phxqueue.journal.interfaces import IJournal
-from phxqueue.journal.records import PutBlob, PutChosen, Write
+from phxqueue.journal.records import DeleteBlob, PutBlob, PutChosen, Write
 from phxqueue.paxos.config import GroupConfig, Restored
 from phxqueue.paxos.entry import Entry
 from phxqueue.paxos.group import Group
@@ -36,7 +36,9 @@ class ReplicaSettings:
 
     tick_interval: longest time between two looks at what the groups have to do.
     checkpoint_interval: a group's state machine is checkpointed this long after its last checkpoint, if it moved.
-    checkpoint_entries: ... or after so many entries, whichever comes first; bounds the replay at start-up.
+    checkpoint_entries: ... or after so many entries, or ...
+    checkpoint_bytes: ... so much payload, whichever comes first; bounds the replay at start-up.
+    keep_entries: the newest entries stay in the log even if nothing here needs them, for members that lag a little.
     cache_bytes: payloads of recent entries kept in memory, for the whole node.
     replay_bytes: how much of the log is held in memory at once while replaying at start-up.
     repair_retry: pause before peers are asked again for an entry that is damaged here.
@@ -45,9 +47,20 @@ class ReplicaSettings:
     tick_interval: float = 0.02
     checkpoint_interval: float = 10.0
     checkpoint_entries: int = 20_000
+    checkpoint_bytes: int = 64 << 20
+    keep_entries: int = 1000
     cache_bytes: int = 64 << 20
     replay_bytes: int = 8 << 20
     repair_retry: float = 1.0
+
+
+@dataclass(slots=True)
+class _LastCheckpoint:
+    """Up to where a group was checkpointed: instance, payload applied by then, and when that was tried last."""
+
+    applied: int
+    bytes: int
+    at: float
 
 
 class ReplicaNode:
@@ -78,8 +91,8 @@ class ReplicaNode:
         self._fail = fail
         self._outbox = Outbox(transport, clock)
         self._tick_call: DelayedCall | None = None
-        self._checkpointed: dict[int, tuple[int, float]] = {}
-        self._segments: dict[int, list[tuple[bytes, bytes]]] = {}  # sealed, and not taken by the journal yet
+        self._checkpointed: dict[int, _LastCheckpoint] = {}
+        self._untaken: dict[int, list[Write]] = {}  # of checkpoints that the journal did not take
         self._started = False
         self._log = Logger(namespace="phxqueue.replica.node")
 
@@ -127,7 +140,7 @@ class ReplicaNode:
             first=stored.first,
             cache_bytes=self._settings.cache_bytes // len(self._configs),
         )
-        self._checkpointed[group_id] = (state_machine.applied, self._clock.seconds())
+        self._checkpointed[group_id] = _LastCheckpoint(state_machine.applied, 0, self._clock.seconds())
         return runtime
 
     async def _replay(self, group: GroupRuntime) -> None:
@@ -171,13 +184,13 @@ class ReplicaNode:
     # ---- checkpoints ----------------------------------------------------------------------
 
     def _checkpoint_if_due(self, group: GroupRuntime) -> None:
-        applied, at = self._checkpointed[group.group_id]
-        moved = group.state_machine.applied - applied
+        last, settings = self._checkpointed[group.group_id], self._settings
+        moved = group.state_machine.applied - last.applied
         if moved <= 0 or self._journal.overloaded or group.failed:
             return
-        waited = self._clock.seconds() - at
-        full = moved >= self._settings.checkpoint_entries and group.group_id not in self._segments
-        if full or waited >= self._settings.checkpoint_interval:
+        waited = self._clock.seconds() - last.at
+        full = moved >= settings.checkpoint_entries or group.applied_bytes - last.bytes >= settings.checkpoint_bytes
+        if (full and group.group_id not in self._untaken) or waited >= self._settings.checkpoint_interval:
             try:
                 self.checkpoint(group)
             except Exception as error:
@@ -193,18 +206,24 @@ class ReplicaNode:
         checkpoint = group.state_machine.checkpoint()
         prefix = _GROUP_KEY.pack(group_id)
         # Segments are handed out once: what the journal did not take goes with the next checkpoint, which rests on it.
-        segments = [*self._segments.pop(group_id, ()), *checkpoint.segments]
-        writes: list[Write] = [PutBlob(SEGMENTS, prefix + key, value) for key, value in segments]
-        writes.append(PutBlob(CHECKPOINTS, prefix, checkpoint.state))
-        writes.append(PutChosen(group_id, checkpoint.applied))
+        segments = self._untaken.pop(group_id, [])
+        segments += [PutBlob(SEGMENTS, prefix + key, value) for key, value in checkpoint.segments]
+        segments += [DeleteBlob(SEGMENTS, prefix + key) for key in checkpoint.dropped]
+        state: list[Write] = [PutBlob(CHECKPOINTS, prefix, checkpoint.state), PutChosen(group_id, checkpoint.applied)]
+
+        def durable() -> None:
+            group.trim(min(checkpoint.needed, checkpoint.applied + 1 - self._settings.keep_entries))
+            if done is not None:
+                done()
+
         try:
-            self._journal.submit(writes, done if done is not None else _nothing)
+            self._journal.submit([*segments, *state], durable)
         except JournalOverloaded as overloaded:
             self._log.warn("group {group}: no checkpoint now: {reason}", group=group_id, reason=str(overloaded))
-            self._segments[group_id] = segments
-            self._checkpointed[group_id] = (self._checkpointed[group_id][0], now)
+            self._untaken[group_id] = segments
+            self._checkpointed[group_id].at = now
             return False
-        self._checkpointed[group_id] = (checkpoint.applied, now)
+        self._checkpointed[group_id] = _LastCheckpoint(checkpoint.applied, group.applied_bytes, now)
         return True
 
     async def close(self) -> None:
@@ -213,7 +232,7 @@ class ReplicaNode:
             self._tick_call.cancel()
         written: list[Deferred[Any]] = []
         for group in self.groups.values():
-            if group.state_machine.applied > self._checkpointed[group.group_id][0] and not group.failed:
+            if group.state_machine.applied > self._checkpointed[group.group_id].applied and not group.failed:
                 waiting: Deferred[Any] = Deferred()
                 if self.checkpoint(group, partial(waiting.callback, None)):
                     written.append(waiting)
@@ -222,7 +241,3 @@ class ReplicaNode:
         self._outbox.clear()
         for waiting in written:
             await waiting
-
-
-def _nothing() -> None:
-    """A checkpoint that nobody waits for."""

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from phxqueue.proto.store_pb2 import CursorMove
-from phxqueue.store.queues import COMMAND_VERSION
+from phxqueue.store.queues import BATCH_VERSION
 
 TokenT = TypeVar("TokenT")
 
@@ -158,7 +158,7 @@ class Batcher(Generic[TokenT]):
         due = now if at_once and (self._requests or self._moves) else self.next_due(in_flight, now)
         if due is None or due > now:
             return None
-        parts = [_HEAD.pack(0x08, COMMAND_VERSION, 0x11, timestamp_ms)]
+        parts = [_HEAD.pack(0x08, BATCH_VERSION, 0x11, timestamp_ms)]
         tokens = self._take_requests(parts)
         moves = self._take_moves(parts)
         return Proposal(b"".join(parts), tokens, moves)

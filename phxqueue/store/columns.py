@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
+from collections.abc import Iterable
 
 import xxhash
 
@@ -41,6 +42,10 @@ class ColumnWriter:
 
     def i64(self, value: int) -> None:
         self._parts.append(_I64.pack(value))
+
+    def numbers(self, values: Iterable[int]) -> None:
+        """Write unsigned 64-bit numbers, without their number: the reader has to know it."""
+        self.column(array("Q", values))
 
     def column(self, values: array[int], first: int = 0, last: int | None = None) -> None:
         """Write values[first:last], without their number: the reader has to know it."""
@@ -95,6 +100,18 @@ class ColumnReader:
         else:
             values.frombytes(self._blob[self._at : end])
         self._at = end
+
+    def numbers(self, count: int) -> array[int]:
+        """Return the next `count` unsigned 64-bit numbers."""
+        values = array("Q")
+        self.column(values, count)
+        return values
+
+    def skip(self, size: int) -> None:
+        """Pass over so many bytes."""
+        if self._at + size > self._end:
+            raise CorruptCheckpoint(f"{self._what}: ends inside {size} bytes to be passed over")
+        self._at += size
 
     def finish(self) -> None:
         """Check that nothing is left over."""

@@ -130,6 +130,8 @@ def _peek(request: GetRequest, queue: ServedQueue, reading: Reading) -> GetRespo
     end = machine.end_cursor(request.queue_id)
     if request.HasField("next_cursor"):
         position = request.next_cursor
+        if position < machine.first_cursor(request.queue_id):
+            raise _trimmed(request.queue_id, position, machine)
     else:  # where the group stands; without a group, the oldest there is
         position = reading.positions.acked(key, machine.acked_cursor(*key))
     if position > end:
@@ -140,6 +142,14 @@ def _peek(request: GetRequest, queue: ServedQueue, reading: Reading) -> GetRespo
     if request.limit == 0:
         return GetResponse(next_cursor=position, end_cursor=end)
     return GetCall(request, queue, position, reset=False, reading=reading).start()
+
+
+def _trimmed(queue_id: int, position: int, machine: StoreQueues) -> RpcError:
+    return RpcError(
+        Status.OUT_OF_RANGE,
+        f"next_cursor: {position} of queue {queue_id} is no longer there; the earliest item that is has cursor "
+        f"{machine.first_cursor(queue_id)}",
+    )
 
 
 class GetCall:
@@ -255,6 +265,15 @@ class GetCall:
 
     def _unreadable(self, failure: Failure) -> None:
         failure.trap(ReplicaError)
+        first = self._reading.machine.first_cursor(self._queue_id)
+        if self._position < first:
+            # Trimmed while it was being read: nobody's but a peek's, for a group's unread items stay.
+            if self._request.random:
+                self._fail(Failure(_trimmed(self._queue_id, self._position, self._reading.machine)))
+            else:
+                self._position = first
+                self._resume()
+            return
         status = Status.RESOURCE_EXHAUSTED if failure.check(Overloaded) else Status.DATA_LOSS
         self._fail(Failure(RpcError(status, f"queue {self._queue_id}: {failure.getErrorMessage()}")))
 

@@ -11,6 +11,9 @@ Bounds, all constants of the command version (replicas must forget the same thin
 - all producers of a Paxos group together have ``TOTAL_OUTCOMES``, shared evenly among those heard within the window,
   and there are at most ``MAX_PRODUCERS`` of those; beyond, the one silent for the longest time is forgotten first.
 
+Outcomes are written once: each checkpoint seals those since the last one into a *chunk*, an immutable blob, and carries
+itself only a few numbers per producer (:mod:`phxqueue.store.outcome_chunks`).
+
 A sequence older than what a producer's window still holds is refused: nobody knows any more whether it was stored, and
 storing it might be the second time.
 """
@@ -18,15 +21,18 @@ storing it might be the second time.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 
-from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
+from phxqueue.store.columns import ColumnReader, ColumnWriter
 
 WINDOW_MS = 10 * 60 * 1000
 PRODUCER_OUTCOMES = 1 << 16
 TOTAL_OUTCOMES = 1 << 19
 MAX_PRODUCERS = 1 << 16
+
+#: Above every sequence: nothing is unsealed.
+_NOTHING = 1 << 64
 
 #: Forgotten rows are cut off the front of the columns when they are this many and the larger half.
 _COMPACT_ROWS = 1024
@@ -35,15 +41,35 @@ _COMPACT_ROWS = 1024
 class ProducerWindow:
     """The known outcomes of one producer, in the order of their sequence numbers: 32 bytes each.
 
+    What is known is exactly what lies above `floor`: that is how chunks tell what of them is still good.
+
     Attributes:
+        producer_id: whose window.
+        generation: tells it from an earlier window of the same producer, forgotten meanwhile.
         floor: the highest sequence forgotten because of the bounds; 0 = none.
         highest: the highest sequence ever stored, forgotten or not.
         heard_ms: when the producer was last heard, by entry timestamps.
+        unsealed: every outcome that is in no chunk yet has this sequence or a higher one.
     """
 
-    __slots__ = ("cursors", "floor", "heard_ms", "highest", "packed", "sequences", "start", "times")
+    __slots__ = (
+        "cursors",
+        "floor",
+        "generation",
+        "heard_ms",
+        "highest",
+        "packed",
+        "producer_id",
+        "sequences",
+        "start",
+        "times",
+        "unsealed",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, producer_id: int, generation: int) -> None:
+        self.producer_id = producer_id
+        self.generation = generation
+        self.unsealed = _NOTHING
         self.floor = 0
         self.highest = 0
         self.heard_ms = 0
@@ -96,26 +122,32 @@ class ProducerWindow:
             self.start = 0
         return start - begin
 
-    def write(self, out: ColumnWriter) -> None:
-        """Write the known outcomes."""
-        out.u64(self.floor)
-        out.u64(self.highest)
-        out.u64(self.heard_ms)
-        out.u32(len(self))
-        for column in self._columns():
-            out.column(column, self.start)
+    def take_unsealed(self) -> int:
+        """Return the first row that may be in no chunk yet, and count all as sealed from now on."""
+        unsealed, self.unsealed = self.unsealed, _NOTHING
+        return bisect_left(self.sequences, unsealed, self.start)
 
-    @classmethod
-    def read(cls, source: ColumnReader) -> ProducerWindow:
-        """Read what `write` wrote."""
-        window = cls()
-        window.floor = source.u64()
-        window.highest = source.u64()
-        window.heard_ms = source.u64()
-        count = source.u32()
-        for column in window._columns():
+    def write_rows(self, out: ColumnWriter, first: int) -> None:
+        """Write the outcomes from a row on; their number is for the caller to write."""
+        for column in self._columns():
+            out.column(column, first)
+
+    def read_rows(self, source: ColumnReader, count: int) -> None:
+        """Append `count` outcomes, which may be known already or forgotten: `settle` follows."""
+        for column in self._columns():
             source.column(column, count)
-        return window
+
+    def settle(self) -> None:
+        """After all outcomes were read: bring them in order, once each, without the forgotten ones."""
+        rising = all(map(int.__lt__, self.sequences, self.sequences[1:]))
+        if not rising:
+            rows = sorted(set(zip(*self._columns(), strict=True)))
+            self.sequences, self.cursors, self.packed, self.times = (
+                array("Q", column) for column in zip(*rows, strict=True)
+            )
+        forgotten = bisect_right(self.sequences, self.floor)
+        for column in self._columns():
+            del column[:forgotten]
 
     def _columns(self) -> tuple[array[int], ...]:
         return self.sequences, self.cursors, self.packed, self.times
@@ -139,6 +171,8 @@ class Idempotence:
         self._producers: OrderedDict[int, ProducerWindow] = OrderedDict()
         self._outcomes = 0
         self._share = producer_outcomes
+        self._generation = 0  # windows ever opened
+        self._unsealed: list[ProducerWindow] = []
 
     def emptied(self) -> Idempotence:
         """Return a window with the same bounds that knows nothing."""
@@ -197,7 +231,8 @@ class Idempotence:
         if producer is None:
             while len(self._producers) >= self._max_producers:
                 self._drop_oldest()
-            producer = self._producers[producer_id] = ProducerWindow()
+            self._generation += 1
+            producer = self._producers[producer_id] = ProducerWindow(producer_id, self._generation)
             self._share_out()
         else:
             self._producers.move_to_end(producer_id)
@@ -207,6 +242,10 @@ class Idempotence:
     def remember(self, producer: ProducerWindow, sequence: int, cursor: int, packed: int, now_ms: int) -> None:
         """Record the outcome of a batch stored just now."""
         producer.add(sequence, cursor, packed, now_ms)
+        if sequence < producer.unsealed:
+            if producer.unsealed == _NOTHING:
+                self._unsealed.append(producer)
+            producer.unsealed = sequence
         self._outcomes += 1
         if (
             # A little over its share, so that not every batch of a busy producer has to move something out.
@@ -228,19 +267,57 @@ class Idempotence:
 
     # ---- checkpoints ---------------------------------------------------------------------------
 
+    def get(self, producer_id: int) -> ProducerWindow | None:
+        """Return the window of a producer, if there is one."""
+        return self._producers.get(producer_id)
+
+    def take_unsealed(self) -> list[tuple[ProducerWindow, int]]:
+        """Return (window, first row) for all outcomes that are in no chunk yet, and count them as sealed."""
+        unsealed, self._unsealed = self._unsealed, []
+        runs = []
+        for producer in unsealed:
+            row = producer.take_unsealed()
+            if self._producers.get(producer.producer_id) is producer and row < len(producer.sequences):
+                runs.append((producer, row))
+        return runs
+
     def write(self, out: ColumnWriter) -> None:
-        """Write all windows."""
+        """Write everything but the outcomes: a few numbers per producer, in columns, for there may be many."""
+        producers = list(self._producers.values())
+        out.u64(self._generation)
+        out.u32(len(producers))
+        out.numbers([producer.producer_id for producer in producers])
+        out.numbers([producer.generation for producer in producers])
+        out.numbers([producer.floor for producer in producers])
+        out.numbers([producer.highest for producer in producers])
+        out.numbers([producer.heard_ms for producer in producers])
+        out.numbers([len(producer) for producer in producers])
+
+    def read(self, source: ColumnReader) -> dict[int, int]:
+        """Read what `write` wrote, into an empty object. Returns how many outcomes each producer must get."""
+        self._generation = source.u64()
+        count = source.u32()
+        ids, generations, floors, highest, heard, outcomes = (source.numbers(count) for _ in range(6))
+        for row, producer_id in enumerate(ids):
+            producer = self._producers[producer_id] = ProducerWindow(producer_id, generations[row])
+            producer.floor = floors[row]
+            producer.highest = highest[row]
+            producer.heard_ms = heard[row]
+        self._share_out()
+        return dict(zip(ids, outcomes, strict=True))
+
+    def settle(self) -> dict[int, int]:
+        """After all outcomes were read. Returns how many each producer has now."""
+        for producer in self._producers.values():
+            producer.settle()
+        counts = {producer_id: len(producer) for producer_id, producer in self._producers.items()}
+        self._outcomes = sum(counts.values())
+        return counts
+
+    def write_whole(self, out: ColumnWriter) -> None:
+        """Write all that is known, and nothing that may differ between replicas: for the state's hash."""
         out.u32(len(self._producers))
         for producer_id, producer in self._producers.items():
-            out.u64(producer_id)
-            producer.write(out)
-
-    def read(self, source: ColumnReader) -> None:
-        """Read what `write` wrote, into an empty object."""
-        for _ in range(source.u32()):
-            producer_id = source.u64()
-            if producer_id in self._producers:
-                raise CorruptCheckpoint(f"producer {producer_id} has two idempotence windows")
-            producer = self._producers[producer_id] = ProducerWindow.read(source)
-            self._outcomes += len(producer)
-        self._share_out()
+            for number in (producer_id, producer.floor, producer.highest, producer.heard_ms, len(producer)):
+                out.u64(number)
+            producer.write_rows(out, producer.start)

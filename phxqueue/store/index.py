@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections import deque
 
 from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
 
@@ -41,6 +42,7 @@ class QueueIndex:
         digests: sum of the digests of all items before the row, mod 2^64.
         flags: SOLE and UNIFORM.
         sealed: rows that are in sealed segments already; the others travel with the checkpoint's state.
+        runs: the sealed rows, as [ordinal of the segment, number of rows], oldest first.
     """
 
     __slots__ = (
@@ -52,6 +54,7 @@ class QueueIndex:
         "instances",
         "masks",
         "queue_id",
+        "runs",
         "sealed",
         "sizes",
         "timestamps",
@@ -62,6 +65,7 @@ class QueueIndex:
         self.end_cursor = 0
         self.end_digest = 0
         self.sealed = 0
+        self.runs: deque[list[int]] = deque()
         self.firsts = array("Q")
         self.instances = array("Q")
         self.masks = array("Q")
@@ -114,7 +118,32 @@ class QueueIndex:
         after = self.digests[row + 1] if row + 1 < len(self.digests) else self.end_digest
         return (after - self.digests[row]) & _U64_MASK
 
+    # ---- trimming ------------------------------------------------------------------------------
+
+    def drop(self, rows: int) -> list[tuple[int, int]]:
+        """Forget the oldest rows. Returns (segment, rows) for those of them that are in sealed segments."""
+        for column in self._columns():
+            del column[:rows]
+        left = min(rows, self.sealed)
+        self.sealed -= left
+        released = []
+        while left:
+            run = self.runs[0]
+            taken = min(left, run[1])
+            released.append((run[0], taken))
+            run[1] -= taken
+            left -= taken
+            if not run[1]:
+                self.runs.popleft()
+        return released
+
     # ---- checkpoints ---------------------------------------------------------------------------
+
+    def seal(self, out: ColumnWriter, count: int, segment: int) -> None:
+        """Write the next `count` rows that are in no segment yet into this one."""
+        self.write_rows(out, self.sealed, self.sealed + count)
+        self.sealed += count
+        self.runs.append([segment, count])
 
     def write_rows(self, out: ColumnWriter, first: int, last: int) -> None:
         """Write rows first..last-1 as one run."""

@@ -10,20 +10,27 @@ The work is per batch, never per item: items are not looked at.
 
 from __future__ import annotations
 
+from functools import partial
+
 from google.protobuf.message import DecodeError
 from zope.interface import implementer
 
 from phxqueue.net.status import Status
-from phxqueue.proto.store_pb2 import CursorMove, StoreCommand
+from phxqueue.proto.store_pb2 import CursorMove, QueueTrim, StoreCommand
 from phxqueue.replica.errors import Halted
 from phxqueue.replica.interfaces import Checkpoint, IStateMachine
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import SOLE, UNIFORM, QueueIndex
 from phxqueue.store.outcomes import Duplicate, Outcome, Refusal
+from phxqueue.store.retention import acknowledged_rows
 from phxqueue.store.state import QueueState
 
 #: The newest command this program understands; a newer one halts the group until the node is upgraded.
-COMMAND_VERSION = 1
+COMMAND_VERSION = 2
+#: Commands of batches and cursor moves: every program understands them.
+BATCH_VERSION = 1
+#: Commands with `trims`.
+TRIM_VERSION = 2
 #: Consumer groups are numbered 1..64: one bit each.
 MAX_CONSUMER_GROUP_ID = 64
 #: The number of EntryKind.VALUE; entries of other kinds (no-ops, membership) are not ours.
@@ -92,6 +99,9 @@ class StoreQueues(QueueState):
         outcomes = self._store_batches(instance, command)
         for move in command.cursor_moves:
             self._move_cursor(move)
+        for trim in command.trims:
+            self._trim(trim)
+        self.version = max(self.version, command.version)
         self.applied = instance
         return outcomes
 
@@ -142,9 +152,8 @@ class StoreQueues(QueueState):
             if producer is not None and sequence:
                 window.remember(producer, sequence, cursor, queue_id << 32 | count, now_ms)
             outcomes.append(cursor)
-        if refused:
+        if refused and rows:
             self.refused[instance] = tuple(refused)
-            self._unsealed_refused.append(instance)
         self._close_rows(instance, rows, SOLE if len(rows) == 1 and not refused else 0)
         return outcomes
 
@@ -192,7 +201,22 @@ class StoreQueues(QueueState):
         if acked > self.acked.get(key, 0):
             self.acked[key] = acked
 
+    def _trim(self, trim: QueueTrim) -> None:
+        """Drop rows from the front of a queue. Whatever a master asks for, what somebody still has to read stays."""
+        index = self.queues.get(trim.queue_id)
+        if index is not None:
+            rows = acknowledged_rows(index, partial(self._acked, trim.queue_id), trim.first_cursor)
+            if rows:
+                self.forget_rows(index, rows)
+                self.forget_refused()
+
+    def _acked(self, queue_id: int, consumer_group_id: int) -> int:
+        return self.acked.get((queue_id, consumer_group_id), 0)
+
     def checkpoint(self) -> Checkpoint:
         """Return the state as of `applied`; rows beyond the last full segment travel inside it."""
-        segments = self.seal()
-        return Checkpoint(applied=self.applied, state=self.write(whole=False), segments=segments)
+        segments = self.seal() + self.seal_outcomes()
+        dead = self.take_dead()
+        return Checkpoint(
+            applied=self.applied, state=self.write(), segments=segments, dropped=dead, needed=self.first_needed()
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from phxqueue.config import DEAD_LETTER_BASE, MAX_CONSUMER_GROUP_ID, Store, Topic, dead_letter_queue, group_bit
+from phxqueue.store.retention import RetentionPolicy
 
 ALL_GROUPS = (1 << MAX_CONSUMER_GROUP_ID) - 1
 
@@ -23,12 +24,14 @@ class ServedQueue:
         delay_ms: how long an item rests here before it is delivered.
         by_mask: deliver an item only to the groups of its mask. Not so in a dead-letter queue: whoever looks after
             dead letters sees all of them.
+        retention: how long it keeps what everybody has acknowledged; of several pubs the longest counts.
     """
 
     pubs: dict[int, int]
     readers: int
     delay_ms: int
     by_mask: bool
+    retention: RetentionPolicy
 
 
 class ServedQueues:
@@ -81,6 +84,7 @@ def _queues(topic: Topic, store: Store) -> dict[int, ServedQueue]:
     queues: dict[int, ServedQueue] = {}
     for pub in topic.pubs_of_store(store.store_id):
         mask = sum(group_bit(group) for group in pub.consumer_group_ids)
+        retention = RetentionPolicy(round(pub.retention_s * 1000), pub.retention_bytes)
         for queue_id in topic.queues_of_pub(pub.pub_id):
             earlier = queues.get(queue_id)
             queues[queue_id] = ServedQueue(
@@ -88,9 +92,14 @@ def _queues(topic: Topic, store: Store) -> dict[int, ServedQueue]:
                 readers=mask | (earlier.readers if earlier else 0),
                 delay_ms=round(topic.queue_info_of_queue(queue_id).delay * 1000),
                 by_mask=True,
+                retention=_longest(retention, earlier.retention) if earlier else retention,
             )
-        queues[dead_letter_queue(pub.pub_id)] = ServedQueue({pub.pub_id: mask}, ALL_GROUPS, 0, by_mask=False)
+        queues[dead_letter_queue(pub.pub_id)] = ServedQueue({pub.pub_id: mask}, ALL_GROUPS, 0, False, retention)
     return queues
+
+
+def _longest(one: RetentionPolicy, other: RetentionPolicy) -> RetentionPolicy:
+    return RetentionPolicy(max(one.age_ms, other.age_ms), max(one.size, other.size))
 
 
 def groups_of(mask: int) -> str:

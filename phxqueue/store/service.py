@@ -24,7 +24,9 @@ from phxqueue.store.long_poll import LongPolls
 from phxqueue.store.positions import Positions
 from phxqueue.store.proposals import Proposals
 from phxqueue.store.queues import StoreQueues
+from phxqueue.store.retention import RetentionPolicy
 from phxqueue.store.served import ServedQueues
+from phxqueue.store.trimming import Trimming
 
 
 class GroupService:
@@ -39,6 +41,7 @@ class GroupService:
         cold: ParsedEntries,
         clock: Clock,
         wall_ms: Callable[[], int],
+        retention: Callable[[int], RetentionPolicy | None],
     ) -> None:
         self.group = group
         self.machine: StoreQueues = group.state_machine
@@ -67,6 +70,7 @@ class GroupService:
             wall_ms=wall_ms,
             refuse=self.refusal,
         )
+        self.trimming = Trimming(group, self.machine, retention, self._timestamp_ms)
         group.on_applied.append(self._applied)
         group.on_mastership.append(self._mastership)
 
@@ -118,6 +122,7 @@ class GroupService:
     def _mastership(self, is_master: bool) -> None:
         """What a former mastership knew of positions is void, whichever way it changed."""
         self.positions.clear()
+        self.trimming.clear()
         self.proposals.abandon()
         self.reading.polls.release(self.group.group_id)
 
@@ -151,9 +156,13 @@ class StoreService:
         parsed = ParsedEntries(max_bytes=node.limits.cache_bytes // 4)
         cold = ParsedEntries(max_bytes=node.limits.cache_bytes // 8)
         self._groups = {
-            group_id: GroupService(group, node, self.polls, parsed, cold, clock, lambda: int(wall() * 1000))
+            group_id: GroupService(
+                group, node, self.polls, parsed, cold, clock, lambda: int(wall() * 1000), self._retention
+            )
             for group_id, group in groups.items()
         }
+        self._clock = clock
+        self._look_later = clock.callLater(node.limits.retention_interval_s, self._look)
 
     def register(self, service: RpcService) -> None:
         """Answer the store's calls on this port."""
@@ -173,6 +182,16 @@ class StoreService:
             for status in group.statuses(self._served)
         ]
 
+    def _retention(self, queue_id: int) -> RetentionPolicy | None:
+        queue = self._served.queue(queue_id)
+        return None if queue is None else queue.retention
+
+    def _look(self) -> None:
+        """See whether retention lets something go."""
+        self._look_later = self._clock.callLater(self._node.limits.retention_interval_s, self._look)
+        for group in self._groups.values():
+            group.trimming.look()
+
     def drain(self) -> Deferred[Any]:
         """Take no more requests, end all long polls, and fire when everything taken before has its outcome.
 
@@ -185,6 +204,8 @@ class StoreService:
     def close(self) -> None:
         """End all timers and refuse what still waits."""
         self._stopping = True
+        if self._look_later.active():
+            self._look_later.cancel()
         self.polls.close()
         for group in self._groups.values():
             group.close()

@@ -3,22 +3,25 @@
 The bulk is the index. Its rows are written once: as soon as enough have gathered they are cut into *sealed segments* of
 a fixed number of rows, each an immutable blob with its own checksum; a checkpoint's state carries the few rows that are
 in no segment yet. A segment holds the rows of any number of queues, one run per queue, each run a bulk copy of its
-columns: neither many queues nor many rows make a restart slow, and a checkpoint stays small.
+columns: neither many queues nor many rows make a restart slow, and a checkpoint stays small. When the last of its rows
+has been trimmed a segment is deleted. The outcomes that idempotence rests on are written once as well
+(:mod:`phxqueue.store.outcome_chunks`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import xxhash
 
 from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import QueueIndex
+from phxqueue.store.outcome_chunks import OutcomeChunks
 
 _STATE_MAGIC = b"PhxQstat"
 _SEGMENT_MAGIC = b"PhxQsegm"
-_FORMAT = 1
+_FORMAT = 2
 
 
 class QueueState:
@@ -32,10 +35,11 @@ class QueueState:
     Attributes:
         applied: instance of the last entry applied; -1 before the first.
         clock_ms: the highest timestamp of all entries applied, Unix milliseconds.
+        version: the highest version of all commands applied; 0 before the first.
         queues: index per queue id; a queue is here once something was stored in it.
         acked: (queue id, consumer group id) -> every item below this cursor is done; absent = 0.
-        refused: instance -> positions of the batches in that entry which were not stored. Rare: the master answers
-            known duplicates without proposing them.
+        refused: instance -> positions of the batches in that entry which were not stored, while others were. Rare: the
+            master answers known duplicates without proposing them.
         window: the outcomes of recent batches.
         unreadable: entries that no command could be made of.
     """
@@ -43,14 +47,22 @@ class QueueState:
     def __init__(self, segment_rows: int = 4096, window: Idempotence | None = None) -> None:
         self.applied = -1
         self.clock_ms = 0
+        self.version = 0
         self.queues: dict[int, QueueIndex] = {}
         self.acked: dict[tuple[int, int], int] = {}
         self.refused: dict[int, tuple[int, ...]] = {}
         self.window = Idempotence() if window is None else window
         self.unreadable = 0
         self._segment_rows = segment_rows
-        self._segments = 0  # sealed so far; also the ordinal of the next
-        self._unsealed_refused: list[int] = []
+        self._next_segment = 0
+        self._segments: dict[int, int] = {}  # sealed segments -> rows of them that are still in the index
+        self._dead: list[bytes] = []  # keys of segments to be deleted with the next checkpoint
+        self._chunks = OutcomeChunks()
+
+    def first_cursor(self, queue_id: int) -> int:
+        """The oldest cursor of a queue that can still be read."""
+        index = self.queues.get(queue_id)
+        return 0 if index is None else index.first_cursor
 
     def end_cursor(self, queue_id: int) -> int:
         """One past the last item of a queue."""
@@ -58,12 +70,44 @@ class QueueState:
         return 0 if index is None else index.end_cursor
 
     def acked_cursor(self, queue_id: int, consumer_group_id: int) -> int:
-        """Every item below is done, as replicated."""
-        return self.acked.get((queue_id, consumer_group_id), 0)
+        """Every item below is done, as replicated, or was trimmed (which only what is done can be)."""
+        acked = self.acked.get((queue_id, consumer_group_id), 0)
+        index = self.queues.get(queue_id)
+        return acked if index is None else max(acked, index.first_cursor)
+
+    def first_needed(self) -> int:
+        """The lowest instance whose entry holds items of some queue; `applied` + 1 when there is none."""
+        return min((index.instances[0] for index in self.queues.values() if index.instances), default=self.applied + 1)
 
     def state_hash(self) -> int:
         """Hash of everything replicated, computed from the state itself: equal on all replicas at equal `applied`."""
-        return xxhash.xxh3_64_intdigest(self.write(whole=True))
+        out = ColumnWriter(_STATE_MAGIC)
+        self._write_numbers(out)
+        queues = [self.queues[queue_id] for queue_id in sorted(self.queues)]
+        self._write_queues(out, queues)
+        for index in queues:
+            index.write_rows(out, 0, len(index))
+        self._write_refused(out)
+        self._write_acked(out, sorted(self.acked))
+        self.window.write_whole(out)
+        return xxhash.xxh3_64_intdigest(out.finish())
+
+    def forget_rows(self, index: QueueIndex, rows: int) -> None:
+        """Drop the oldest rows of a queue, and the segments of which nothing is left."""
+        for segment, count in index.drop(rows):
+            self._segments[segment] -= count
+            if not self._segments[segment]:
+                del self._segments[segment]
+                self._dead.append(segment_key(segment))
+
+    def forget_refused(self) -> None:
+        """Forget what was refused in entries that no queue needs any more."""
+        if self.refused:
+            needed = self.first_needed()
+            for instance in [instance for instance in self.refused if instance < needed]:
+                del self.refused[instance]
+
+    # ---- writing ---------------------------------------------------------------------------------
 
     def seal(self) -> list[tuple[bytes, bytes]]:
         """Cut full segments off the rows that are in none yet; return them as (key, value)."""
@@ -71,16 +115,16 @@ class QueueState:
         left = sum(len(index) - index.sealed for index in loose)
         segments = []
         while left >= self._segment_rows:
-            segments.append((segment_key(self._segments), self._write_segment(loose)))
-            self._segments += 1
+            segments.append((segment_key(self._next_segment), self._write_segment(loose)))
             left -= self._segment_rows
         return segments
 
     def _write_segment(self, loose: list[QueueIndex]) -> bytes:
         """Write the next `segment_rows` rows, one run per queue, and drop queues that have no more from `loose`."""
+        segment, self._next_segment = self._next_segment, self._next_segment + 1
         out = ColumnWriter(_SEGMENT_MAGIC)
         out.u16(_FORMAT)
-        out.u64(self._segments)
+        out.u64(segment)
         room = self._segment_rows
         runs: list[tuple[QueueIndex, int]] = []
         for index in loose:
@@ -90,52 +134,68 @@ class QueueState:
                 break
         out.u32(len(runs))
         for index, count in runs:
-            index.write_rows(out, index.sealed, index.sealed + count)
-            index.sealed += count
+            index.seal(out, count, segment)
+        self._segments[segment] = self._segment_rows
         loose[:] = [index for index in loose if len(index) > index.sealed]
-        self._write_refused(out, self._unsealed_refused)
-        self._unsealed_refused = []
         return out.finish()
 
-    def _read_segment(self, blob: bytes, ordinal: int) -> None:
-        what = f"index segment {ordinal}"
-        source = ColumnReader(_SEGMENT_MAGIC, blob, what)
-        self._read_format(source, what)
-        if source.u64() != ordinal:
-            raise CorruptCheckpoint(f"{what} is stored under another segment's key")
-        self._read_runs(source)
-        self._read_refused(source)
-        source.finish()
+    def take_dead(self) -> list[bytes]:
+        """Return the keys of segments and chunks that nothing refers to any more, once each."""
+        dead, self._dead = self._dead, []
+        return dead + self._chunks.take_dead(self.window)
 
-    def write(self, *, whole: bool) -> bytes:
-        """Write the state: `whole` with all rows and nothing that may differ between replicas, for the hash."""
+    def seal_outcomes(self) -> list[tuple[bytes, bytes]]:
+        """Write the outcomes since the last call as a chunk; return it as (key, value), if there were any."""
+        return self._chunks.seal(self.window)
+
+    def write(self) -> bytes:
+        """Write the state, without what is sealed."""
         out = ColumnWriter(_STATE_MAGIC)
         out.u16(_FORMAT)
+        self._write_numbers(out)
+        out.u64(self._next_segment)
+        out.u32(len(self._segments))
+        out.numbers(self._segments)
+        queues = list(self.queues.values())
+        self._write_queues(out, queues)
+        loose = [index for index in queues if len(index) > index.sealed]
+        out.u32(len(loose))
+        for index in loose:
+            index.write_rows(out, index.sealed, len(index))
+        self._write_refused(out)
+        self._write_acked(out, self.acked)
+        self.window.write(out)
+        self._chunks.write(out)
+        return out.finish()
+
+    def _write_numbers(self, out: ColumnWriter) -> None:
         out.i64(self.applied)
         out.u64(self.clock_ms)
+        out.u64(self.version)
         out.u64(self.unreadable)
-        if not whole:
-            out.u64(self._segments)
-        queues = [self.queues[queue_id] for queue_id in sorted(self.queues)]
+
+    def _write_queues(self, out: ColumnWriter, queues: list[QueueIndex]) -> None:
         out.u32(len(queues))
-        for index in queues:
-            out.u32(index.queue_id)
-            out.u64(index.end_cursor)
-            out.u64(index.end_digest)
-            out.u64(len(index))
-        starts = [(index, 0 if whole else index.sealed) for index in queues]
-        runs = [(index, start) for index, start in starts if start < len(index)]
-        out.u32(len(runs))
-        for index, start in runs:
-            index.write_rows(out, start, len(index))
-        self._write_refused(out, list(self.refused) if whole else self._unsealed_refused)
-        out.u32(len(self.acked))
-        for (queue_id, consumer_group_id), acked in sorted(self.acked.items()):
-            out.u32(queue_id)
-            out.u32(consumer_group_id)
-            out.u64(acked)
-        self.window.write(out)
-        return out.finish()
+        out.numbers([index.queue_id for index in queues])
+        out.numbers([index.end_cursor for index in queues])
+        out.numbers([index.end_digest for index in queues])
+        out.numbers([len(index) for index in queues])
+
+    def _write_refused(self, out: ColumnWriter) -> None:
+        out.u32(len(self.refused))
+        out.numbers(self.refused)
+        out.numbers([len(positions) for positions in self.refused.values()])
+        for positions in self.refused.values():
+            out.numbers(positions)
+
+    def _write_acked(self, out: ColumnWriter, keys: Iterable[tuple[int, int]]) -> None:
+        keys = list(keys)
+        out.u32(len(keys))
+        out.numbers([queue_id for queue_id, _ in keys])
+        out.numbers([consumer_group_id for _, consumer_group_id in keys])
+        out.numbers([self.acked[key] for key in keys])
+
+    # ---- reading ---------------------------------------------------------------------------------
 
     def restore(self, state: bytes, segments: Iterable[tuple[bytes, bytes]]) -> None:
         """Become the state of a checkpoint. Segments may come in any order; ones sealed after it are ignored.
@@ -144,74 +204,85 @@ class QueueState:
             CorruptCheckpoint: something is damaged or missing; nothing has changed then.
         """
         fresh = QueueState(self._segment_rows, self.window.emptied())
-        fresh._read(state, segments)
+        fresh._read(state, dict(segments))
         vars(self).update(vars(fresh))
 
-    def _read(self, state: bytes, segments: Iterable[tuple[bytes, bytes]]) -> None:
+    def _read(self, state: bytes, blobs: Mapping[bytes, bytes]) -> None:
         source = ColumnReader(_STATE_MAGIC, state, "the checkpoint's state")
-        self._read_format(source, "the checkpoint's state")
+        _read_format(source, "the checkpoint's state")
         self.applied = source.i64()
         self.clock_ms = source.u64()
+        self.version = source.u64()
         self.unreadable = source.u64()
-        self._segments = source.u64()
+        self._next_segment = source.u64()
+        segments = source.numbers(source.u32())
         rows = self._read_queues(source)
-        found = {key: value for key, value in segments if key < segment_key(self._segments)}
-        for ordinal in range(self._segments):
-            blob = found.get(segment_key(ordinal))
-            if blob is None:
-                raise CorruptCheckpoint(f"index segment {ordinal} of {self._segments} is missing")
-            self._read_segment(blob, ordinal)
+        for segment in segments:
+            self._read_segment(blobs, segment)
         for index in self.queues.values():
             index.sealed = len(index)
         self._read_runs(source)
-        self._unsealed_refused = self._read_refused(source)
-        for _ in range(source.u32()):
-            key = source.u32(), source.u32()
-            self.acked[key] = source.u64()
-        self.window.read(source)
+        self._read_refused(source)
+        count = source.u32()
+        queue_ids, consumer_group_ids, acked = (source.numbers(count) for _ in range(3))
+        self.acked = dict(zip(zip(queue_ids, consumer_group_ids, strict=True), acked, strict=True))
+        outcomes = self.window.read(source)
+        self._chunks.read(source, self.window, blobs)
         source.finish()
         for queue_id, index in self.queues.items():
+            # A segment that is still needed for one queue may hold rows of another that are trimmed.
+            self.forget_rows(index, max(len(index) - rows[queue_id], 0))
             index.check(rows[queue_id])
+        self._dead = []
+        if self.window.settle() != outcomes:
+            raise CorruptCheckpoint("the outcomes of batches are not those that the checkpoint counts")
 
-    def _read_format(self, source: ColumnReader, what: str) -> None:
-        version = source.u16()
-        if version != _FORMAT:
-            raise CorruptCheckpoint(f"{what} has format {version}; this program reads format {_FORMAT}")
+    def _read_segment(self, blobs: Mapping[bytes, bytes], segment: int) -> None:
+        what = f"index segment {segment}"
+        blob = blobs.get(segment_key(segment))
+        if blob is None:
+            raise CorruptCheckpoint(f"{what} is missing")
+        source = ColumnReader(_SEGMENT_MAGIC, blob, what)
+        _read_format(source, what)
+        if source.u64() != segment:
+            raise CorruptCheckpoint(f"{what} is stored under another segment's key")
+        runs = self._read_runs(source)
+        source.finish()
+        for index, count in runs:
+            index.runs.append([segment, count])
+        self._segments[segment] = sum(count for _, count in runs)
 
     def _read_queues(self, source: ColumnReader) -> dict[int, int]:
-        rows = {}
-        for _ in range(source.u32()):
-            index = QueueIndex(source.u32())
-            index.end_cursor = source.u64()
-            index.end_digest = source.u64()
-            rows[index.queue_id] = source.u64()
-            self.queues[index.queue_id] = index
-        return rows
+        count = source.u32()
+        ids, cursors, digests, rows = (source.numbers(count) for _ in range(4))
+        for place, queue_id in enumerate(ids):
+            index = self.queues[queue_id] = QueueIndex(queue_id)
+            index.end_cursor = cursors[place]
+            index.end_digest = digests[place]
+        return dict(zip(ids, rows, strict=True))
 
-    def _read_runs(self, source: ColumnReader) -> None:
+    def _read_runs(self, source: ColumnReader) -> list[tuple[QueueIndex, int]]:
+        runs = []
         for _ in range(source.u32()):
             queue_id, count = source.u32(), source.u32()
             index = self.queues.get(queue_id)
             if index is None:
                 raise CorruptCheckpoint(f"index rows of queue {queue_id}, which the checkpoint does not know")
             index.read_rows(source, count)
+            runs.append((index, count))
+        return runs
 
-    def _write_refused(self, out: ColumnWriter, instances: list[int]) -> None:
-        out.u32(len(instances))
-        for instance in instances:
-            positions = self.refused[instance]
-            out.u64(instance)
-            out.u32(len(positions))
-            for position in positions:
-                out.u32(position)
+    def _read_refused(self, source: ColumnReader) -> None:
+        count = source.u32()
+        instances, counts = source.numbers(count), source.numbers(count)
+        for instance, positions in zip(instances, counts, strict=True):
+            self.refused[instance] = tuple(source.numbers(positions))
 
-    def _read_refused(self, source: ColumnReader) -> list[int]:
-        instances = []
-        for _ in range(source.u32()):
-            instance, count = source.u64(), source.u32()
-            self.refused[instance] = tuple(source.u32() for _ in range(count))
-            instances.append(instance)
-        return instances
+
+def _read_format(source: ColumnReader, what: str) -> None:
+    version = source.u16()
+    if version != _FORMAT:
+        raise CorruptCheckpoint(f"{what} has format {version}; this program reads format {_FORMAT}")
 
 
 def segment_key(ordinal: int) -> bytes:

@@ -60,6 +60,8 @@ class HandJournal:
         self.state = GroupState(0, -1, 0, [])
         self.reads: list[tuple[int, int]] = []
         self.waiting: list[Deferred[None]] | None = None  # a list: reads wait to be let go
+        self.trimmed: list[tuple[int, int]] = []
+        self.trim_fails: Exception | None = None
         verifyObject(IJournal, self)
 
     def commit(self, submissions: int = 1_000_000) -> None:
@@ -117,7 +119,10 @@ class HandJournal:
         return gate.addCallback(lambda _: result)
 
     def delete_entries(self, group: int, below: int) -> Deferred[None]:
-        raise NotImplementedError
+        if self.trim_fails is not None:
+            return fail(self.trim_fails)
+        self.trimmed.append((group, below))
+        return succeed(None)
 
     def close(self) -> Deferred[None]:
         return succeed(None)

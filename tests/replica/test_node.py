@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from phxqueue.journal.errors import CorruptEntry
-from phxqueue.journal.records import GroupState, PutBlob, PutChosen, PutPromise
+from phxqueue.journal.errors import CorruptEntry, JournalOverloaded
+from phxqueue.journal.records import DeleteBlob, GroupState, PutBlob, PutChosen, PutPromise
 from phxqueue.paxos.config import GroupConfig, Member
 from phxqueue.paxos.messages import Accept, Heartbeat, LearnReply, LearnRequest, Message, Prepare, Promise
 from phxqueue.replica.interfaces import Checkpoint, ITransport
@@ -268,6 +268,97 @@ def test_segments_that_the_journal_refused_go_with_the_next_checkpoint() -> None
     rig.clock.advance(0.6)
     assert rig.blobs(SEGMENTS) == [(GROUP + b"s0", b"rows"), (GROUP + b"s1", b"rows")]
     assert rig.blobs(CHECKPOINTS) == [(GROUP, b"1\na\nb")]
+
+
+class Forgetful(Words):
+    """Needs no entries but the last two it applied; each checkpoint brings a segment and drops the one before."""
+
+    def checkpoint(self) -> Checkpoint:
+        made = super().checkpoint()
+        return Checkpoint(
+            made.applied,
+            made.state,
+            [(b"s%d" % made.applied, b"rows")],
+            dropped=[b"s%d" % (made.applied - 1)],
+            needed=max(made.applied - 1, 0),
+        )
+
+
+def forgetful(**settings: Any) -> Rig:
+    rig = Rig(checkpoint_entries=1, **settings)
+    rig.node._make_state_machine = lambda group_id: Forgetful()
+    assert rig.start().called
+    rig.accept(*[b"%d" % number for number in range(10)])
+    return rig
+
+
+def test_the_log_is_trimmed_behind_a_durable_checkpoint_and_what_is_needed() -> None:
+    rig = forgetful(keep_entries=0)
+    rig.heartbeat(chosen=5)
+    rig.clock.advance(0.05)
+    assert rig.journal.trimmed == []
+    rig.journal.commit()
+    assert rig.journal.trimmed == [(3, 4)]
+    group = rig.node.groups[3]
+    assert (group.first, group.status().first) == (4, 4)
+    rig.receive(LearnRequest(2, 0, 0, 1000))
+    assert rig.frames.sent[-1] == LearnReply(0, 2, 4, 5, ())
+
+
+def test_the_newest_entries_stay_for_members_that_lag_a_little() -> None:
+    rig = forgetful(keep_entries=4)
+    rig.heartbeat(chosen=2)
+    rig.clock.advance(0.05)
+    rig.journal.commit()
+    assert rig.journal.trimmed == []
+    rig.heartbeat(chosen=9)
+    rig.clock.advance(0.05)
+    rig.journal.commit()
+    assert rig.journal.trimmed == [(3, 6)]
+
+
+def test_a_trim_that_the_journal_does_not_take_goes_with_the_next() -> None:
+    rig = forgetful(keep_entries=0)
+    rig.journal.trim_fails = JournalOverloaded("too much waits")
+    rig.heartbeat(chosen=5)
+    rig.clock.advance(0.05)
+    rig.journal.commit()
+    rig.journal.trim_fails = None
+    rig.heartbeat(chosen=9)
+    rig.clock.advance(0.05)
+    rig.journal.commit()
+    assert rig.journal.trimmed == [(3, 8)]
+
+
+def test_dropped_segments_go_with_the_checkpoint_that_does_without_them() -> None:
+    rig = forgetful()
+    rig.heartbeat(chosen=5)
+    rig.journal.refusing = True
+    rig.clock.advance(0.05)
+    rig.journal.refusing = False
+    rig.heartbeat(chosen=6)
+    rig.clock.advance(11)
+    [writes] = [writes for writes, _ in rig.journal.submitted if any(isinstance(one, DeleteBlob) for one in writes)]
+    assert writes == [
+        PutBlob(SEGMENTS, GROUP + b"s5", b"rows"),
+        DeleteBlob(SEGMENTS, GROUP + b"s4"),
+        PutBlob(SEGMENTS, GROUP + b"s6", b"rows"),
+        DeleteBlob(SEGMENTS, GROUP + b"s5"),
+        PutBlob(CHECKPOINTS, GROUP, b"6\n0\n1\n2\n3\n4\n5\n6"),
+        PutChosen(3, 6),
+    ]
+
+
+def test_a_checkpoint_is_taken_when_much_was_applied() -> None:
+    rig = Rig(checkpoint_entries=1000, checkpoint_bytes=5000, checkpoint_interval=1000.0)
+    assert rig.start().called
+    rig.accept(b"a" * 3000, b"b" * 3000)
+    rig.heartbeat(chosen=0)
+    rig.clock.advance(0.05)
+    assert rig.blobs(CHECKPOINTS) == []
+    rig.heartbeat(chosen=1)
+    rig.clock.advance(0.05)
+    assert len(rig.blobs(CHECKPOINTS)) == 1
 
 
 def test_a_state_that_a_defect_has_half_changed_is_not_kept(logged_errors: LoggedErrors) -> None:

@@ -24,7 +24,7 @@ from phxqueue.config import (
 )
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
-from phxqueue.proto.store_pb2 import AddRequest, CursorMove, GetRequest, StoreCommand
+from phxqueue.proto.store_pb2 import AddRequest, CursorMove, GetRequest, QueueTrim, StoreCommand
 from phxqueue.replica.errors import NotServing
 from phxqueue.store.outcomes import Outcome
 from phxqueue.store.queues import StoreQueues
@@ -64,16 +64,28 @@ def move(queue_id: int, consumer_group_id: int, acked: int) -> CursorMove:
     return CursorMove(queue_id=queue_id, consumer_group_id=consumer_group_id, acked=acked)
 
 
-def command(*batches: ItemBatch, moves: Iterable[CursorMove] = (), at_ms: int = NOW_MS, version: int = 1) -> bytes:
+def command(
+    *batches: ItemBatch,
+    moves: Iterable[CursorMove] = (),
+    trims: Iterable[QueueTrim] = (),
+    at_ms: int = NOW_MS,
+    version: int = 1,
+) -> bytes:
     """The payload of one entry."""
     return StoreCommand(
-        version=version, timestamp_ms=at_ms, batches=batches, cursor_moves=list(moves)
+        version=version, timestamp_ms=at_ms, batches=batches, cursor_moves=list(moves), trims=list(trims)
     ).SerializeToString()
 
 
 def applied(machine: StoreQueues, *batches: ItemBatch, at_ms: int = NOW_MS, moves: Iterable[CursorMove] = ()) -> Any:
     """Apply one entry with these batches; its outcomes."""
     return machine.apply(machine.applied + 1, VALUE, command(*batches, at_ms=at_ms, moves=moves))
+
+
+def trimmed(machine: StoreQueues, queue_id: int, first_cursor: int) -> None:
+    """Apply one entry that trims a queue."""
+    trim = QueueTrim(queue_id=queue_id, first_cursor=first_cursor)
+    machine.apply(machine.applied + 1, VALUE, command(trims=[trim], version=2))
 
 
 def topic(**settings: Any) -> Topic:
@@ -138,6 +150,7 @@ class FakeGroup:
         self.auto = auto
         self.window = 64
         self.lease = True
+        self.lowest_version = 2
         self.master: int | None = 0
         self.log: list[bytes] = []
         self.uncached: set[int] = set()

@@ -12,10 +12,11 @@ from phxqueue.replica.interfaces import IStateMachine
 from phxqueue.store.columns import CorruptCheckpoint
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import SOLE, UNIFORM
+from phxqueue.store.outcome_chunks import chunk_key
 from phxqueue.store.outcomes import Duplicate, Refusal
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.state import segment_key
-from tests.store.fakes import NOOP, NOW_MS, VALUE, applied, batch, command, move
+from tests.store.fakes import NOOP, NOW_MS, VALUE, applied, batch, command, move, trimmed
 
 
 def test_is_a_state_machine() -> None:
@@ -92,8 +93,8 @@ def test_a_newer_command_halts_and_changes_nothing() -> None:
     machine = StoreQueues()
     applied(machine, batch())
     before = machine.state_hash()
-    with pytest.raises(Halted, match=r"entry 1 is a command of version 2.*install"):
-        machine.apply(1, VALUE, command(batch(), version=2))
+    with pytest.raises(Halted, match=r"entry 1 is a command of version 3.*install"):
+        machine.apply(1, VALUE, command(batch(), version=3))
     assert (machine.applied, machine.state_hash()) == (0, before)
 
 
@@ -178,6 +179,87 @@ def test_garbage_in_items_means_nothing_to_the_store() -> None:
     assert applied(machine, batch(count=3, items=bytes(range(256))), batch(count=1, items=b"\xff" * 50)) == [0, 3]
 
 
+# ---- trimming --------------------------------------------------------------------------------------
+
+
+def test_trimming_drops_whole_rows_from_the_front() -> None:
+    machine = StoreQueues()
+    for _ in range(4):
+        applied(machine, batch(1, 10))
+    applied(machine, moves=[move(1, 1, 40), move(1, 2, 40)])
+    trimmed(machine, 1, 25)
+    assert (machine.first_cursor(1), machine.first_needed()) == (20, 2)
+    assert machine.queues[1].firsts.tolist() == [20, 30]
+    trimmed(machine, 1, 40)
+    assert (machine.first_cursor(1), machine.end_cursor(1), machine.first_needed()) == (40, 40, machine.applied + 1)
+    assert applied(machine, batch(1)) == [40]
+
+
+def test_no_replica_drops_what_a_group_has_still_to_read_whatever_a_master_asks_for() -> None:
+    machine = StoreQueues()
+    applied(machine, batch(1, 10, mask=0b01), batch(2, 10, mask=0b01))
+    applied(machine, batch(1, 10, mask=0b11))
+    applied(machine, moves=[move(1, 1, 20), move(1, 2, 15)])
+    trimmed(machine, 1, 20)
+    trimmed(machine, 2, 10)
+    trimmed(machine, 7, 10)
+    assert (machine.first_cursor(1), machine.first_cursor(2), machine.first_cursor(7)) == (10, 0, 0)
+    assert machine.first_needed() == 0
+
+
+def test_a_group_that_never_read_stands_where_the_queue_begins() -> None:
+    machine = StoreQueues()
+    applied(machine, batch(1, 10, mask=0b1), moves=[move(1, 1, 10)])
+    trimmed(machine, 1, 10)
+    assert machine.acked_cursor(1, 2) == 10
+    assert machine.acked == {(1, 1): 10}
+
+
+def test_what_was_refused_is_forgotten_with_its_entry() -> None:
+    machine = StoreQueues()
+    once = batch(1, 1, mask=0, producer_id=9, sequence=1)
+    for _ in range(3):
+        applied(machine, once, batch(1, 1, mask=0))
+    assert sorted(machine.refused) == [1, 2]
+    trimmed(machine, 1, 3)
+    assert sorted(machine.refused) == [2]
+
+
+def test_the_next_version_is_remembered_by_the_state() -> None:
+    machine = StoreQueues()
+    applied(machine, batch())
+    assert machine.version == 1
+    trimmed(machine, 1, 1)
+    copy = StoreQueues()
+    checkpoint = machine.checkpoint()
+    copy.restore(checkpoint.state, checkpoint.segments)
+    assert copy.version == machine.version == 2
+
+
+def test_a_segment_goes_with_the_last_of_its_rows() -> None:
+    machine = StoreQueues(8)
+    for _ in range(20):
+        applied(machine, batch(1, 1, mask=0), batch(2, 1, mask=0))
+    first = machine.checkpoint()
+    assert len(first.segments) == 5
+    assert first.dropped == []
+    trimmed(machine, 1, 20)  # the first two segments are all of queue 1, the third half of it
+    second = machine.checkpoint()
+    assert second.dropped == [segment_key(0), segment_key(1)]
+    assert second.needed == 0
+    kept = {key: value for key, value in first.segments if key not in second.dropped}
+    copy = StoreQueues(8)
+    copy.restore(second.state, kept.items())
+    assert copy.state_hash() == machine.state_hash()
+    for each in (machine, copy):
+        trimmed(each, 2, 13)
+    assert copy.checkpoint() == machine.checkpoint()
+    trimmed(copy, 2, 20)
+    last = copy.checkpoint()
+    assert last.dropped == [segment_key(4)]
+    assert last.needed == copy.applied + 1
+
+
 # ---- checkpoints -----------------------------------------------------------------------------------
 
 
@@ -193,7 +275,7 @@ def test_segments_are_sealed_once_and_the_rest_is_in_the_state() -> None:
     machine = filled(16)
     rows = sum(len(index) for index in machine.queues.values())
     first = machine.checkpoint()
-    assert [key for key, _ in first.segments] == [segment_key(n) for n in range(rows // 16)]
+    assert [key for key, _ in first.segments] == [*(segment_key(n) for n in range(rows // 16)), chunk_key(0)]
     assert first.applied == machine.applied
     again = machine.checkpoint()
     assert again.segments == []
@@ -258,7 +340,7 @@ def test_damage_to_a_checkpoint_is_told_from_the_start() -> None:
         (checkpoint.state[:5], segments, "bytes long"),
         (checkpoint.state, wrong, "index segment 1 is stored under another segment's key"),
         (checkpoint.state, broken, "index segment 2: its checksum"),
-        (checkpoint.state, missing, r"index segment 3 of \d+ is missing"),
+        (checkpoint.state, missing, "index segment 3 is missing"),
     ):
         with pytest.raises(CorruptCheckpoint, match=complaint):
             StoreQueues().restore(state, stored.items())

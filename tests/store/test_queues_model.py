@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phxqueue.proto.store_pb2 import QueueTrim
 from phxqueue.store.entries import ParsedEntry
 from phxqueue.store.outcomes import Duplicate, Outcome
 from phxqueue.store.queues import StoreQueues
@@ -30,10 +31,17 @@ class Move:
 
 
 @dataclass(frozen=True)
+class Trim:
+    queue_id: int
+    first: int
+
+
+@dataclass(frozen=True)
 class Command:
     later_ms: int
     batches: list[Batch]
     moves: list[Move]
+    trims: list[Trim]
 
 
 QUEUES = st.integers(1, 3)
@@ -46,17 +54,24 @@ BATCHES = st.builds(
     sequence=st.integers(0, 6),
 )
 MOVES = st.builds(Move, queue_id=QUEUES, group=st.integers(0, 3), acked=st.integers(0, 30))
+TRIMS = st.builds(Trim, queue_id=QUEUES, first=st.integers(0, 40))
 COMMANDS = st.builds(
-    Command, later_ms=st.integers(-5, 5), batches=st.lists(BATCHES, max_size=6), moves=st.lists(MOVES, max_size=3)
+    Command,
+    later_ms=st.integers(-5, 5),
+    batches=st.lists(BATCHES, max_size=6),
+    moves=st.lists(MOVES, max_size=3),
+    trims=st.lists(TRIMS, max_size=2),
 )
 STEPS = st.lists(st.one_of(COMMANDS, st.just("no-op"), st.just(b"\xffgarbage"), st.just("checkpoint")), max_size=25)
 
 
 @dataclass
 class Model:
-    """Items by queue; an item is (bytes of its batch, mask)."""
+    """Items by queue, for ever; an item is (bytes of its batch, mask). `ends`: where each entry's items end."""
 
     items: dict[int, list[tuple[bytes, int]]] = field(default_factory=dict)
+    ends: dict[int, list[int]] = field(default_factory=dict)
+    first: dict[int, int] = field(default_factory=dict)
     acked: dict[tuple[int, int], int] = field(default_factory=dict)
     seen: dict[tuple[int, int], tuple[int, int, int]] = field(default_factory=dict)
     made: int = 0
@@ -85,6 +100,28 @@ class Model:
             if best:
                 self.acked[key] = best
 
+    def end_entry(self) -> None:
+        for queue_id, items in self.items.items():
+            ends = self.ends.setdefault(queue_id, [])
+            if len(items) > (ends[-1] if ends else 0):
+                ends.append(len(items))
+
+    def trim(self, one: Trim) -> None:
+        """Whole entries go, from the front, as long as everybody is done with every item."""
+        for end in self.ends.get(one.queue_id, ()):
+            first = self.first.get(one.queue_id, 0)
+            masks = [mask for _, mask in self.items[one.queue_id][first:end]]
+            done = all(
+                self.acked.get((one.queue_id, group), 0) >= end
+                for mask in masks
+                for group in (1, 2)
+                if mask & 1 << group - 1
+            )
+            if end > first:
+                if end > one.first or not done:
+                    return
+                self.first[one.queue_id] = end
+
 
 def apply_both(model: Model, machine: StoreQueues, log: list[bytes], step: Command, at_ms: int) -> None:
     made = [(one, *model.store(one)) for one in step.batches]
@@ -101,7 +138,9 @@ def apply_both(model: Model, machine: StoreQueues, log: list[bytes], step: Comma
             for one, content, _ in made
         ],
         moves=[move(one.queue_id, one.group, one.acked) for one in step.moves],
+        trims=[QueueTrim(queue_id=one.queue_id, first_cursor=one.first) for one in step.trims],
         at_ms=at_ms,
+        version=2,
     )
     log.append(payload)
     outcomes = machine.apply(machine.applied + 1, VALUE, payload)
@@ -112,6 +151,9 @@ def apply_both(model: Model, machine: StoreQueues, log: list[bytes], step: Comma
     ] == [expected for _, _, expected in made]
     for one in step.moves:
         model.move(one)
+    model.end_entry()
+    for one_trim in step.trims:
+        model.trim(one_trim)
 
 
 def told(expected: object, outcome: Outcome) -> bool:
@@ -120,7 +162,7 @@ def told(expected: object, outcome: Outcome) -> bool:
 
 def content(machine: StoreQueues, log: list[bytes], queue_id: int) -> list[tuple[bytes, int]]:
     """Everything in a queue, read back from the entries through the index as Get does."""
-    index, items = machine.queues[queue_id], []
+    index, items = machine.queues[queue_id], [(b"gone", 0)] * machine.first_cursor(queue_id)
     for row in range(len(index)):
         instance = index.instances[row]
         entry = ParsedEntry(log[instance], machine.refused.get(instance, ()))
@@ -137,15 +179,20 @@ def content(machine: StoreQueues, log: list[bytes], queue_id: int) -> list[tuple
 @given(STEPS)
 def test_agrees_with_the_model_whatever_is_restored_on_the_way(steps: list[object]) -> None:
     model, log = Model(), []
-    steady, restarted = StoreQueues(4), StoreQueues(4)
-    saved: list[tuple[bytes, bytes]] = []
+    steady = machine = StoreQueues(4)
+    restarted = StoreQueues(4)
+    saved: dict[bytes, bytes] = {}
     at_ms = NOW_MS
     for step in steps:
         if step == "checkpoint":
             checkpoint = restarted.checkpoint()
-            saved += checkpoint.segments
+            saved.update(checkpoint.segments)
+            for key in checkpoint.dropped:
+                del saved[key]
+            assert checkpoint.needed == restarted.first_needed()
             restarted = StoreQueues(4)
-            restarted.restore(checkpoint.state, saved)
+            restarted.restore(checkpoint.state, saved.items())
+            assert restarted.take_dead() == []
         elif isinstance(step, Command):
             at_ms += step.later_ms
             apply_both(model, steady, log, step, at_ms)
@@ -153,8 +200,14 @@ def test_agrees_with_the_model_whatever_is_restored_on_the_way(steps: list[objec
         else:
             kind, payload = (VALUE, step) if isinstance(step, bytes) else (NOOP, b"")
             log.append(payload)
-            for machine in (steady, restarted):
-                machine.apply(machine.applied + 1, kind, payload)
+            for replica in (steady, restarted):
+                replica.apply(replica.applied + 1, kind, payload)
         assert restarted.state_hash() == steady.state_hash()
-    assert {queue_id: content(restarted, log, queue_id) for queue_id in restarted.queues} == model.items
+    assert {queue_id: machine.first_cursor(queue_id) for queue_id in machine.queues} == {
+        queue_id: model.first.get(queue_id, 0) for queue_id in model.items
+    }
+    for queue_id, items in model.items.items():
+        first = model.first.get(queue_id, 0)
+        assert content(restarted, log, queue_id)[first:] == items[first:]
+        assert all(instance >= restarted.first_needed() for instance in restarted.queues[queue_id].instances)
     assert restarted.acked == steady.acked == model.acked
