@@ -137,13 +137,7 @@ class ReplicaHost:
             self._links,
             TurnClock(self._reactor),
             seed=SystemRandom().getrandbits(48),
-            settings=ReplicaSettings(
-                checkpoint_interval=self._settings.checkpoint_interval_s,
-                checkpoint_entries=self._settings.checkpoint_entries,
-                checkpoint_bytes=self._settings.checkpoint_bytes,
-                keep_entries=self._settings.keep_entries,
-                cache_bytes=self._cache_bytes,
-            ),
+            settings=self._node_settings(),
             describe_members=membership.describe,
             fail=replica_failed,
         )
@@ -176,6 +170,15 @@ class ReplicaHost:
     def _peer_unreachable(self, node_id: int) -> None:
         if self._node is not None:
             self._node.peer_unreachable(node_id)
+
+    def _node_settings(self) -> ReplicaSettings:
+        return ReplicaSettings(
+            checkpoint_interval=self._settings.checkpoint_interval_s,
+            checkpoint_entries=self._settings.checkpoint_entries,
+            checkpoint_bytes=self._settings.checkpoint_bytes,
+            keep_entries=self._settings.keep_entries,
+            cache_bytes=self._cache_bytes,
+        )
 
     def _peer_rpc_settings(self) -> RpcSettings:
         silence = self._settings.peer_ping_timeout_ms / 2000
