@@ -52,7 +52,4 @@ What is left open, and where it will go
 - Change of membership through the log: everything is asked of ``membership.Membership``; ``EntryKind.MEMBERSHIP`` is
   reserved.
 - Transfer of mastership: one more arrow in ``roles``; message types 12 to 15 are reserved for it and for checkpoints.
-- Checkpoints: ``CheckpointNeeded`` says that a peer has trimmed what this node lacks. An installed checkpoint will move
-  ``Learner.known``, ``delivered`` and ``first`` to its instance and drop what ``Acceptor`` holds up to there. Until
-  then such a node votes on new instances only as far as ``accept_ahead`` lets it.
 """

@@ -119,6 +119,14 @@ class Acceptor:
         self.held_bytes -= len(entry.payload)
         return entry
 
+    def forget(self, chosen: int) -> None:
+        """A checkpoint has taken the place of every instance up to ``chosen``."""
+        for instance in [instance for instance in self.entries if instance <= chosen]:
+            self.release(instance)
+            self._undurable.pop(instance, None)
+        self.damaged = {instance for instance in self.damaged if instance > chosen}
+        self.highest = max(self.highest, chosen)
+
     def _hold(self, instance: int, entry: Entry) -> None:
         former = self.entries.get(instance)
         if former is not None:

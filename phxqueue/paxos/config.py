@@ -164,3 +164,5 @@ class Restored:
     """
     first: int = 0
     """The lowest instance in the log; what is chosen below it has been trimmed."""
+    complete: bool = True
+    """False: a checkpoint was installed, and entries below ``first`` that are still needed are being fetched."""

@@ -132,6 +132,37 @@ class Group:
         """The log of this node now begins at ``first``."""
         self._learner.first = max(self._learner.first, first)
 
+    def install(
+        self, chosen: int, membership: bytes | None, now: float, *, first: int, complete: bool = True
+    ) -> Effects:
+        """A checkpoint has taken the place of everything up to ``chosen``: on disk already, with the chosen mark.
+
+        Nothing that this node has promised or accepted above it changes. A checkpoint that is not ahead of this node
+        must not be installed.
+
+        :param chosen: the instance of the checkpoint; a peer said that everything up to it is chosen.
+        :param membership: the state of the membership as of ``chosen``; None: never changed.
+        :param first: the own log has everything from here to ``chosen``. To be able to teach whatever could be known
+            here alone it must reach back by at least ``accept_ahead``: no voter accepts further ahead of what it knows.
+        :param complete: whether the state machine needs nothing below ``first``. Otherwise ``log_complete`` follows,
+            and until then this node votes and learns, but does not stand and tells nobody that its log is trimmed.
+        """
+        out = self._begin(now)
+        if chosen <= self._learner.known:
+            raise InvariantViolation(f"a checkpoint at {chosen} is not ahead of {self._learner.known}")
+        if first > chosen + 1:
+            raise InvariantViolation(f"the log begins at {first}, beyond the checkpoint at {chosen}")
+        if self.role is not Role.FOLLOWER:
+            self._roles.give_up("a checkpoint is installed", now, out)
+        self._acceptor.forget(chosen)
+        self._learner.install(chosen, first, complete, now)
+        return self._finish(now, out)
+
+    def log_complete(self, first: int) -> None:
+        """The log of this node has everything from ``first`` on again, and the state machine needs nothing below."""
+        self._learner.first = min(self._learner.first, first)
+        self._learner.complete = True
+
     # -- what may be asked of it --------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
@@ -183,6 +214,16 @@ class Group:
     def chosen(self) -> int:
         """Everything up to here is chosen, durable on this node and was handed out to be applied; -1: nothing."""
         return self._learner.delivered
+
+    @property
+    def known(self) -> int:
+        """Everything up to here is chosen, on this node's disk or not yet."""
+        return self._learner.known
+
+    @property
+    def complete(self) -> bool:
+        """Whether the log has everything that the state machine still needs; see ``install``."""
+        return self._learner.complete
 
     @property
     def in_flight(self) -> int:

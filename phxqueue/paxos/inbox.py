@@ -238,11 +238,22 @@ class Inbox:
         self._learner.mark(message.ballot, message.chosen)
         self._learner.deliver(out)
         self._learner.record(out)
-        delivered, version = self._learner.delivered, self._config.version
-        out.send.append(HeartbeatReply(self._node_id, message.sender, message.ballot, delivered, message.time, version))
+        learner = self._learner
+        reply = HeartbeatReply(
+            self._node_id,
+            message.sender,
+            message.ballot,
+            learner.delivered,
+            message.time,
+            self._config.version,
+            not learner.complete,
+        )
+        out.send.append(reply)
 
     def _on_heartbeat_reply(self, message: HeartbeatReply, now: float, out: Effects) -> None:
-        self._peers.by_node[message.sender].version = message.version
+        peer = self._peers.by_node[message.sender]
+        peer.version = message.version
+        peer.incomplete = message.incomplete
         self._learner.told(message.sender, message.chosen)
         if self._roles.proposer is not None:
             self._roles.proposer.answered(message)

@@ -40,6 +40,7 @@ class Learner:
         "_recorded",
         "_scattered",
         "_served",
+        "complete",
         "delivered",
         "first",
         "known",
@@ -56,6 +57,8 @@ class Learner:
         # The lowest entry of a log may lie above a gap that was never accepted here.
         self.first = min(restored.first, restored.chosen + 1)
         """The lowest instance that the own log can serve, now or when it is chosen."""
+        self.complete = restored.complete
+        """Whether the own log has everything from where the state machine still needs it."""
         self.target = restored.chosen
         """The highest chosen prefix that anybody told of."""
         self.progress_at = now
@@ -125,6 +128,19 @@ class Learner:
         """Whether there is something for ``record`` to note."""
         return self.delivered > self._recorded
 
+    def install(self, chosen: int, first: int, complete: bool, now: float) -> None:
+        """A checkpoint has taken the place of everything up to ``chosen``; the own log reaches down to ``first``."""
+        self.known = self.delivered = chosen
+        self._recorded = chosen
+        self.first = first
+        self.complete = complete
+        self.target = max(self.target, chosen)
+        self.progress_at = now
+        self._scattered = {instance for instance in self._scattered if instance > chosen}
+        self._close_gap()
+        self._asked = self._avoid = None
+        self._pause_until = now
+
     # -- catching up --------------------------------------------------------------------------------------------------
 
     @property
@@ -165,12 +181,18 @@ class Learner:
         """The peer to ask: the preferred one, unless it failed last time; then the next one in turn that has more."""
         able = [node for node in sorted(self._peers.by_node) if self._has_more(node)]
         if prefer in able and prefer != self._avoid:
-            return prefer
+            # What is far behind leaves the master to its clients, if another node can teach it.
+            others = [node for node in able if node not in (prefer, self._avoid)]
+            far = self.target - self.known > self._config.accept_ahead
+            return (
+                next((node for node in others if not self._peers.by_node[node].incomplete), prefer) if far else prefer
+            )
         start = self._config.node_id if self._avoid is None else self._avoid
         return next((node for node in able if node > start), able[0] if able else None)
 
     def _has_more(self, node: int) -> bool:
         peer = self._peers.by_node[node]
+        # Also one whose log is incomplete: it may be the only one with what lies right below its checkpoint.
         return peer.chosen is not None and peer.chosen > self.known and not peer.unreachable
 
     def learn(self, message: LearnReply, now: float, out: Effects) -> None:
@@ -219,7 +241,10 @@ class Learner:
         cheap.
         """
         self_id = self._config.node_id
-        if message.first < self.first:
+        if message.first < self.first and not self.complete:
+            # What is missing here may be in the log of another: this is not to be taken for a trimmed one.
+            out.send.append(LearnReply(self_id, message.sender, message.first, self.delivered, ()))
+        elif message.first < self.first:
             out.send.append(LearnReply(self_id, message.sender, self.first, self.delivered, ()))
         elif message.first > self.delivered:
             out.send.append(LearnReply(self_id, message.sender, message.first, self.delivered, ()))

@@ -166,7 +166,10 @@ class Heartbeat(Message):
 
 @dataclass(slots=True)
 class HeartbeatReply(Message):
-    """``ballot`` and ``time`` are those of the heartbeat; ``chosen`` and ``version`` are the answerer's."""
+    """``ballot`` and ``time`` are those of the heartbeat; ``chosen`` and ``version`` are the answerer's.
+
+    ``incomplete``: the answerer got a checkpoint, and lacks entries below it that are still needed.
+    """
 
     type: ClassVar[MessageType] = MessageType.HEARTBEAT_REPLY
 
@@ -174,6 +177,7 @@ class HeartbeatReply(Message):
     chosen: int
     time: float
     version: int
+    incomplete: bool = False
 
 
 @dataclass(slots=True)
@@ -224,7 +228,13 @@ WIRE_FIELDS: Mapping[type[Message], tuple[tuple[str, str], ...]] = MappingProxyT
         Accepted: (("ballot", "ballot"), ("first", "instance"), ("last", "last"), ("chosen", "chosen")),
         Reject: (("ballot", "ballot"), ("promised", "promised"), ("wait", "time")),
         Heartbeat: (("ballot", "ballot"), ("chosen", "chosen"), ("time", "time"), ("version", "version")),
-        HeartbeatReply: (("ballot", "ballot"), ("chosen", "chosen"), ("time", "time"), ("version", "version")),
+        HeartbeatReply: (
+            ("ballot", "ballot"),
+            ("chosen", "chosen"),
+            ("time", "time"),
+            ("version", "version"),
+            ("incomplete", "flag"),
+        ),
         LearnRequest: (("first", "instance"), ("max_bytes", "last")),
         LearnReply: (("first", "instance"), ("chosen", "chosen"), ("entries", "entries")),
     }

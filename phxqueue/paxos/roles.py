@@ -93,7 +93,12 @@ class Roles:
     @property
     def may_stand(self) -> bool:
         """Whether this node may become master at all, now."""
-        return self._membership.may_lead and not self._acceptor.damaged and not self._standing_aside
+        return (
+            self._membership.may_lead
+            and not self._acceptor.damaged
+            and not self._standing_aside
+            and self._learner.complete
+        )
 
     def stand_aside(self, reason: str, now: float, out: Effects) -> None:
         """Never be master again, as long as this object lives."""

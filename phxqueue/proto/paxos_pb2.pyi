@@ -115,6 +115,7 @@ class HeartbeatBundle(_message.Message):
     CHOSEN_FIELD_NUMBER: _builtins.int
     TIMES_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
+    INCOMPLETE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def group_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -125,6 +126,10 @@ class HeartbeatBundle(_message.Message):
     def times(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
     @_builtins.property
     def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def incomplete(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """answers only: the groups (of group_ids) whose sender lacks needed entries"""
+
     def __init__(
         self,
         *,
@@ -133,10 +138,11 @@ class HeartbeatBundle(_message.Message):
         chosen: _abc.Iterable[_builtins.int] | None = ...,
         times: _abc.Iterable[_builtins.float] | None = ...,
         versions: _abc.Iterable[_builtins.int] | None = ...,
+        incomplete: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ballots", b"ballots", "chosen", b"chosen", "group_ids", b"group_ids", "times", b"times", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ballots", b"ballots", "chosen", b"chosen", "group_ids", b"group_ids", "incomplete", b"incomplete", "times", b"times", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

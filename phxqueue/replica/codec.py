@@ -47,7 +47,12 @@ def decode_frame(frame: PeerFrame, sender: int, receiver: int) -> list[tuple[int
     if frame.HasField("heartbeats"):
         messages.extend(_unbundle(frame.heartbeats, Heartbeat, sender, receiver))
     if frame.HasField("heartbeat_replies"):
-        messages.extend(_unbundle(frame.heartbeat_replies, HeartbeatReply, sender, receiver))
+        replies = _unbundle(frame.heartbeat_replies, HeartbeatReply, sender, receiver)
+        incomplete = set(frame.heartbeat_replies.incomplete)
+        for group_id, reply in replies if incomplete else ():
+            if isinstance(reply, HeartbeatReply):
+                reply.incomplete = group_id in incomplete
+        messages.extend(replies)
     return messages
 
 
@@ -91,6 +96,8 @@ def _append(bundle: HeartbeatBundle, group_id: int, message: Heartbeat | Heartbe
     bundle.chosen.append(message.chosen)
     bundle.times.append(message.time)
     bundle.versions.append(message.version)
+    if isinstance(message, HeartbeatReply) and message.incomplete:
+        bundle.incomplete.append(group_id)
 
 
 def _unbundle(
