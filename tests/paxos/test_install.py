@@ -96,6 +96,7 @@ def test_what_could_not_be_read_below_it_does_not_matter_any_more() -> None:
     driver = Driver(make_config(0), Restored(promised=B1, entries={0: spoilt}))
     assert driver.group._acceptor.damaged == {0}
     install(driver, chosen=5, first=0)
+    driver.now += 10
     driver.prepare(2, B2, first=6)
     [promise] = of_type(driver.pending[-1].send_after, Promise)
     assert (promise.chosen, promise.entries) == (5, ())
