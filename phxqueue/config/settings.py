@@ -248,6 +248,14 @@ class ReplicaSettings(Block):
         ge=0,
         le=100_000_000,
     )
+    catch_up_bytes_per_s: Whole = setting(
+        32 * MIB,
+        "Bytes per second that a node gives to others that catch up, and takes while it fetches a checkpoint; 0: no "
+        "limit.",
+        unit="bytes",
+        ge=0,
+        le=64 * GIB,
+    )
     drain_timeout_s: Decimal = setting(
         5.0, "Longest a stopping node waits for its proposals in flight.", unit="s", ge=0.0, le=3600.0
     )

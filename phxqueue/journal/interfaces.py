@@ -63,6 +63,9 @@ class IJournal(Interface):
     def read_instances(group: int, instances: Sequence[int]) -> Deferred[list[StoredEntry]]:
         """Read exactly these entries, in the order given; fails with EntryMissing or CorruptEntry naming the first."""
 
+    def read_blob(table: str, key: bytes) -> Deferred[bytes | None]:
+        """Read one value of a small table off the reactor; None: there is none."""
+
     def delete_entries(group: int, below: int) -> Deferred[None]:
         """Submit TrimEntries(group, below) alone; fires when the space has been given back."""
 

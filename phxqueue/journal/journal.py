@@ -222,6 +222,10 @@ class Journal:
         """See IJournal."""
         return self._read(partial(self._reader.instances, group, tuple(instances)))
 
+    def read_blob(self, table: str, key: bytes) -> Deferred[bytes | None]:
+        """See IJournal."""
+        return self._read(partial(self._database.get, Table.BLOBS, layout.blob_key(table, key)))
+
     def _read(self, read: Callable[[], Any]) -> Deferred[Any]:
         try:
             self._check_open()

@@ -32,3 +32,6 @@ GET = Method(2, "Get", store_pb2.GetRequest, store_pb2.GetResponse)
 NODE_STATUS = Method(900, "NodeStatus", status_pb2.NodeStatusRequest, status_pb2.NodeStatusResponse)
 PEER_HELLO = Method(1000, "PeerHello", paxos_pb2.PeerHelloRequest, paxos_pb2.PeerHelloResponse)
 PEER_FRAME = Method(1001, "PeerFrame", paxos_pb2.PeerFrame, paxos_pb2.PeerFrame)  # one-way
+CHECKPOINT_OPEN = Method(1010, "CheckpointOpen", paxos_pb2.CheckpointOpenRequest, paxos_pb2.CheckpointOpenResponse)
+CHECKPOINT_READ = Method(1011, "CheckpointRead", paxos_pb2.CheckpointReadRequest, paxos_pb2.CheckpointReadResponse)
+LOG_READ = Method(1012, "LogRead", paxos_pb2.LogReadRequest, paxos_pb2.LogReadResponse)

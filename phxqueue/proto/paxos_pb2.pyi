@@ -180,6 +180,199 @@ class PeerFrame(_message.Message):
 Global___PeerFrame: _TypeAlias = PeerFrame  # noqa: Y015
 
 @_typing.final
+class CheckpointOpenRequest(_message.Message):
+    """---- checkpoints: for a member that is behind the log of all others ------------------------------
+    Asks for a checkpoint of a group, made now.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        group_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointOpenRequest: _TypeAlias = CheckpointOpenRequest  # noqa: Y015
+
+@_typing.final
+class CheckpointOpenResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    APPLIED_FIELD_NUMBER: _builtins.int
+    NEEDED_FIELD_NUMBER: _builtins.int
+    LOG_FIRST_FIELD_NUMBER: _builtins.int
+    MEMBERSHIP_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    snapshot: _builtins.int
+    """names this checkpoint in CheckpointRead; forgotten after a minute without one"""
+    applied: _builtins.int
+    """its instance; everything up to it is chosen"""
+    needed: _builtins.int
+    """entries needed..applied of the log belong to it"""
+    log_first: _builtins.int
+    """the log there begins at this instance"""
+    membership: _builtins.bytes
+    """of the group at that instance; absent: the initial one"""
+    incarnation: _builtins.int
+    """of the data directory, and"""
+    epoch: _builtins.int
+    """of its segments: within these a key names the same segment for ever"""
+    @_builtins.property
+    def segments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """keys of the segments the state rests on"""
+
+    def __init__(
+        self,
+        *,
+        snapshot: _builtins.int = ...,
+        applied: _builtins.int = ...,
+        needed: _builtins.int = ...,
+        log_first: _builtins.int = ...,
+        membership: _builtins.bytes | None = ...,
+        incarnation: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        segments: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_membership", b"_membership", "membership", b"membership"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_membership", b"_membership", "applied", b"applied", "epoch", b"epoch", "incarnation", b"incarnation", "log_first", b"log_first", "membership", b"membership", "needed", b"needed", "segments", b"segments", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__membership: _TypeAlias = _typing.Literal["membership"]  # noqa: Y015
+    _WhichOneofArgType__membership: _TypeAlias = _typing.Literal["_membership", b"_membership"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__membership) -> _WhichOneofReturnType__membership | None: ...
+
+Global___CheckpointOpenResponse: _TypeAlias = CheckpointOpenResponse  # noqa: Y015
+
+@_typing.final
+class CheckpointReadRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    SEGMENT_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.int
+    snapshot: _builtins.int
+    segment: _builtins.bytes
+    """empty: the state"""
+    offset: _builtins.int
+    max_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        group_id: _builtins.int = ...,
+        snapshot: _builtins.int = ...,
+        segment: _builtins.bytes = ...,
+        offset: _builtins.int = ...,
+        max_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id", "max_bytes", b"max_bytes", "offset", b"offset", "segment", b"segment", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointReadRequest: _TypeAlias = CheckpointReadRequest  # noqa: Y015
+
+@_typing.final
+class CheckpointReadResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    CHECKSUM_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    size: _builtins.int
+    """of the whole"""
+    checksum: _builtins.int
+    """xxh3 of data"""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+        size: _builtins.int = ...,
+        checksum: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "data", b"data", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointReadResponse: _TypeAlias = CheckpointReadResponse  # noqa: Y015
+
+@_typing.final
+class LogReadRequest(_message.Message):
+    """Asks for chosen entries, to be stored as they are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.int
+    first: _builtins.int
+    last: _builtins.int
+    max_bytes: _builtins.int
+    snapshot: _builtins.int
+    """of CheckpointOpen, or 0: the log is kept from `first` on for a few seconds"""
+    def __init__(
+        self,
+        *,
+        group_id: _builtins.int = ...,
+        first: _builtins.int = ...,
+        last: _builtins.int = ...,
+        max_bytes: _builtins.int = ...,
+        snapshot: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "group_id", b"group_id", "last", b"last", "max_bytes", b"max_bytes", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogReadRequest: _TypeAlias = LogReadRequest  # noqa: Y015
+
+@_typing.final
+class LogReadResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    LOG_FIRST_FIELD_NUMBER: _builtins.int
+    log_first: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___PaxosEntry]:
+        """contiguous, from `first`; none: the log begins at log_first"""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___PaxosEntry] | None = ...,
+        log_first: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "log_first", b"log_first"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogReadResponse: _TypeAlias = LogReadResponse  # noqa: Y015
+
+@_typing.final
 class PeerHelloRequest(_message.Message):
     """The first call on a peer connection."""
 

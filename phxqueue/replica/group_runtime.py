@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -12,12 +11,13 @@ from twisted.internet.defer import fail as failed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from phxqueue.journal.errors import CorruptEntry, JournalError, JournalOverloaded
+from phxqueue.journal.errors import JournalError
 from phxqueue.journal.interfaces import IJournal
 from phxqueue.journal.records import PutChosen, PutEntry, PutPromise, Write
 from phxqueue.paxos.effects import (
     AcceptRecord,
     BecameMaster,
+    CheckpointNeeded,
     Effects,
     EntryRepaired,
     LostMaster,
@@ -30,19 +30,14 @@ from phxqueue.paxos.group import Group
 from phxqueue.paxos.messages import Accept, LearnReply, Message
 from phxqueue.proto.status_pb2 import GroupStatus
 from phxqueue.replica.entry_reader import EntryReader
-from phxqueue.replica.errors import EntryUnreadable, Halted, NotServing, OutcomeUnknown, Overloaded
+from phxqueue.replica.errors import Halted, NotServing, Overloaded
 from phxqueue.replica.interfaces import Clock, IStateMachine
-from phxqueue.replica.learn_server import LearnServer, core_entry
+from phxqueue.replica.learn_server import LearnServer
+from phxqueue.replica.pace import Pace
+from phxqueue.replica.pending import PendingProposals
+from phxqueue.replica.replay import replay
 
 _BRINGS_ENTRIES = (Accept, LearnReply)
-
-
-@dataclass(slots=True)
-class _Proposal:
-    """What waits for one instance to be applied."""
-
-    payload: bytes
-    result: Deferred[Any]
 
 
 class GroupRuntime:
@@ -51,14 +46,17 @@ class GroupRuntime:
     Attributes:
         halted: why it stopped applying, if it did (an entry of a newer version); its state is sound.
         failed: it stopped because of a defect; its state may be half changed and must not be kept.
-        first: the lowest instance in the log.
+        first: the log has everything from here on.
+        needed: the state machine needs no entry below, as far as the last durable checkpoint tells.
+        membership: state of the replicated membership; None: the initial one.
         applied_bytes: payload applied since the start.
 
     Callbacks, called in the reactor thread; they must not raise:
 
     - ``on_applied(instance, payload)`` after each applied value,
     - ``on_mastership(is_master)`` when this node becomes master or stops being it,
-    - ``on_window_free()`` when there is room again for a proposal, for whoever was told that there was none.
+    - ``on_window_free()`` when there is room again for a proposal, for whoever was told that there was none,
+    - ``on_checkpoint_needed(peer)`` when a peer (None: everybody) has trimmed what this node lacks.
     """
 
     def __init__(
@@ -73,6 +71,7 @@ class GroupRuntime:
         *,
         first: int,
         cache_bytes: int,
+        teaching: Pace | None = None,
     ) -> None:
         self.core = core
         self.group_id = core.config.group_id
@@ -80,22 +79,28 @@ class GroupRuntime:
         self.halted: str | None = None
         self.failed = False
         self.first = first
+        self.needed = 0
+        self.membership: bytes | None = None
         self.applied_bytes = 0
         self.on_applied: list[Callable[[int, bytes], None]] = []
         self.on_mastership: list[Callable[[bool], None]] = []
         self.on_window_free: list[Callable[[], None]] = []
+        self.on_checkpoint_needed: Callable[[int | None], None] = lambda peer: None
         self._journal = journal
         self._clock = clock
         self._send = send
         self._unreachable_reason = unreachable_reason
-        self._reader = EntryReader(self.group_id, journal, clock, self._repair, cache_bytes=cache_bytes)
-        self._proposals: dict[int, _Proposal] = {}
+        self._reader = EntryReader(self.group_id, journal, clock, self.repair, cache_bytes=cache_bytes)
+        self._proposals = PendingProposals(self.group_id)
         self._effects: deque[Effects] = deque()
         self._carrying_out = False
         self._room_missed = False
-        self._learn_server = LearnServer(self.group_id, core.config.node_id, journal, send, self._repair)
+        self._learn_server = LearnServer(
+            self.group_id, core.config.node_id, journal, send, self.repair, clock, teaching or Pace(0)
+        )
         self._fail = fail
         self._replaying = True
+        self._frozen = False
         self._closed = False
         self._log = Logger(namespace="phxqueue.replica.group")
 
@@ -114,7 +119,7 @@ class GroupRuntime:
         return self._ready() and self.core.is_master
 
     def _ready(self) -> bool:
-        return self.halted is None and not self._replaying and not self._closed
+        return self.halted is None and not self._replaying and not self._frozen and not self._closed
 
     def master_node(self) -> int | None:
         """Return the node that is believed to be master; a hint for redirects, never a proof."""
@@ -191,8 +196,7 @@ class GroupRuntime:
             return failed(NotServing(self.unreachable_reason()))
         except WindowFull as full:
             return failed(Overloaded(str(full)))
-        result: Deferred[Any] = Deferred()
-        self._proposals[instance] = _Proposal(payload, result)
+        result = self._proposals.add(instance, payload)
         self._drive(lambda now: effects)
         return result
 
@@ -213,11 +217,13 @@ class GroupRuntime:
         """Take one message of a peer. One that brings entries is dropped while the journal is overloaded, as a network
         would do; votes and heartbeats cost no space, and dropping them would only depose masters.
         """
-        if not (self._journal.overloaded and isinstance(message, _BRINGS_ENTRIES)):
+        if not self._frozen and not (self._journal.overloaded and isinstance(message, _BRINGS_ENTRIES)):
             self._drive(lambda now: self.core.step(message, now))
 
     def tick(self) -> float:
         """Let time pass in the core, if it has something to do by now; return when that will next be so."""
+        if self._frozen:
+            return float("inf")
         if self.core.next_deadline() <= self._clock.seconds():
             self._drive(self.core.tick)
         else:
@@ -226,12 +232,13 @@ class GroupRuntime:
 
     def peer_unreachable(self, node_id: int) -> None:
         """Tell the core that a peer's connection was closed and a new one refused."""
-        self._drive(lambda now: self.core.peer_unreachable(node_id, now))
+        if not self._frozen:
+            self._drive(lambda now: self.core.peer_unreachable(node_id, now))
 
     def close(self) -> None:
         """Stop taking part. Proposals in flight end as OutcomeUnknown; nothing more is sent or applied."""
         self._closed = True
-        self._fail_proposals("this node is shutting down")
+        self._proposals.fail("this node is shutting down")
 
     def fail(self, reason: str) -> None:
         """Stop because of a defect, which has been logged: nothing is sent, applied or kept any more; ends the node."""
@@ -252,50 +259,52 @@ class GroupRuntime:
         failure.trap(JournalError)
         self._log.debug("group {group}: {reason}", group=self.group_id, reason=failure.getErrorMessage())
 
-    # ---- start-up: what was chosen before and is not in the checkpoint ------------------------------------
+    # ---- a checkpoint from a peer -----------------------------------------------------------------------
+
+    @property
+    def may_teach(self) -> bool:
+        """Whether a checkpoint made now is whole: state and log, at the core's chosen instance."""
+        return self._ready() and self.core.complete and self.state_machine.applied == self.core.chosen
+
+    def freeze(self) -> None:
+        """Take nothing in until `thaw`: what is known to be chosen stays where it is."""
+        self._frozen = True
+
+    def thaw(self, change: Callable[[float], Effects] | None = None) -> None:
+        """Go on; `change(now)` comes first."""
+        self._frozen = False
+        if change is not None:
+            self._drive(change)
+
+    def whole(self, first: int) -> None:
+        """The log has everything from `first` on, and the state machine needs nothing below."""
+        if not self._closed:
+            self.first = first
+            self.core.log_complete(first)
+            self._drive(lambda now: self.core.tick(now))
+
+    # ---- start-up -----------------------------------------------------------------------------------------
 
     async def replay(self, max_bytes: int, retry_after: float) -> int:
-        """Apply what the log holds beyond the state machine's checkpoint; return how many entries that were.
-
-        The group takes part in consensus meanwhile but serves nothing. A damaged entry is fetched from a peer, for as
-        long as it takes: `retry_after` is the pause in seconds after which peers are asked again.
-
-        Args:
-            max_bytes: how much of the log is held in memory at once.
-        """
-        replayed = 0
-        while self.state_machine.applied < self.core.chosen and self.halted is None and not self._closed:
-            first = self.state_machine.applied + 1
-            try:
-                stored = await self._journal.read_entries(self.group_id, first, self.core.chosen, max_bytes)
-                entries = [(instance, core_entry(entry)) for instance, entry in stored]
-            except JournalOverloaded as busy:
-                self._log.warn("replay waits: {reason}", reason=str(busy))
-                await self._pause(retry_after)
-                continue
-            except CorruptEntry as corrupt:
-                self._log.error("replay: {corrupt}", corrupt=str(corrupt))
-                try:
-                    entries = [(corrupt.instance, await self._reader.fetch(corrupt))]
-                except EntryUnreadable as unreadable:
-                    self._log.error("replay waits: {reason}", reason=str(unreadable))
-                    await self._pause(retry_after)
-                    continue
-            try:
-                for instance, entry in entries:
-                    self._apply(instance, entry)
-            except Exception:
-                self.failed = True
-                self.close()
-                raise
-            replayed += len(entries)
+        """Apply what was chosen before and is not in the checkpoint; see :mod:`phxqueue.replica.replay`."""
+        replayed = await replay(self, self._journal, self._reader, self._clock, max_bytes, retry_after)
         self._replaying = False
         return replayed
 
-    def _pause(self, seconds: float) -> Deferred[None]:
-        waiting: Deferred[None] = Deferred()
-        self._clock.callLater(seconds, waiting.callback, None)
-        return waiting
+    def apply_stored(self, entries: Sequence[tuple[int, Entry]]) -> None:
+        """Apply chosen entries out of the log, in order."""
+        try:
+            for instance, entry in entries:
+                self._apply(instance, entry)
+        except Exception:
+            self.failed = True
+            self.close()
+            raise
+
+    @property
+    def behind(self) -> bool:
+        """Whether there are chosen entries that the state machine should still apply."""
+        return self.state_machine.applied < self.core.chosen and self.halted is None and not self._closed
 
     # ---- carrying out effects ----------------------------------------------------------------------
 
@@ -381,14 +390,7 @@ class GroupRuntime:
             self.applied_bytes += len(entry.payload)
         else:
             self.state_machine.apply(instance, int(entry.kind), b"")
-        proposal = self._proposals.pop(instance, None)
-        if proposal is not None:
-            if proposal.payload == entry.payload:
-                proposal.result.callback(result)
-            else:
-                proposal.result.errback(
-                    OutcomeUnknown(f"group {self.group_id}: another master's entry was chosen for instance {instance}")
-                )
+        self._proposals.applied(instance, entry.payload, result)
         if entry.kind == EntryKind.VALUE:
             self._notify(self.on_applied, instance, entry.payload)
 
@@ -403,7 +405,7 @@ class GroupRuntime:
     def _halt(self, instance: int, reason: Halted) -> None:
         self.halted = f"group {self.group_id} stopped applying at instance {instance}: {reason}"
         self._log.critical("{reason}", reason=self.halted)
-        self._fail_proposals(self.halted)
+        self._proposals.fail(self.halted)
         self._notify(self.on_mastership, False)
         # Another node may know the command. This one goes on voting: its log is as good as any.
         self._drive(lambda now: self.core.stand_aside("its state machine has stopped", now))
@@ -414,22 +416,20 @@ class GroupRuntime:
             self._notify(self.on_mastership, True)
         elif isinstance(event, LostMaster):
             self._log.info("group {group}: no longer master ({event})", group=self.group_id, event=event)
-            self._fail_proposals("this node lost mastership while the entry was in flight")
+            self._proposals.fail("this node lost mastership while the entry was in flight")
             self._notify(self.on_mastership, False)
         elif isinstance(event, EntryRepaired):
             self._log.warn(
                 "group {group}: instance {i} was repaired from a peer", group=self.group_id, i=event.instance
             )
             self._reader.repaired(event.instance, event.entry)
+        elif isinstance(event, CheckpointNeeded):
+            self.on_checkpoint_needed(event.peer)
         elif isinstance(event, MessageIgnored):
             self._log.debug("group {group}: {event}", group=self.group_id, event=event)
         else:
             self._log.info("group {group}: {event}", group=self.group_id, event=event)
 
-    def _fail_proposals(self, reason: str) -> None:
-        proposals, self._proposals = self._proposals, {}
-        for proposal in proposals.values():
-            proposal.result.errback(OutcomeUnknown(f"group {self.group_id}: {reason}"))
-
-    def _repair(self, instance: int) -> None:
+    def repair(self, instance: int) -> None:
+        """Have a damaged entry fetched from a peer."""
         self._drive(lambda now: self.core.repair(instance, now))

@@ -141,10 +141,12 @@ class ReplicaHost:
             describe_members=membership.describe,
             fail=replica_failed,
         )
+        service = peer_service(membership, self._server_tls is not None, self._node.receive)
+        self._node.register(service)
         self._listener = await listen(
             self._reactor,
             place.listen_paxos,
-            peer_service(membership, self._server_tls is not None, self._node.receive),
+            service,
             self._server_tls,
             settings=rpc_settings,
         )
@@ -177,6 +179,7 @@ class ReplicaHost:
             checkpoint_entries=self._settings.checkpoint_entries,
             checkpoint_bytes=self._settings.checkpoint_bytes,
             keep_entries=self._settings.keep_entries,
+            catch_up_bytes=self._settings.catch_up_bytes_per_s,
             cache_bytes=self._cache_bytes,
         )
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from google.protobuf.message import Message as Record
+from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from phxqueue.paxos.messages import Message
+from phxqueue.proto.methods import Method
+
+RequestT = TypeVar("RequestT", bound=Record)
+ResponseT = TypeVar("ResponseT", bound=Record)
 
 
 class IStateMachine(Interface):
@@ -61,6 +67,11 @@ class ITransport(Interface):
 
     def send(receiver: int, messages: Sequence[tuple[int, Message]]) -> None:
         """Send (group_id, message) pairs to a node in one frame; never raises, never blocks."""
+
+    def call(
+        receiver: int, method: Method[RequestT, ResponseT], request: RequestT, timeout: float
+    ) -> Deferred[ResponseT]:
+        """Call a node; fails with RpcError, at the latest after `timeout` seconds."""
 
     def reachable() -> frozenset[int]:
         """Return the other members this node has a working connection to, right now."""

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
-from phxqueue.journal.errors import JournalOverloaded
 from phxqueue.journal.interfaces import IJournal
-from phxqueue.journal.records import DeleteBlob, PutBlob, PutChosen, Write
+from phxqueue.net.service import RpcService
 from phxqueue.paxos.config import GroupConfig, Restored
 from phxqueue.paxos.entry import Entry
 from phxqueue.paxos.group import Group
 from phxqueue.paxos.messages import Message
+from phxqueue.replica.checkpoint_fetch import CheckpointFetch
+from phxqueue.replica.checkpoint_server import CheckpointServer
+from phxqueue.replica.checkpoint_table import CheckpointTable
 from phxqueue.replica.group_runtime import GroupRuntime
-from phxqueue.replica.interfaces import Clock, DelayedCall, IStateMachine, ITransport
+from phxqueue.replica.interfaces import Checkpoint, Clock, DelayedCall, IStateMachine, ITransport
 from phxqueue.replica.outbox import Outbox
+from phxqueue.replica.pace import Pace
 
-CHECKPOINTS = "checkpoints"
-SEGMENTS = "segments"
-
-_GROUP_KEY = struct.Struct(">H")
 _LEAST_TICK = 0.05
 """The shortest pause between two ticks, as a part of the interval: deadlines in a row are taken together."""
 
@@ -41,6 +39,9 @@ class ReplicaSettings:
     keep_entries: the newest entries stay in the log even if nothing here needs them, for members that lag a little.
     cache_bytes: payloads of recent entries kept in memory, for the whole node.
     replay_bytes: how much of the log is held in memory at once while replaying at start-up.
+    catch_up_bytes: most bytes per second that are given to members that catch up, and taken while catching up by a
+        checkpoint; 0: no limit.
+    fetch_bytes: how much of a checkpoint is asked for at a time.
     repair_retry: pause before peers are asked again for an entry that is damaged here.
     """
 
@@ -51,6 +52,8 @@ class ReplicaSettings:
     keep_entries: int = 1000
     cache_bytes: int = 64 << 20
     replay_bytes: int = 8 << 20
+    catch_up_bytes: int = 32 << 20
+    fetch_bytes: int = 256 << 10
     repair_retry: float = 1.0
 
 
@@ -92,7 +95,11 @@ class ReplicaNode:
         self._outbox = Outbox(transport, clock)
         self._tick_call: DelayedCall | None = None
         self._checkpointed: dict[int, _LastCheckpoint] = {}
-        self._untaken: dict[int, list[Write]] = {}  # of checkpoints that the journal did not take
+        self._tables: dict[int, CheckpointTable] = {}
+        self._fetches: dict[int, CheckpointFetch] = {}
+        self._fetching = DeferredLock()
+        self._learning, self._teaching = Pace(settings.catch_up_bytes), Pace(settings.catch_up_bytes)
+        self._server = CheckpointServer(self.groups, self._tables, journal, clock, self._checkpoint_for_peer)
         self._started = False
         self._log = Logger(namespace="phxqueue.replica.node")
 
@@ -113,13 +120,9 @@ class ReplicaNode:
     def _recover(self, config: GroupConfig) -> GroupRuntime:
         group_id = config.group_id
         state_machine = self._make_state_machine(group_id)
-        checkpoint = next(
-            (value for key, value in self._journal.load_blobs(CHECKPOINTS, _GROUP_KEY.pack(group_id))), None
-        )
-        if checkpoint is not None:
-            prefix = _GROUP_KEY.pack(group_id)
-            segments = ((key[len(prefix) :], value) for key, value in self._journal.load_blobs(SEGMENTS, prefix))
-            state_machine.restore(checkpoint, segments)
+        table = self._tables[group_id] = CheckpointTable(self._journal, group_id)
+        table.restore(state_machine)
+        table.clean()
         stored = self._journal.load_group(group_id)
         chosen = max(stored.chosen, state_machine.applied)
         entries = {
@@ -127,7 +130,10 @@ class ReplicaNode:
             for instance, entry in stored.entries
             if instance > chosen
         }
-        restored = Restored(promised=stored.promised, chosen=chosen, first=stored.first, entries=entries)
+        first = stored.first if table.gap is None else table.gap.last + 1
+        restored = Restored(
+            promised=stored.promised, chosen=chosen, first=first, entries=entries, complete=table.gap is None
+        )
         core = Group(config, restored, self._clock.seconds(), self._seed + group_id)
         runtime = GroupRuntime(
             core,
@@ -137,10 +143,24 @@ class ReplicaNode:
             partial(self._outbox.put, group_id),
             self.unreachable_reason,
             self._fail,
-            first=stored.first,
+            first=first,
             cache_bytes=self._settings.cache_bytes // len(self._configs),
+            teaching=self._teaching,
         )
         self._checkpointed[group_id] = _LastCheckpoint(state_machine.applied, 0, self._clock.seconds())
+        fetch = self._fetches[group_id] = CheckpointFetch(
+            runtime,
+            table,
+            self._transport,
+            self._journal,
+            self._clock,
+            turn=self._fetching,
+            pace=self._learning,
+            make_machine=partial(self._make_state_machine, group_id),
+            chunk_bytes=self._settings.fetch_bytes,
+        )
+        runtime.on_checkpoint_needed = fetch.needed
+        fetch.resume(stored.first)
         return runtime
 
     async def _replay(self, group: GroupRuntime) -> None:
@@ -190,51 +210,54 @@ class ReplicaNode:
             return
         waited = self._clock.seconds() - last.at
         full = moved >= settings.checkpoint_entries or group.applied_bytes - last.bytes >= settings.checkpoint_bytes
-        if (full and group.group_id not in self._untaken) or waited >= self._settings.checkpoint_interval:
+        if (full and not self._tables[group.group_id].refused) or waited >= self._settings.checkpoint_interval:
             try:
                 self.checkpoint(group)
             except Exception as error:
                 self._log.failure("the checkpoint of group {group} failed", group=group.group_id)
                 group.fail(f"its checkpoint failed: {type(error).__name__}: {error}")
 
-    def checkpoint(self, group: GroupRuntime, done: Callable[[], None] | None = None) -> bool:
+    def checkpoint(self, group: GroupRuntime, done: Callable[[], None] | None = None) -> Checkpoint | None:
         """Write the state machine's checkpoint, with everything it rests on, in one transaction.
 
-        Returns whether the journal has taken it. If not, it is due again after the interval.
+        Returns it, or None when the journal does not take it; then it is due again after the interval.
         """
         group_id, now = group.group_id, self._clock.seconds()
         checkpoint = group.state_machine.checkpoint()
-        prefix = _GROUP_KEY.pack(group_id)
-        # Segments are handed out once: what the journal did not take goes with the next checkpoint, which rests on it.
-        segments = self._untaken.pop(group_id, [])
-        segments += [PutBlob(SEGMENTS, prefix + key, value) for key, value in checkpoint.segments]
-        segments += [DeleteBlob(SEGMENTS, prefix + key) for key in checkpoint.dropped]
-        state: list[Write] = [PutBlob(CHECKPOINTS, prefix, checkpoint.state), PutChosen(group_id, checkpoint.applied)]
 
         def durable() -> None:
-            group.trim(min(checkpoint.needed, checkpoint.applied + 1 - self._settings.keep_entries))
+            group.needed = max(group.needed, checkpoint.needed)
+            below = min(checkpoint.needed, checkpoint.applied + 1 - self._settings.keep_entries)
+            group.trim(self._server.pinned(group_id, below))
             if done is not None:
                 done()
 
-        try:
-            self._journal.submit([*segments, *state], durable)
-        except JournalOverloaded as overloaded:
-            self._log.warn("group {group}: no checkpoint now: {reason}", group=group_id, reason=str(overloaded))
-            self._untaken[group_id] = segments
+        if not self._tables[group_id].write(checkpoint, durable):
+            self._log.warn("group {group}: no checkpoint now, the disk is busy", group=group_id)
             self._checkpointed[group_id].at = now
-            return False
+            return None
         self._checkpointed[group_id] = _LastCheckpoint(checkpoint.applied, group.applied_bytes, now)
-        return True
+        return checkpoint
+
+    def _checkpoint_for_peer(self, group: GroupRuntime, done: Callable[[], None]) -> Checkpoint | None:
+        return self.checkpoint(group, done)
+
+    def register(self, service: RpcService) -> None:
+        """Answer the calls of members that are behind the log."""
+        self._server.register(service)
 
     async def close(self) -> None:
         """Take a last checkpoint of every group and stop taking part. The journal stays open for its owner to close."""
         if self._tick_call is not None and self._tick_call.active():
             self._tick_call.cancel()
+        self._server.close()
+        for fetch in self._fetches.values():
+            fetch.close()
         written: list[Deferred[Any]] = []
         for group in self.groups.values():
             if group.state_machine.applied > self._checkpointed[group.group_id].applied and not group.failed:
                 waiting: Deferred[Any] = Deferred()
-                if self.checkpoint(group, partial(waiting.callback, None)):
+                if self.checkpoint(group, partial(waiting.callback, None)) is not None:
                     written.append(waiting)
             group.close()
         self._started = False

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -22,9 +22,10 @@ from phxqueue.net.status import RpcError, Status
 from phxqueue.net.tls import ClientTls
 from phxqueue.paxos.messages import Message
 from phxqueue.proto import methods
+from phxqueue.proto.methods import Method
 from phxqueue.proto.paxos_pb2 import PeerFrame, PeerHelloRequest, PeerHelloResponse
 from phxqueue.replica import codec
-from phxqueue.replica.interfaces import DelayedCall, ITransport
+from phxqueue.replica.interfaces import DelayedCall, ITransport, RequestT, ResponseT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +120,15 @@ class PeerLinks:
         link = self._links.get(receiver)
         if link is not None and link.connection is not None:
             link.connection.send_one_way(methods.PEER_FRAME, codec.encode_frame(self._membership.node_id, messages))
+
+    def call(
+        self, receiver: int, method: Method[RequestT, ResponseT], request: RequestT, timeout: float
+    ) -> Deferred[ResponseT]:
+        """Call a node over the connection that is open to it; fails with RpcError."""
+        link = self._links.get(receiver)
+        if link is None or link.connection is None:
+            return fail(RpcError(Status.UNAVAILABLE, f"no connection to node {receiver}", maybe_executed=False))
+        return link.connection.call(method, request, timeout)
 
     def reachable(self) -> frozenset[int]:
         """Return the members with an open connection."""

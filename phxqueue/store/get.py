@@ -133,7 +133,8 @@ def _peek(request: GetRequest, queue: ServedQueue, reading: Reading) -> GetRespo
         if position < machine.first_cursor(request.queue_id):
             raise _trimmed(request.queue_id, position, machine)
     else:  # where the group stands; without a group, the oldest there is
-        position = reading.positions.acked(key, machine.acked_cursor(*key))
+        acked = reading.positions.acked(key, machine.acked_cursor(*key))
+        position = max(acked, machine.first_cursor(request.queue_id))
     if position > end:
         raise RpcError(
             Status.OUT_OF_RANGE,

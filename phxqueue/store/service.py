@@ -104,7 +104,8 @@ class GroupService:
 
     def _group_status(self, queue_id: int, consumer_group_id: int) -> QueueGroupStatus:
         key = queue_id, consumer_group_id
-        acked = self.positions.acked(key, self.machine.acked_cursor(*key))
+        # What is trimmed is no backlog of anybody.
+        acked = max(self.positions.acked(key, self.machine.acked_cursor(*key)), self.machine.first_cursor(queue_id))
         delivered = self.positions.delivered(key)
         return QueueGroupStatus(
             consumer_group_id=consumer_group_id, acked=acked, delivered=acked if delivered is None else delivered

@@ -70,10 +70,10 @@ class QueueState:
         return 0 if index is None else index.end_cursor
 
     def acked_cursor(self, queue_id: int, consumer_group_id: int) -> int:
-        """Every item below is done, as replicated, or was trimmed (which only what is done can be)."""
-        acked = self.acked.get((queue_id, consumer_group_id), 0)
-        index = self.queues.get(queue_id)
-        return acked if index is None else max(acked, index.first_cursor)
+        """Every item below is done, as replicated. It may lie below the queue's first cursor: items that are not for
+        this group are trimmed without it.
+        """
+        return self.acked.get((queue_id, consumer_group_id), 0)
 
     def first_needed(self) -> int:
         """The lowest instance whose entry holds items of some queue; `applied` + 1 when there is none."""

@@ -111,6 +111,9 @@ class HandJournal:
                 return self._answer(fail(self.unreadable[instance]))
         return self._answer(succeed([self.entries[instance] for instance in instances]))
 
+    def read_blob(self, table: str, key: bytes) -> Deferred[bytes | None]:
+        return self._answer(succeed(self.blobs.get((table, key))))
+
     def _answer(self, result: Deferred[Any]) -> Deferred[Any]:
         if self.waiting is None:
             return result

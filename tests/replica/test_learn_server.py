@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from twisted.internet.task import Clock
+
 from phxqueue.journal.errors import CorruptEntry, EntryMissing, JournalFailed
 from phxqueue.paxos.effects import ServeLearn
 from phxqueue.paxos.messages import LearnReply, Message
-from phxqueue.replica.learn_server import LearnServer
+from phxqueue.replica.learn_server import LONGEST_WAIT_S, LearnServer
+from phxqueue.replica.pace import Pace
 from tests.conftest import LoggedErrors
 from tests.replica.fakes import HandJournal, entry, stored
 
 
 class Rig:
-    def __init__(self) -> None:
+    def __init__(self, rate: int = 0) -> None:
+        self.clock = Clock()
         self.journal = HandJournal()
         self.journal.entries = {instance: stored(b"entry %d" % instance) for instance in range(4)}
         self.sent: list[Message] = []
         self.repairs: list[int] = []
         self.server = LearnServer(
-            3, 0, self.journal, lambda receiver, message: self.sent.append(message), self.repairs.append
+            3,
+            0,
+            self.journal,
+            lambda receiver, message: self.sent.append(message),
+            self.repairs.append,
+            self.clock,
+            Pace(rate),
         )
 
 
@@ -81,3 +91,21 @@ def test_a_defect_is_logged_with_its_traceback(logged_errors: LoggedErrors) -> N
     rig.journal.unreadable.clear()
     rig.server.serve(ServeLearn(2, 0, 1000), last=3)
     assert len(rig.sent) == 1
+
+
+def test_answers_are_held_back_to_the_pace_that_all_share() -> None:
+    rig = Rig(rate=100)
+    for receiver in (1, 2):
+        rig.server.serve(ServeLearn(receiver, 0, 1000), 3)  # 28 bytes each
+    assert [message.receiver for message in rig.sent] == [1]
+    rig.server.serve(ServeLearn(2, 0, 1000), 3)  # it has not been answered yet
+    rig.clock.advance(0.3)
+    assert [message.receiver for message in rig.sent] == [1, 2]
+
+
+def test_no_answer_is_held_back_until_the_peer_would_ask_another() -> None:
+    rig = Rig(rate=1)
+    for receiver in (1, 2):
+        rig.server.serve(ServeLearn(receiver, 0, 1000), 3)
+    rig.clock.advance(LONGEST_WAIT_S)
+    assert [message.receiver for message in rig.sent] == [1, 2]

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from phxqueue.journal.errors import CorruptEntry, JournalOverloaded
 from phxqueue.journal.records import DeleteBlob, GroupState, PutBlob, PutChosen, PutPromise
+from phxqueue.net.status import RpcError, Status
 from phxqueue.paxos.config import GroupConfig, Member
 from phxqueue.paxos.messages import Accept, Heartbeat, LearnReply, LearnRequest, Message, Prepare, Promise
+from phxqueue.replica.checkpoint_table import CHECKPOINTS, SEGMENTS
 from phxqueue.replica.interfaces import Checkpoint, ITransport
-from phxqueue.replica.node import CHECKPOINTS, SEGMENTS, ReplicaNode, ReplicaSettings
+from phxqueue.replica.node import ReplicaNode, ReplicaSettings
 from tests.conftest import LoggedErrors
 from tests.replica.fakes import HandJournal, Words, entry, outcome, stored
 
@@ -33,6 +35,9 @@ class Frames:
     def send(self, receiver: int, messages: Sequence[tuple[int, Message]]) -> None:
         self.frames += 1
         self.sent.extend(message for _, message in messages)
+
+    def call(self, receiver: int, method: Any, request: Any, timeout: float) -> Deferred[Any]:
+        return fail(RpcError(Status.UNAVAILABLE, "nobody is there"))
 
     def reachable(self) -> frozenset[int]:
         return frozenset({2})

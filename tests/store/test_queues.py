@@ -207,14 +207,6 @@ def test_no_replica_drops_what_a_group_has_still_to_read_whatever_a_master_asks_
     assert machine.first_needed() == 0
 
 
-def test_a_group_that_never_read_stands_where_the_queue_begins() -> None:
-    machine = StoreQueues()
-    applied(machine, batch(1, 10, mask=0b1), moves=[move(1, 1, 10)])
-    trimmed(machine, 1, 10)
-    assert machine.acked_cursor(1, 2) == 10
-    assert machine.acked == {(1, 1): 10}
-
-
 def test_what_was_refused_is_forgotten_with_its_entry() -> None:
     machine = StoreQueues()
     once = batch(1, 1, mask=0, producer_id=9, sequence=1)

@@ -121,3 +121,17 @@ def test_a_peek_whose_entries_are_trimmed_while_they_are_read(short: StoreUnderT
     _, reading = short.group.cold_reads.pop()
     reading.errback(EntryUnreadable("group 0: entry 5 is missing"))
     assert peek.error.status is Status.OUT_OF_RANGE
+
+
+def test_a_group_that_is_not_concerned_is_passed_over_and_reads_on_where_the_queue_begins() -> None:
+    store = StoreUnderTest()
+    store.added(batch(1, 10, mask=0b01))
+    store.get(1, 1, limit=0, prev_cursor=10)
+    store.clock.pump([1, DAY_S, 1])
+    assert first(store) == 10
+    store.added(batch(1, 5, mask=0b11))
+    answer = store.get(1, 2, limit=10).answer
+    assert (answer.prev_cursor, answer.batches[0].first_cursor, answer.next_cursor) == (0, 10, 15)
+    assert not store.get(1, 2, limit=10, next_cursor=15).answer.reset
+    [status] = store.service.queue_statuses()
+    assert [group.acked for group in status.groups] == [10, 10]

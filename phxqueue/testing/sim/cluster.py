@@ -35,6 +35,8 @@ class ClusterShape:
     clock_drift: float = 0.02  # relative: rates are within 1 ± drift / 2
     checkpoint_interval: float = 1.0
     checkpoint_entries: int = 50
+    keep_entries: int = 10
+    command_version: int = 2
     cache_bytes: int = 20_000
     max_message_bytes: int = 4000
     window: int = 16
@@ -114,26 +116,30 @@ class Cluster:
         drift = shape.clock_drift / 2
         clock = ProcessClock(self.world, node_id, random.uniform(1 - drift, 1 + drift), random.uniform(0, 1e6))
         journal = SimJournal(self.world, clock, self.disks[node_id], shape.max_pending_bytes)
+        transport = SimTransport(self.network, node_id, self.node_ids, clock, self.report)
         node = ReplicaNode(
             [self.group_config(node_id, group_id) for group_id in range(shape.paxos_groups)],
             lambda group_id: self._make_state_machine(group_id, self._reporter(node_id, group_id)),
             journal,
-            SimTransport(self.network, node_id, self.node_ids),
+            transport,
             clock,
             seed=random.getrandbits(32),
             settings=ReplicaSettings(
                 tick_interval=0.02 * shape.time_scale,
                 checkpoint_interval=shape.checkpoint_interval,
                 checkpoint_entries=shape.checkpoint_entries,
+                keep_entries=shape.keep_entries,
                 cache_bytes=shape.cache_bytes,
                 replay_bytes=2000,
+                fetch_bytes=1000,
             ),
             describe_members=lambda reachable: f"{len(reachable) + 1} of {shape.nodes} nodes reachable",
             fail=lambda reason: self.world.report(Violation(f"node {node_id} stopped itself: {reason}")),
         )
         process = Process(clock, journal, node)
         self.processes[node_id] = process
-        self.network.attach(node_id, clock, frame_receiver(node_id, node.receive))
+        node.register(transport.calls.service)
+        self.network.attach(node_id, clock, frame_receiver(node_id, node.receive, transport.calls))
         starting = Deferred.fromCoroutine(node.start())
         for group_id, group in node.groups.items():
             group.on_mastership.append(self._mastership_reporter(node_id, group_id))
@@ -224,6 +230,7 @@ class Cluster:
             accept_ahead=4 * shape.window,
             accept_ahead_bytes=4 * shape.window_bytes,
             max_message_bytes=shape.max_message_bytes,
+            version=shape.command_version,
         )
 
     # ---- what is seen from outside ------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from phxqueue.net.status import RpcError
+from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.item_pb2 import QItems
 from phxqueue.proto.methods import GET
 from phxqueue.proto.store_pb2 import GetRequest, GetResponse
@@ -87,7 +87,10 @@ class LedgerConsumer:
 
 
 class Auditor:
-    """Reads a queue from its first item to its end as whoever has no group does: by peeking."""
+    """Reads a queue from its first item to its end as whoever has no group does: by peeking.
+
+    What has been trimmed must have been acknowledged by everybody; it stands in `items` as it was stored.
+    """
 
     def __init__(self, cluster: Cluster, books: Books, queue_id: int) -> None:
         self.queue_id = queue_id
@@ -108,14 +111,18 @@ class Auditor:
             queue_id=self.queue_id,
             limit=200,
             random=True,
-            next_cursor=len(self.items),
         )
+        if self.items:
+            request.next_cursor = len(self.items)
         floor = self._books.reads.acknowledged_end(self.queue_id)
         self._caller.call(GET, request, lambda result: self._answered(result, floor))
 
     def _answered(self, result: Answer, floor: int) -> None:
         if isinstance(result, GetResponse):
             self._books.reads.read(self.queue_id, floor, result.end_cursor)
+            if not self.items:
+                first = response_start(result)
+                self.items = self._books.reference.trimmed(self.queue_id, first)
             start = len(self.items)
             self._books.reference.check_read(self.queue_id, 0, start, result.next_cursor, result.batches)
             for batch in result.batches:
@@ -125,5 +132,12 @@ class Auditor:
             if len(self.items) >= result.end_cursor:
                 self.done = True
                 return
+        elif isinstance(result, RpcError) and result.status is Status.OUT_OF_RANGE:
+            self.items = []  # trimmed meanwhile: begin again
         pause = 0.01 if isinstance(result, RpcError) or result is None else 0.0
         self._cluster.world.call_later(pause, self._get)
+
+
+def response_start(response: GetResponse) -> int:
+    """Where a peek that named no cursor began: at the first item there is."""
+    return response.batches[0].first_cursor if response.batches else response.next_cursor

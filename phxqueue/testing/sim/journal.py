@@ -209,6 +209,10 @@ class SimJournal:
         """Read single entries after a while."""
         return self._later(lambda: [self._read_one(group, instance) for instance in instances])
 
+    def read_blob(self, table: str, key: bytes) -> Deferred[bytes | None]:
+        """Read one blob after a while."""
+        return self._later(lambda: self._disk.blobs.get((table, key)))
+
     def _read_one(self, group: int, instance: int) -> StoredEntry:
         stored = self._disk.group(group)
         entry = stored.log.get(instance)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from phxqueue.paxos.messages import Message
+from phxqueue.proto.methods import Method
 from phxqueue.proto.paxos_pb2 import PeerFrame
 from phxqueue.replica import codec
-from phxqueue.replica.interfaces import ITransport
+from phxqueue.replica.interfaces import ITransport, RequestT, ResponseT
+from phxqueue.testing.sim.peer_calls import MARK, PeerCalls
 from phxqueue.testing.sim.world import ProcessClock, World
 
 Observer = Callable[[int, Sequence[tuple[int, Message]]], None]
@@ -100,9 +105,21 @@ class Network:
 
 @implementer(ITransport)
 class SimTransport:
-    """One node's end of the network. Frames really are encoded, so the codec is part of what is tested."""
+    """One node's end of the network. Frames really are encoded, so the codec is part of what is tested.
 
-    def __init__(self, network: Network, node_id: int, members: Sequence[int]) -> None:
+    Attributes:
+        calls: what the node calls and answers beside frames.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        node_id: int,
+        members: Sequence[int],
+        clock: ProcessClock,
+        report: Callable[[Failure], None],
+    ) -> None:
+        self.calls = PeerCalls(clock, partial(network.send, node_id), report)
         self._network = network
         self._node_id = node_id
         self._peers = [member for member in members if member != node_id]
@@ -114,6 +131,12 @@ class SimTransport:
         wire = codec.encode_frame(self._node_id, messages).SerializeToString()
         self._network.send(self._node_id, receiver, wire)
 
+    def call(
+        self, receiver: int, method: Method[RequestT, ResponseT], request: RequestT, timeout: float
+    ) -> Deferred[ResponseT]:
+        """Call a peer."""
+        return self.calls.call(receiver, method, request, timeout)
+
     def reachable(self) -> frozenset[int]:
         """Return the peers that are running and not cut off (a connection would be open)."""
         me, network = self._node_id, self._network
@@ -124,10 +147,15 @@ class SimTransport:
         )
 
 
-def frame_receiver(node_id: int, receive: Callable[[Sequence[tuple[int, Any]]], None]) -> Callable[[int, bytes], None]:
-    """Return an inbox that decodes frames for a node."""
+def frame_receiver(
+    node_id: int, receive: Callable[[Sequence[tuple[int, Any]]], None], calls: PeerCalls
+) -> Callable[[int, bytes], None]:
+    """Return an inbox that decodes frames for a node, and hands calls on."""
 
     def take(sender: int, wire: bytes) -> None:
+        if wire.startswith(MARK):
+            calls.receive(sender, wire)
+            return
         receive(codec.decode_frame(PeerFrame.FromString(wire), sender, node_id))
 
     return take

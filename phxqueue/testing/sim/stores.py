@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from phxqueue.config.cluster import Cluster as ClusterConfig
 from phxqueue.config.cluster import ConsumerGroup, NodeAddress, Pub, QueueInfo, Store, Topic
 from phxqueue.config.nodes import StoreNode
-from phxqueue.config.settings import TopicSettings
+from phxqueue.config.settings import StoreLimits, TopicSettings
 from phxqueue.net.service import Registered, RpcService
 from phxqueue.replica.node import ReplicaNode
 from phxqueue.store.queues import StoreQueues
@@ -31,6 +31,7 @@ from phxqueue.testing.sim.world import ProcessClock, WallClocks
 
 SEGMENT_ROWS = 8  # small, so that segments are sealed all the time
 DRAIN_SECONDS = 0.5
+RETENTION_SECONDS = 0.1
 
 
 class ReportingQueues(StoreQueues):
@@ -106,12 +107,26 @@ def _nodes(shape: ClusterShape, workload: Workload) -> list[StoreNode]:
             QueueInfo(queue_info_id=1, ranges=((min(PLAIN_QUEUES), max(PLAIN_QUEUES)),)),
             QueueInfo(queue_info_id=2, ranges=((DELAYED_QUEUE, DELAYED_QUEUE),), delay=DELAY),
         ),
-        pubs=(Pub(pub_id=PUB_ID, queue_info_ids=(1, 2), consumer_group_ids=workload.groups),),
+        pubs=(
+            Pub(
+                pub_id=PUB_ID,
+                queue_info_ids=(1, 2),
+                consumer_group_ids=workload.groups,
+                retention_bytes=workload.retention_bytes,
+            ),
+        ),
         consumer_groups=tuple(ConsumerGroup(consumer_group_id=group) for group in workload.groups),
         stores=(store,),
     )
     cluster = ClusterConfig(path=Path("simulated"), topics=(topic,))
     return [
-        StoreNode(cluster=cluster, topic=topic, store=store, node=address, data_dir=Path("simulated"))
+        StoreNode(
+            cluster=cluster,
+            topic=topic,
+            store=store,
+            node=address,
+            data_dir=Path("simulated"),
+            limits=StoreLimits(retention_interval_s=RETENTION_SECONDS),
+        )
         for address in addresses
     ]

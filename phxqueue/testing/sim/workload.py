@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 TOPIC_ID = 1
@@ -24,6 +24,7 @@ class Workload:
     think: longest pause between two batches of a lane, in seconds.
     wall_skew: by how much the nodes' clocks are off, in seconds.
     entry_batches, sync_interval_ms: the store's settings for batches per entry and for replicating cursors.
+    retention_bytes: what a queue keeps of what everybody has acknowledged.
     """
 
     queues: tuple[int, ...] = PLAIN_QUEUES
@@ -37,6 +38,7 @@ class Workload:
     wall_skew: float = 0.05
     entry_batches: int = 100
     sync_interval_ms: int = 100
+    retention_bytes: int = 1 << 30
 
     @property
     def mask(self) -> int:
@@ -50,6 +52,10 @@ class Workload:
 
 def draw(random: Random, busy: bool = False) -> Workload:
     """Choose one. `busy`: one that always has many entries in flight."""
+    return replace(_draw(random, busy), retention_bytes=random.choice((0, 0, 500, 1 << 30)))
+
+
+def _draw(random: Random, busy: bool) -> Workload:
     kind = "pipelined" if busy else random.choice(("even", "even", "pipelined", "large", "groups", "delayed"))
     skew = random.choice((0.05, 0.05, 5.0))
     sync = random.choice((50, 200))

@@ -59,6 +59,17 @@ class Reference:
         position = self.acked[key] = max(self.acked.get(key, 0), min(acked, end))
         return position
 
+    def trimmed(self, queue_id: int, first: int) -> list[bytes]:
+        """A queue begins at `first`: return what was below, which every group must have acknowledged."""
+        gone = self.queues.get(queue_id, [])[:first]
+        for cursor, item in enumerate(gone):
+            for group in range(1, 65):
+                if item.mask >> (group - 1) & 1 and self.acked.get((queue_id, group), 0) <= cursor:
+                    raise Violation(
+                        f"queue {queue_id} cursor {cursor} was trimmed before group {group} was done with it"
+                    )
+        return [item.buffer for item in gone]
+
     def check_added(self, queue_id: int, cursor: int, items: Sequence[bytes]) -> None:
         """A producer was told that its items stand at `cursor`."""
         stored = [item.buffer for item in self.queues.get(queue_id, [])[cursor : cursor + len(items)]]
