@@ -248,11 +248,11 @@ class ReplicaSettings(Block):
         ge=0,
         le=100_000_000,
     )
-    catch_up_bytes_per_s: Whole = setting(
+    catch_up_rate: Whole = setting(
         32 * MIB,
         "Bytes per second that a node gives to others that catch up, and takes while it fetches a checkpoint; 0: no "
         "limit.",
-        unit="bytes",
+        unit="bytes/s",
         ge=0,
         le=64 * GIB,
     )

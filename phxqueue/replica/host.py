@@ -179,7 +179,7 @@ class ReplicaHost:
             checkpoint_entries=self._settings.checkpoint_entries,
             checkpoint_bytes=self._settings.checkpoint_bytes,
             keep_entries=self._settings.keep_entries,
-            catch_up_bytes=self._settings.catch_up_bytes_per_s,
+            catch_up_bytes=self._settings.catch_up_rate,
             cache_bytes=self._cache_bytes,
         )
 

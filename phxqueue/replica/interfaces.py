@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from google.protobuf.message import Message as Record
-from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from phxqueue.paxos.messages import Message
 from phxqueue.proto.methods import Method
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
 
 RequestT = TypeVar("RequestT", bound=Record)
 ResponseT = TypeVar("ResponseT", bound=Record)
