@@ -77,6 +77,21 @@ def failover(kills: int, directory: Path) -> None:
     click.echo("\n".join([*summary(gaps), "", *_calibration(before, after)]))
 
 
+@main.command()
+@click.option("--items", default=10_000_000, show_default=True, help="How many items are retained.")
+@_directory
+def retained(items: int, directory: Path) -> None:
+    """Retain many items: memory, checkpoints, restart, and a node that missed them all."""
+    from benchmarks.retained import retained as run
+    from benchmarks.retained_state import measure_state
+
+    before = calibrate_in(directory)
+    found = edge.run(lambda reactor: run(reactor, items, directory, lambda text: click.echo(text, err=True)))
+    cost = measure_state(items)
+    after = calibrate_in(directory)
+    click.echo("\n".join([*found.lines(), "", *cost.lines(), "", *_calibration(before, after)]))
+
+
 def calibrate_in(directory: Path) -> Calibration:
     """Measure the machine, in a directory that is gone afterwards."""
     with tempfile.TemporaryDirectory(dir=directory) as scratch:

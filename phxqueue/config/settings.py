@@ -291,7 +291,7 @@ class StoreLimits(Block):
     )
     retry_after_ms: Whole = setting(50, "When such a refused client should come again.", unit="ms", ge=1, le=60_000)
     cache_bytes: Whole = setting(
-        128 * MIB, "Recent entries kept in memory, per node.", unit="bytes", ge=0, le=1024 * GIB
+        64 * MIB, "Recent entries kept in memory, per node.", unit="bytes", ge=0, le=1024 * GIB
     )
     get_wait_max_ms: Whole = setting(
         30_000, "Longest long poll; a longer wish is shortened.", unit="ms", ge=0, le=600_000

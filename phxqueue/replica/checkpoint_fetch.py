@@ -39,9 +39,6 @@ from phxqueue.replica.group_runtime import GroupRuntime
 from phxqueue.replica.interfaces import Clock, DelayedCall, IStateMachine, ITransport, RequestT, ResponseT
 from phxqueue.replica.pace import Pace
 
-CALL_TIMEOUT_S = 5.0
-OPEN_TIMEOUT_S = 30.0
-"""Opening a checkpoint waits until it is durable on the other side."""
 RETRY_S = 0.5
 """Pause after anything failed, before another peer is asked."""
 
@@ -68,6 +65,7 @@ class CheckpointFetch:
         pace: of everything fetched on a node.
         make_machine: makes a state machine to try a checkpoint on.
         chunk_bytes: asked for at a time.
+        timeout: of one call, in seconds; opening a checkpoint waits until it is durable on the other side.
     """
 
     def __init__(
@@ -82,6 +80,7 @@ class CheckpointFetch:
         pace: Pace,
         make_machine: Callable[[], IStateMachine],
         chunk_bytes: int,
+        timeout: float,
     ) -> None:
         self._group = group
         self._table = table
@@ -92,6 +91,7 @@ class CheckpointFetch:
         self._pace = pace
         self._make_machine = make_machine
         self._chunk_bytes = chunk_bytes
+        self._timeout = timeout
         self._running: Deferred[None] | None = None
         self._closed = False
         self._told: set[int] = set()  # peers that have trimmed what is missing, and the prefix they said so for
@@ -153,8 +153,7 @@ class CheckpointFetch:
             await self._sleep(wait)
 
     def _call(self, peer: int, method: Method[RequestT, ResponseT], request: RequestT) -> Deferred[ResponseT]:
-        timeout = OPEN_TIMEOUT_S if method.number == methods.CHECKPOINT_OPEN.number else CALL_TIMEOUT_S
-        return self._transport.call(peer, method, request, timeout)
+        return self._transport.call(peer, method, request, self._timeout)
 
     async def _fetch_and_fill(self, peer: int | None) -> None:
         await self._turn.acquire()

@@ -42,6 +42,7 @@ class ReplicaSettings:
     catch_up_bytes: most bytes per second that are given to members that catch up, and taken while catching up by a
         checkpoint; 0: no limit.
     fetch_bytes: how much of a checkpoint is asked for at a time.
+    fetch_timeout: how long is waited for it, or for a checkpoint to be made.
     repair_retry: pause before peers are asked again for an entry that is damaged here.
     """
 
@@ -54,6 +55,7 @@ class ReplicaSettings:
     replay_bytes: int = 8 << 20
     catch_up_bytes: int = 32 << 20
     fetch_bytes: int = 256 << 10
+    fetch_timeout: float = 5.0
     repair_retry: float = 1.0
 
 
@@ -158,6 +160,7 @@ class ReplicaNode:
             pace=self._learning,
             make_machine=partial(self._make_state_machine, group_id),
             chunk_bytes=self._settings.fetch_bytes,
+            timeout=self._settings.fetch_timeout,
         )
         runtime.on_checkpoint_needed = fetch.needed
         fetch.resume(stored.first)

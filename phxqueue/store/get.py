@@ -190,6 +190,11 @@ class GetCall:
         index = reading.machine.queues.get(self._queue_id)
         if index is None:
             return self._nothing(None)
+        if self._position < index.first_cursor:
+            # What was trimmed is nothing that this group has still to read; a peek wanted it nevertheless.
+            if self._request.random:
+                raise _trimmed(self._queue_id, self._position, reading.machine)
+            self._position = index.first_cursor
         wanted = Wanted(
             mask=self._mask,
             items=self._items,
@@ -266,14 +271,8 @@ class GetCall:
 
     def _unreadable(self, failure: Failure) -> None:
         failure.trap(ReplicaError)
-        first = self._reading.machine.first_cursor(self._queue_id)
-        if self._position < first:
-            # Trimmed while it was being read: nobody's but a peek's, for a group's unread items stay.
-            if self._request.random:
-                self._fail(Failure(_trimmed(self._queue_id, self._position, self._reading.machine)))
-            else:
-                self._position = first
-                self._resume()
+        if self._position < self._reading.machine.first_cursor(self._queue_id):
+            self._resume()  # trimmed while it was being read
             return
         status = Status.RESOURCE_EXHAUSTED if failure.check(Overloaded) else Status.DATA_LOSS
         self._fail(Failure(RpcError(status, f"queue {self._queue_id}: {failure.getErrorMessage()}")))

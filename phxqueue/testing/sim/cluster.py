@@ -132,6 +132,7 @@ class Cluster:
                 cache_bytes=shape.cache_bytes,
                 replay_bytes=2000,
                 fetch_bytes=1000,
+                fetch_timeout=1.0,
             ),
             describe_members=lambda reachable: f"{len(reachable) + 1} of {shape.nodes} nodes reachable",
             fail=lambda reason: self.world.report(Violation(f"node {node_id} stopped itself: {reason}")),
