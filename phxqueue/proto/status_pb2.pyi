@@ -50,6 +50,7 @@ class GroupStatus(_message.Message):
     FIRST_FIELD_NUMBER: _builtins.int
     LEASE_REMAINING_S_FIELD_NUMBER: _builtins.int
     PEERS_FIELD_NUMBER: _builtins.int
+    INCOMPLETE_FIELD_NUMBER: _builtins.int
     group_id: _builtins.int
     is_master: _builtins.bool
     master_node_id: _builtins.int
@@ -62,6 +63,8 @@ class GroupStatus(_message.Message):
     """lowest instance still in the log"""
     lease_remaining_s: _builtins.float
     """master only"""
+    incomplete: _builtins.bool
+    """behind a checkpoint: entries below it that are still needed are being fetched"""
     @_builtins.property
     def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerStatus]:
         """master only"""
@@ -78,10 +81,11 @@ class GroupStatus(_message.Message):
         first: _builtins.int = ...,
         lease_remaining_s: _builtins.float = ...,
         peers: _abc.Iterable[Global___PeerStatus] | None = ...,
+        incomplete: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_master_node_id", b"_master_node_id", "master_node_id", b"master_node_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_master_node_id", b"_master_node_id", "applied", b"applied", "ballot", b"ballot", "chosen", b"chosen", "first", b"first", "group_id", b"group_id", "is_master", b"is_master", "lease_remaining_s", b"lease_remaining_s", "master_node_id", b"master_node_id", "peers", b"peers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_master_node_id", b"_master_node_id", "applied", b"applied", "ballot", b"ballot", "chosen", b"chosen", "first", b"first", "group_id", b"group_id", "incomplete", b"incomplete", "is_master", b"is_master", "lease_remaining_s", b"lease_remaining_s", "master_node_id", b"master_node_id", "peers", b"peers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__master_node_id: _TypeAlias = _typing.Literal["master_node_id"]  # noqa: Y015
     _WhichOneofArgType__master_node_id: _TypeAlias = _typing.Literal["_master_node_id", b"_master_node_id"]  # noqa: Y015

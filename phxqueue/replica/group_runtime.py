@@ -141,6 +141,7 @@ class GroupRuntime:
             chosen=core.chosen,
             applied=self.state_machine.applied,
             first=self.first,
+            incomplete=not core.complete,
         )
         if core.master_id is not None:
             status.master_node_id = core.master_id

@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 
 from phxqueue.journal.errors import JournalOverloaded
 from phxqueue.journal.interfaces import IJournal
-from phxqueue.journal.records import GroupState, NodeIdentity, StoredEntry, Write
+from phxqueue.journal.records import DeleteBlob, GroupState, NodeIdentity, PutBlob, PutEntry, StoredEntry, Write
 from phxqueue.paxos.config import GroupConfig, Member
 from phxqueue.paxos.effects import Effects
 from phxqueue.paxos.entry import Entry, EntryKind, make_entry
@@ -129,6 +129,26 @@ class HandJournal:
 
     def close(self) -> Deferred[None]:
         return succeed(None)
+
+
+class KeptJournal(HandJournal):
+    """What becomes durable is kept: blobs and entries. `restarted` is the journal of the next process."""
+
+    def commit(self, submissions: int = 1_000_000) -> None:
+        for writes, _ in self.submitted[:submissions]:
+            for write in writes:
+                if isinstance(write, PutBlob):
+                    self.blobs[write.table, write.key] = write.value
+                elif isinstance(write, DeleteBlob):
+                    self.blobs.pop((write.table, write.key), None)
+                elif isinstance(write, PutEntry):
+                    self.entries[write.instance] = StoredEntry(write.ballot, write.checksum, write.kind, write.payload)
+        super().commit(submissions)
+
+    def restarted(self) -> KeptJournal:
+        after = KeptJournal()
+        after.blobs, after.entries = self.blobs, self.entries
+        return after
 
 
 class ScriptedCore:

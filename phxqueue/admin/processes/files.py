@@ -32,8 +32,8 @@ class ClusterSpec:
         handlers: "module:object" by handle_id.
         retries: attempts after the first; 0: none, a failed item goes to the dead letters.
         retry_delay_s: rest before each of them.
-        topic, store, store_node, consumer_node: further fields of the topic's settings, the store's entry, each store
-            node's file and each consumer's.
+        topic, pub, store, store_node, consumer_node: further fields of the topic's settings, the pub, the store's
+            entry, each store node's file and each consumer's.
         tls: mutual TLS, with certificates of its own.
     """
 
@@ -46,6 +46,7 @@ class ClusterSpec:
     retries: int = 3
     retry_delay_s: float = 0.1
     topic: Mapping[str, Any] = field(default_factory=dict)
+    pub: Mapping[str, Any] = field(default_factory=dict)
     store: Mapping[str, Any] = field(default_factory=dict)
     store_node: Mapping[str, Any] = field(default_factory=dict)
     consumer_node: Mapping[str, Any] = field(default_factory=dict)
@@ -129,6 +130,7 @@ def _topic_file(spec: ClusterSpec) -> Mapping[str, Any]:
                 "pub_id": 1,
                 "queue_info_ids": [info["queue_info_id"] for info in queue_infos],
                 "consumer_group_ids": list(spec.groups),
+                **spec.pub,
             }
         ],
         "consumer_groups": [
