@@ -81,6 +81,16 @@ class ConsumerService(Service):
         """The queues being consumed."""
         return tuple(sorted(self._workers))
 
+    @property
+    def at_work(self) -> int:
+        """Items whose handler runs or whose next attempt is being enqueued, over all queues."""
+        return sum(worker.at_work for worker in self._workers.values())
+
+    @property
+    def handlers_at_work(self) -> int:
+        """Handlers that have not come to an end (plain functions end at once), over all queues."""
+        return self.settings.nhandler - self._workshop.slots.free
+
     def startService(self) -> None:
         """Start consuming the queues this consumer owns."""
         super().startService()  # type: ignore[no-untyped-call]

@@ -76,3 +76,8 @@ def test_every_decision_is_listed() -> None:
     folder = ROOT / "docs" / "decisions"
     index = (folder / "index.md").read_text()
     assert [path.name for path in sorted(folder.glob("0*.md")) if path.name not in index] == []
+
+
+def test_the_example_of_a_test_is_one_that_runs() -> None:
+    example = (ROOT / "tests/testing/test_application_example.py").read_text()
+    assert any(block.strip() in example for block in code_blocks(ROOT / "docs/api.md", "python") if "settle" in block)
