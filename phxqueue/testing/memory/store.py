@@ -18,7 +18,7 @@ from phxqueue.net.routing import Route
 from phxqueue.net.service import RpcService
 from phxqueue.proto.methods import Method
 from phxqueue.proto.status_pb2 import QueueStatus
-from phxqueue.store.queues import VALUE_KIND, StoreQueues
+from phxqueue.store.queues import COMMAND_VERSION, VALUE_KIND, StoreQueues
 from phxqueue.store.service import StoreService
 
 
@@ -38,6 +38,11 @@ class MemoryGroup:
     def window_free(self) -> bool:
         """There is always room."""
         return True
+
+    @property
+    def lowest_version(self) -> int:
+        """There is nobody with an older one."""
+        return COMMAND_VERSION
 
     def serving(self) -> bool:
         """There is nobody else."""
