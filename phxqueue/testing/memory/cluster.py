@@ -75,6 +75,7 @@ class InMemoryCluster:
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor
+        found: dict[int, Handle] = {number: as_handle(each, f"handler {number}") for number, each in handlers.items()}
         self._reactor = reactor
         self.topic = replace(_topic(topic, handlers), consumers=(_ME,))
         groups = [group.consumer_group_id for group in self.topic.consumer_groups]
@@ -91,7 +92,6 @@ class InMemoryCluster:
             consumer_group_ids=tuple(sorted(self._groups)),
             handlers={},
         )
-        found: dict[int, Handle] = {number: as_handle(each, f"handler {number}") for number, each in handlers.items()}
         self._consumer = ConsumerService(node, self._stores, self.producer, found, self.clock)
 
     async def __aenter__(self) -> InMemoryCluster:
