@@ -38,12 +38,16 @@ class Corrupt(JournalError):
 
 
 class CorruptEntry(JournalError):
-    """One entry's content does not match its checksum. Learn it again from a peer and put it anew."""
+    """One entry's content does not match its checksum. Learn it again from a peer and put it anew.
 
-    def __init__(self, group: int, instance: int, detail: str) -> None:
+    `checksum` is the proposer's, when that much of the record is sound: whatever has it is the entry.
+    """
+
+    def __init__(self, group: int, instance: int, detail: str, checksum: int | None = None) -> None:
         super().__init__(f"entry {instance} of group {group} is corrupt ({detail}); learn it from a peer again")
         self.group = group
         self.instance = instance
+        self.checksum = checksum
 
 
 class EntryMissing(JournalError):

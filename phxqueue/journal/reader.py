@@ -53,7 +53,7 @@ class EntryReader:
         except layout.Unreadable as error:
             raise CorruptEntry(group, instance, str(error)) from error
         if self._verify is not None and not self._verify(entry.kind, entry.payload, entry.checksum):
-            raise CorruptEntry(group, instance, "its checksum does not fit")
+            raise CorruptEntry(group, instance, "its checksum does not fit", entry.checksum)
         return entry
 
     def _stored(self, key: bytes) -> bytes | None:

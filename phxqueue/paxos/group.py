@@ -108,15 +108,18 @@ class Group:
             self._roles.proposer.lost_peer(node_id)
         return self._finish(now, out)
 
-    def repair(self, instance: int, now: float) -> Effects:
+    def repair(self, instance: int, now: float, checksum: int | None = None) -> Effects:
         """The log cannot read the entry at ``instance`` (up to ``chosen``) any more: fetch it from a peer.
 
         Answered by an EntryRepaired event some time later. At most ``max_repairs`` at one time; more are not taken.
+
+        :param checksum: that of the entry, if the log can tell: then a peer may help that has accepted the entry, but
+            does not know it to be chosen. It may be that this node alone could have told it.
         """
         out = self._begin(now)
         if not self._learner.first <= instance <= self.chosen:
             raise InvariantViolation(f"instance {instance} is not between {self._learner.first} and {self.chosen}")
-        self._repairs.want(instance, now, out)
+        self._repairs.want(instance, checksum, now, out)
         return self._finish(now, out)
 
     def stand_aside(self, reason: str, now: float) -> Effects:

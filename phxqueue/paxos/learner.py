@@ -182,13 +182,16 @@ class Learner:
         able = [node for node in sorted(self._peers.by_node) if self._has_more(node)]
         if prefer in able and prefer != self._avoid:
             # What is far behind leaves the master to its clients, if another node can teach it.
-            others = [node for node in able if node not in (prefer, self._avoid)]
-            far = self.target - self.known > self._config.accept_ahead
-            return (
-                next((node for node in others if not self._peers.by_node[node].incomplete), prefer) if far else prefer
-            )
+            if self.target - self.known <= self._config.accept_ahead:
+                return prefer
+            others = [node for node in able if node != self._avoid and self._can_teach(node)]
+            return next((node for node in others if node != prefer), prefer)
         start = self._config.node_id if self._avoid is None else self._avoid
         return next((node for node in able if node > start), able[0] if able else None)
+
+    def _can_teach(self, node: int) -> bool:
+        peer = self._peers.by_node[node]
+        return not peer.incomplete and peer.log_first <= self.known + 1
 
     def _has_more(self, node: int) -> bool:
         peer = self._peers.by_node[node]
@@ -202,6 +205,7 @@ class Learner:
             self._asked = None
         if not message.entries:
             if message.first > self.known + 1:
+                self._peers.by_node[message.sender].log_first = message.first
                 out.events.append(CheckpointNeeded(peer=message.sender, first=message.first))
             self._failed(message.sender, now)
             return
@@ -246,6 +250,10 @@ class Learner:
             out.send.append(LearnReply(self_id, message.sender, message.first, self.delivered, ()))
         elif message.first < self.first:
             out.send.append(LearnReply(self_id, message.sender, self.first, self.delivered, ()))
+        elif message.first > self.delivered and message.accepted and self._acceptor.is_durable(message.first):
+            entry = self._acceptor.entries[message.first]
+            reply = LearnReply(self_id, message.sender, message.first, self.delivered, ((message.first, entry),))
+            out.send.append(reply)
         elif message.first > self.delivered:
             out.send.append(LearnReply(self_id, message.sender, message.first, self.delivered, ()))
         else:

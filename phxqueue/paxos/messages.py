@@ -182,18 +182,22 @@ class HeartbeatReply(Message):
 
 @dataclass(slots=True)
 class LearnRequest(Message):
-    """Asks for the chosen entries from ``first`` on, about ``max_bytes`` of payload, but at least one entry."""
+    """Asks for the chosen entries from ``first`` on, about ``max_bytes`` of payload, but at least one entry.
+
+    ``accepted``: the entry at ``first`` is wanted even if it is only accepted there.
+    """
 
     type: ClassVar[MessageType] = MessageType.LEARN_REQUEST
 
     first: int
     max_bytes: int
+    accepted: bool = False
 
 
 @dataclass(slots=True)
 class LearnReply(Message):
     """Chosen entries, contiguous from ``first``. Every one of them is chosen and durable at the sender, whose prefix
-    is ``chosen``.
+    is ``chosen``; one above ``chosen`` is only accepted and durable there.
 
     Empty with ``first`` above the instance asked for: the log is trimmed, it starts at ``first``.
     """
@@ -235,7 +239,7 @@ WIRE_FIELDS: Mapping[type[Message], tuple[tuple[str, str], ...]] = MappingProxyT
             ("version", "version"),
             ("incomplete", "flag"),
         ),
-        LearnRequest: (("first", "instance"), ("max_bytes", "last")),
+        LearnRequest: (("first", "instance"), ("max_bytes", "last"), ("accepted", "flag")),
         LearnReply: (("first", "instance"), ("chosen", "chosen"), ("entries", "entries")),
     }
 )

@@ -17,6 +17,8 @@ class PeerStatus:
     """When anything came from it last."""
     version: int | None = None
     """The highest command version it understands, as last told in a heartbeat or an answer to one."""
+    log_first: int = 0
+    """Where its log began when it last said so; it never begins lower again."""
     incomplete: bool = False
     """It got a checkpoint and lacks entries below it that are still needed: it neither leads nor teaches."""
     unreachable: bool = False

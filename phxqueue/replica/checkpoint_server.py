@@ -188,7 +188,7 @@ class CheckpointServer:
             if isinstance(failure.value, EntryMissing) and request.first < group.first:
                 return LogReadResponse(log_first=group.first)  # trimmed while it was being read
             if isinstance(failure.value, CorruptEntry):
-                group.repair(failure.value.instance)
+                group.repair(failure.value)
             raise _refusal(failure)
 
         return reading.addCallbacks(answer, failed)

@@ -30,7 +30,7 @@ class EntryReader:
         group_id: int,
         journal: IJournal,
         clock: Clock,
-        repair: Callable[[int], None],
+        repair: Callable[[CorruptEntry], None],
         *,
         cache_bytes: int,
         repair_timeout: float = 5.0,
@@ -95,7 +95,7 @@ class EntryReader:
 
         waiting.addBoth(done)
         if first:
-            self._repair(corrupt.instance)
+            self._repair(corrupt)
         return waiting
 
     def repaired(self, instance: int, entry: Entry) -> None:

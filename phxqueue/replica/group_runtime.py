@@ -11,7 +11,7 @@ from twisted.internet.defer import fail as failed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from phxqueue.journal.errors import JournalError
+from phxqueue.journal.errors import CorruptEntry, JournalError
 from phxqueue.journal.interfaces import IJournal
 from phxqueue.journal.records import PutChosen, PutEntry, PutPromise, Write
 from phxqueue.paxos.effects import (
@@ -431,6 +431,6 @@ class GroupRuntime:
         else:
             self._log.info("group {group}: {event}", group=self.group_id, event=event)
 
-    def repair(self, instance: int) -> None:
+    def repair(self, corrupt: CorruptEntry) -> None:
         """Have a damaged entry fetched from a peer."""
-        self._drive(lambda now: self.core.repair(instance, now))
+        self._drive(lambda now: self.core.repair(corrupt.instance, now, corrupt.checksum))

@@ -44,7 +44,7 @@ class LearnServer:
         node_id: int,
         journal: IJournal,
         send: Callable[[int, Message], None],
-        repair: Callable[[int], None],
+        repair: Callable[[CorruptEntry], None],
         clock: Clock,
         pace: Pace,
     ) -> None:
@@ -98,4 +98,4 @@ class LearnServer:
             reason=failure.getErrorMessage(),
         )
         if isinstance(failure.value, CorruptEntry):
-            self._repair(failure.value.instance)
+            self._repair(failure.value)

@@ -204,3 +204,18 @@ def test_who_is_far_behind_leaves_the_master_to_its_clients() -> None:
     assert asked_when(1000, incomplete=False) == 1
     assert asked_when(100, incomplete=False) == 2
     assert asked_when(1000, incomplete=True) == 2
+
+
+def test_one_whose_log_begins_too_late_is_not_asked_in_the_place_of_the_master() -> None:
+    driver = Driver(make_config(0))
+    driver.heartbeat(2, B2)
+    driver.group._learner._pause_until = driver.now + 0.1
+    driver.step(HeartbeatReply(1, 0, B2, 1000, 0.0, 1))
+    driver.heartbeat(2, B2, chosen=1000)
+    driver.step(LearnReply(1, 0, 500, 1000, ()))
+    driver.now = driver.group._learner._pause_until
+    driver.heartbeat(2, B2, chosen=1000)
+    for first in range(3):
+        [request] = of_type(driver.last.send, LearnRequest)
+        assert (request.receiver, request.first) == (2, first)
+        driver.step(LearnReply(2, 0, first, 1000, ((first, value(B2, "x")),)))

@@ -265,6 +265,37 @@ def test_a_repair_goes_from_peer_to_peer_until_one_can() -> None:
     assert asks(driver) == [(1, 4)]
 
 
+def test_with_its_checksum_a_peer_helps_that_does_not_know_the_entry_to_be_chosen() -> None:
+    # This node may have been the only one that knew; after a crash of the others their marks are gone.
+    driver = Driver(make_config(0), Restored(promised=B1, chosen=9))
+    wanted = value(B1, "e")
+    driver.take(driver.group.repair(4, driver.now, wanted.checksum))
+    [request] = of_type(driver.last.send, LearnRequest)
+    assert request.accepted
+    assert driver.step(LearnReply(1, 0, 4, 3, entries(4, "other"))).events == []
+    assert driver.step(LearnReply(2, 0, 4, 3, entries(4, "e"))).events == [EntryRepaired(instance=4, entry=wanted)]
+
+
+def test_without_it_only_what_is_chosen_there_is_taken() -> None:
+    driver = Driver(make_config(0), Restored(promised=B1, chosen=9))
+    assert of_type(driver.take(driver.group.repair(4, driver.now)).send, LearnRequest) == []
+    assert driver.step(LearnReply(1, 0, 4, 3, entries(4, "e"))).events == []
+    driver.step(HeartbeatReply(1, 0, 0, 9, 0.0, 1))
+    assert driver.step(LearnReply(1, 0, 4, 9, entries(4, "e"))).events == [
+        EntryRepaired(instance=4, entry=value(B1, "e"))
+    ]
+
+
+def test_an_accepted_entry_is_told_when_it_is_durable_and_asked_for_as_such() -> None:
+    driver = Driver(make_config(0))
+    driver.accept(1, B1, (0, "a"))
+    asked = LearnRequest(1, 0, 0, 1, True)
+    assert driver.step(asked).send == [LearnReply(0, 1, 0, -1, ())]
+    driver.persist()
+    assert driver.step(asked).send == [LearnReply(0, 1, 0, -1, entries(0, "a"))]
+    assert driver.step(LearnRequest(1, 0, 0, 1)).send == [LearnReply(0, 1, 0, -1, ())]
+
+
 def test_repairs_are_bounded() -> None:
     driver = Driver(make_config(0, max_repairs=2), Restored(chosen=9))
     driver.heartbeat(1, B1, chosen=9)

@@ -194,7 +194,7 @@ class ScriptedCore:
     def persisted(self, token: int, now: float) -> Effects:
         return self._answer("persisted", token)
 
-    def repair(self, instance: int, now: float) -> Effects:
+    def repair(self, instance: int, now: float, checksum: int | None = None) -> Effects:
         return self._answer("repair", instance)
 
     def peer_unreachable(self, node_id: int, now: float) -> Effects:

@@ -19,7 +19,14 @@ class Rig:
         self.journal = HandJournal()
         self.journal.entries = {instance: stored(b"entry %d" % instance) for instance in range(10)}
         self.asked: list[int] = []
-        self.reader = EntryReader(3, self.journal, self.clock, self.asked.append, cache_bytes=100, **settings)
+        self.reader = EntryReader(
+            3,
+            self.journal,
+            self.clock,
+            lambda corrupt: self.asked.append(corrupt.instance),
+            cache_bytes=100,
+            **settings,
+        )
 
     def damage(self, *instances: int) -> None:
         for instance in instances:

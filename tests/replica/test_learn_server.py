@@ -19,7 +19,7 @@ class Rig:
         self.journal = HandJournal()
         self.journal.entries = {instance: stored(b"entry %d" % instance) for instance in range(4)}
         self.sent: list[Message] = []
-        self.repairs: list[int] = []
+        self.repairs: list[CorruptEntry] = []
         self.server = LearnServer(
             3,
             0,
@@ -71,7 +71,7 @@ def test_a_damaged_entry_is_not_taught_but_repaired() -> None:
     assert [reply.entries[-1][0] for reply in rig.sent if isinstance(reply, LearnReply)] == [0]
     rig.server.serve(ServeLearn(2, 1, 1000), last=3)
     assert len(rig.sent) == 1
-    assert rig.repairs == [1]
+    assert [corrupt.instance for corrupt in rig.repairs] == [1]
 
 
 def test_an_unreadable_log_leaves_the_peer_to_others(logged_errors: LoggedErrors) -> None:

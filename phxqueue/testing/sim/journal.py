@@ -219,7 +219,7 @@ class SimJournal:
         if entry is None:
             raise EntryMissing(group, instance, stored.first)
         if entry_checksum(entry.kind, entry.payload) != entry.checksum:
-            raise CorruptEntry(group, instance, "checksum")
+            raise CorruptEntry(group, instance, "checksum", entry.checksum)
         return entry
 
     def _later(self, read: Callable[[], ResultT]) -> Deferred[ResultT]:
