@@ -79,14 +79,21 @@ def failover(kills: int, directory: Path) -> None:
 
 @main.command()
 @click.option("--items", default=10_000_000, show_default=True, help="How many items are retained.")
+@click.option(
+    "--consumed", is_flag=True, help="Acknowledge and trim them: the node that missed them needs a checkpoint."
+)
 @_directory
-def retained(items: int, directory: Path) -> None:
+def retained(items: int, consumed: bool, directory: Path) -> None:
     """Retain many items: memory, checkpoints, restart, and a node that missed them all."""
     from benchmarks.retained import retained as run
     from benchmarks.retained_state import measure_state
 
     before = calibrate_in(directory)
-    found = edge.run(lambda reactor: run(reactor, items, directory, lambda text: click.echo(text, err=True)))
+
+    def tell(text: str) -> None:
+        click.echo(text, err=True)
+
+    found = edge.run(lambda reactor: run(reactor, items, directory, tell, consumed=consumed))
     cost = measure_state(items)
     after = calibrate_in(directory)
     click.echo("\n".join([*found.lines(), "", *cost.lines(), "", *_calibration(before, after)]))

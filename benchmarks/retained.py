@@ -22,13 +22,18 @@ from phxqueue.admin.load import Load, LoadPlan
 from phxqueue.admin.node_status import NodeReport, ask_all, master_of
 from phxqueue.admin.processes.child import Child
 from phxqueue.admin.processes.cluster import ProcessCluster
-from phxqueue.admin.processes.files import ClusterSpec
+from phxqueue.admin.processes.files import STORE_ID, TOPIC_ID, ClusterSpec
+from phxqueue.net.address import Address
 from phxqueue.net.pool import ConnectionPool
 from phxqueue.producer import Producer
+from phxqueue.proto.methods import GET
+from phxqueue.proto.store_pb2 import GetRequest
 
 BATCH = 100
 SIZE = 100
 IN_FLIGHT = 16
+QUEUES = 4
+KEPT_BYTES = 64 << 20
 COMPARE_S = 10.0
 CATCH_UP_TIMEOUT_S = 900.0
 #: A node this many entries behind its master has caught up: they are on their way.
@@ -56,7 +61,7 @@ class Retained:
         return [
             "| cluster | |",
             "|---|---|",
-            f"| items retained, in batches of {BATCH}, {SIZE} B each | {self.items:,} |",
+            f"| items stored, in batches of {BATCH}, {SIZE} B each | {self.items:,} |",
             f"| throughput with three nodes | {self.rate:,.0f}/s |",
             f"| with two | {self.rate_of_two:,.0f}/s |",
             f"| with two, while the third catches up | {self.rate_meanwhile:,.0f}/s ({share:.0%} of three) |",
@@ -68,20 +73,27 @@ class Retained:
         ]
 
 
-async def retained(reactor: Any, items: int, base: Path, tell: Any) -> Retained:
-    """Run it all in a directory of its own below `base`."""
+async def retained(reactor: Any, items: int, base: Path, tell: Any, *, consumed: bool = False) -> Retained:
+    """Run it all in a directory of its own below `base`.
+
+    Args:
+        consumed: acknowledge everything at once, so that all but KEPT_BYTES of each queue is trimmed, and the node that
+            was away needs a checkpoint.
+    """
+    spec = ClusterSpec(queues=QUEUES, pub={"retention_bytes": KEPT_BYTES} if consumed else {})
     with tempfile.TemporaryDirectory(dir=base, prefix="retained-") as directory:
-        cluster = ProcessCluster(reactor, Path(directory), ClusterSpec(queues=4))
+        cluster = ProcessCluster(reactor, Path(directory), spec)
         try:
             await cluster.start()
-            return await _Run(reactor, cluster, tell).run(items)
+            return await _Run(reactor, cluster, tell, consumed).run(items)
         finally:
             await cluster.close()
 
 
 class _Run:
-    def __init__(self, reactor: Any, cluster: ProcessCluster, tell: Any) -> None:
+    def __init__(self, reactor: Any, cluster: ProcessCluster, tell: Any, consumed: bool) -> None:
         self.found = Retained()
+        self._consumed = consumed
         self._reactor = reactor
         self._cluster = cluster
         self._tell = tell
@@ -137,6 +149,8 @@ class _Run:
             lag = _lag(reports, node_id)
             if lag is not None and lag <= CLOSE:
                 break
+            if self._consumed:
+                await self._acknowledge()
             await _sleep(self._reactor, 0.5)
         else:
             raise TimeoutError(f"node {node_id} did not catch up within {CATCH_UP_TIMEOUT_S:g} s")
@@ -147,7 +161,19 @@ class _Run:
     async def _load(self, producer: Producer, seconds: float) -> float:
         before, began = producer.stats.stored, time.monotonic()
         await Load(self._reactor, [producer], _plan()).run(seconds)
-        return (producer.stats.stored - before) / (time.monotonic() - began)
+        rate = (producer.stats.stored - before) / (time.monotonic() - began)
+        if self._consumed:
+            await self._acknowledge()
+        return rate
+
+    async def _acknowledge(self) -> None:
+        """The consumer group is done with everything there is."""
+        node = (await self._master()).node
+        connection = await self._pool.connection(Address(node.ip, node.port))
+        for queue_id in range(QUEUES):
+            request = GetRequest(topic_id=TOPIC_ID, store_id=STORE_ID, queue_id=queue_id, consumer_group_id=1)
+            request.prev_cursor = (await connection.call(GET, request, 5.0)).end_cursor
+            await connection.call(GET, request, 5.0)
 
     async def _reports(self) -> list[NodeReport]:
         return await ask_all(self._pool, self._cluster.topic, 5.0)
@@ -179,7 +205,7 @@ def _lag(reports: list[NodeReport], node_id: int) -> int | None:
     states = {report.node.node_id: report.group(0) for report in reports}
     master = next((state for state in states.values() if state is not None and state.is_master), None)
     own = states.get(node_id)
-    return None if master is None or own is None else master.applied - own.applied
+    return None if master is None or own is None or own.incomplete else master.applied - own.applied
 
 
 def _size(directory: Path) -> int:

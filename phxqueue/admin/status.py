@@ -169,7 +169,8 @@ def _replicas(topic: Topic, reports: Sequence[NodeReport]) -> list[str]:
             role = "master" if report is master else report.node.kind if report.node.kind != "voter" else "follower"
             # A follower may have heard of more by the time the master answers: that is no lag.
             lag = "?" if master_state is None else max(master_state.chosen - state.applied, 0)
-            rows.append((place, report.node.node_id, role, state.chosen, state.applied, lag, state.first))
+            begins = f"{state.first} (older entries are being fetched)" if state.incomplete else state.first
+            rows.append((place, report.node.node_id, role, state.chosen, state.applied, lag, begins))
     return table(("PAXOS GROUP", "NODE", "ROLE", "CHOSEN", "APPLIED", "LAG", "LOG FROM"), rows, left=3)
 
 

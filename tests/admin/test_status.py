@@ -143,3 +143,10 @@ def test_the_exit_status_says_whether_it_serves(
     result = invoke("status", "--json")
     assert result.exit_code == exit_code
     assert json.loads(result.stdout)["groups"][0]["master_node_id"] == (1 if master else None)
+
+
+def test_a_node_that_still_fetches_what_belongs_to_its_checkpoint(topic: Topic) -> None:
+    behind = answer(1, master=False, applied=5)
+    behind.groups[0].incomplete = True
+    text = "\n".join(as_text(topic, reports_of(topic, answer(0, master=True, applied=5), behind, None)))
+    assert "3 (older entries are being fetched)" in text
