@@ -272,7 +272,7 @@ class CheckpointFetch:
             group.thaw()
             raise
         table.installed(incoming)
-        group.first, group.needed, group.membership = incoming.first, incoming.needed, incoming.membership
+        group.first, group.needed = incoming.first, incoming.needed
 
         def change(now: float) -> Effects:
             group.state_machine.restore(incoming.state, segments)

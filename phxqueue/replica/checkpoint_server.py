@@ -117,14 +117,17 @@ class CheckpointServer:
 
     # ---- calls -----------------------------------------------------------------------------------
 
-    def open(self, request: CheckpointOpenRequest, context: CallContext) -> Deferred[CheckpointOpenResponse]:
-        """Make a checkpoint; answered when it is durable."""
-        group = self._group(request.group_id)
-        if not group.may_teach:
+    async def open(self, request: CheckpointOpenRequest, context: CallContext) -> CheckpointOpenResponse:
+        """Make a checkpoint; answered when it is durable.
+
+        A change of the membership is recorded when it is handed out to be applied. The same record before the
+        checkpoint was made and after it became durable is therefore the one that belongs to it.
+        """
+        group, table = self._group(request.group_id), self._tables.get(request.group_id)
+        membership = None if table is None else await table.read_membership()
+        if table is None or not group.may_teach:
             raise _not_now(f"group {request.group_id} is not whole here itself")
         durable: Deferred[None] = Deferred()
-        # The membership and the state are those of one moment: nothing is applied before the journal has taken it.
-        membership = group.membership
         checkpoint = self._make(group, lambda: durable.callback(None))
         if checkpoint is None:
             raise _not_now("the disk is busy")
@@ -134,7 +137,6 @@ class CheckpointServer:
         forget = self._clock.callLater(SNAPSHOT_S, self._forget, self._last)
         self._snapshots[self._last] = _Snapshot(request.group_id, checkpoint.state, group.first, forget)
         self._pin(self._last, request.group_id, group.first)
-        table = self._tables[request.group_id]
         response = CheckpointOpenResponse(
             snapshot=self._last,
             applied=checkpoint.applied,
@@ -146,7 +148,10 @@ class CheckpointServer:
         )
         if membership is not None:
             response.membership = membership
-        return durable.addCallback(lambda _: response)
+        await durable
+        if await table.read_membership() != membership:
+            raise _not_now("the membership is changing")
+        return response
 
     def read(
         self, request: CheckpointReadRequest, context: CallContext

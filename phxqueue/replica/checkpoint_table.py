@@ -187,6 +187,10 @@ class CheckpointTable:
         """Read a segment; None: it is gone."""
         return self._journal.read_blob(_table(self.epoch), self._key + key)
 
+    def read_membership(self) -> Deferred[bytes | None]:
+        """Read the durable state of the group's membership; None: it has never been changed."""
+        return self._journal.read_blob(MEMBERSHIP, self._key)
+
     # ---- one from a peer -------------------------------------------------------------------------
 
     def begin(self, source: Source) -> None:

@@ -48,7 +48,6 @@ class GroupRuntime:
         failed: it stopped because of a defect; its state may be half changed and must not be kept.
         first: the log has everything from here on.
         needed: the state machine needs no entry below, as far as the last durable checkpoint tells.
-        membership: state of the replicated membership; None: the initial one.
         applied_bytes: payload applied since the start.
 
     Callbacks, called in the reactor thread; they must not raise:
@@ -80,7 +79,6 @@ class GroupRuntime:
         self.failed = False
         self.first = first
         self.needed = 0
-        self.membership: bytes | None = None
         self.applied_bytes = 0
         self.on_applied: list[Callable[[int, bytes], None]] = []
         self.on_mastership: list[Callable[[bool], None]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import iscoroutine
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from phxqueue.journal.errors import CorruptEntry, JournalOverloaded
+from phxqueue.journal.records import PutBlob
 from phxqueue.net.service import RpcService
 from phxqueue.net.status import RpcError, Status
 from phxqueue.paxos.config import GroupConfig, Member
@@ -20,6 +22,7 @@ from phxqueue.paxos.messages import Heartbeat, HeartbeatReply, LearnReply, Messa
 from phxqueue.proto import methods
 from phxqueue.proto.paxos_pb2 import CheckpointReadRequest, LogReadRequest
 from phxqueue.replica.checkpoint_server import MAX_SNAPSHOTS, PIN_S, SNAPSHOT_S
+from phxqueue.replica.checkpoint_table import GROUP_KEY, MEMBERSHIP
 from phxqueue.replica.interfaces import Checkpoint, ITransport
 from phxqueue.replica.node import ReplicaNode, ReplicaSettings
 from tests.replica.fakes import KeptJournal, Words, entry, outcome, stored
@@ -65,6 +68,8 @@ class Wire:
             result = handler(request, None)
         except RpcError as error:
             return fail(error)
+        if iscoroutine(result):
+            result = Deferred.fromCoroutine(result)
         answer = result if isinstance(result, Deferred) else succeed(result)
         return answer.addCallback(lambda found: self.spoil(request, found))
 
@@ -408,3 +413,12 @@ def test_entries_come_as_they_are_stored() -> None:
     made = entry(b"200", BALLOT)
     assert [one.instance for one in answer.entries] == [200, 201, 202]
     assert (answer.entries[0].ballot, answer.entries[0].checksum) == (BALLOT, made.checksum)
+
+
+def test_a_membership_that_changes_meanwhile() -> None:
+    rig = Rig()
+    answer = rig.wire.call(1, methods.CHECKPOINT_OPEN, methods.CHECKPOINT_OPEN.request(group_id=3), 1.0)
+    rig.teacher_journal.submit([PutBlob(MEMBERSHIP, GROUP_KEY.pack(3), b"other")])
+    rig.teacher_journal.commit()
+    assert outcome(answer).status is Status.RESOURCE_EXHAUSTED
+    assert opened(rig).membership == b"other"
