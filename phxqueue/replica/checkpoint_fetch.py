@@ -96,6 +96,7 @@ class CheckpointFetch:
         self._closed = False
         self._told: set[int] = set()  # peers that have trimmed what is missing, and the prefix they said so for
         self._told_at = -1
+        self._outdated = False
         self._snapshot = 0  # on the other side
         self._bottom = 0  # where the log begins when the gap is filled
         self._timer: DelayedCall | None = None
@@ -115,13 +116,15 @@ class CheckpointFetch:
         if peer is not None:
             self._told.add(peer)
         if ready and self._running is None:
-            self._start(self._fetch_and_fill(peer))
+            self._start(self._bring_up(peer, fetch=True))
+        elif ready:
+            self._outdated = True  # what is being filled has been trimmed everywhere, and what comes after it too
 
     def resume(self, log_first: int) -> None:
         """At start-up: go on filling a gap. The log begins at `log_first`."""
         if self._table.gap is not None and self._running is None:
             self._bottom = min(log_first, self._table.gap.first)
-            self._start(self._fill())
+            self._start(self._bring_up(None, fetch=False))
 
     def close(self) -> None:
         """Stop; what is on disk stays for the next start."""
@@ -155,14 +158,19 @@ class CheckpointFetch:
     def _call(self, peer: int, method: Method[RequestT, ResponseT], request: RequestT) -> Deferred[ResponseT]:
         return self._transport.call(peer, method, request, self._timeout)
 
-    async def _fetch_and_fill(self, peer: int | None) -> None:
-        await self._turn.acquire()
-        try:
-            await self._fetch(peer)
-        finally:
-            self._turn.release()
-        if self._table.gap is not None:
-            await self._fill()
+    async def _bring_up(self, peer: int | None, *, fetch: bool) -> None:
+        """Fetch a checkpoint and fill what is missing below it; begin again when that is overtaken by events."""
+        while not self._closed and (fetch or self._table.gap is not None):
+            if fetch:
+                await self._turn.acquire()
+                try:
+                    await self._fetch(peer)
+                finally:
+                    self._turn.release()
+            self._outdated = False
+            if self._table.gap is not None:
+                await self._fill()
+            fetch = self._outdated
 
     # ---- fetching ----------------------------------------------------------------------------------
 
@@ -363,7 +371,7 @@ class CheckpointFetch:
     async def _fill(self) -> None:
         """Fetch the entries that the state machine needs from below its checkpoint."""
         group, table = self._group, self._table
-        while not self._closed and table.gap is not None:
+        while not self._closed and not self._outdated and table.gap is not None:
             gap = table.gap
             first = max(gap.first, min(group.needed, gap.last + 1))
             try:
@@ -376,7 +384,7 @@ class CheckpointFetch:
                     error=error,
                 )
                 await self._sleep(RETRY_S)
-        if not self._closed:
+        if not self._closed and table.gap is None:
             self._log.info("group {group}: its log is complete", group=group.group_id)
             group.whole(self._bottom)
 

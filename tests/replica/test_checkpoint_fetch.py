@@ -90,14 +90,7 @@ class Rig:
         self.teacher = self._node(1, self.teacher_journal)
         self._start(self.teacher)
         self.group = self.teacher.groups[3]
-        for instance in range(LAST + 1):
-            self.group.state_machine.apply(instance, EntryKind.VALUE, b"%d" % instance)
-            if instance >= NEEDED:
-                self.teacher_journal.entries[instance] = stored(b"%d" % instance, BALLOT)
-        learner: Any = self.group.core._learner
-        learner.known = learner.delivered = LAST
-        self.group.first = NEEDED
-        self.group.core.log_trimmed(NEEDED)
+        self.advance(LAST, NEEDED)
         self.service = RpcService("node 1")
         self.teacher.register(self.service)
         self.wire.services[1] = self.service
@@ -125,6 +118,20 @@ class Rig:
         self.node = self._node(0, self.journal)
         self._start(self.node)
         self.behind = self.node.groups[3]
+
+    def advance(self, last: int, first: int | None = None) -> None:
+        """Node 1 has applied entries up to `last`; its log begins at `first`."""
+        machine: Any = self.group.state_machine
+        first = last - 100 if first is None else first
+        for instance in range(machine.applied + 1, last + 1):
+            machine.apply(instance, EntryKind.VALUE, b"%d" % instance)
+            self.teacher_journal.entries[instance] = stored(b"%d" % instance, BALLOT)
+        for instance in [instance for instance in self.teacher_journal.entries if instance < first]:
+            del self.teacher_journal.entries[instance]
+        learner: Any = self.group.core._learner
+        learner.known = learner.delivered = last
+        self.group.first = first
+        self.group.core.log_trimmed(first)
 
     def restart(self) -> None:
         """Node 0 dies and comes back."""
@@ -299,6 +306,26 @@ def test_what_is_not_needed_any_more_is_not_fetched() -> None:
     assert rig.complete
     assert min(request.first for request in rig.wire.named("LogRead")) == 140
     assert rig.behind.first == 140
+
+
+def test_a_gap_that_nobody_can_fill_any_more_makes_room_for_a_newer_checkpoint() -> None:
+    rig = Rig()
+
+    def spoil(request: Any, answer: Any) -> Any:
+        if isinstance(request, LogReadRequest) and request.first < LAST - 255:
+            raise RpcError(Status.UNAVAILABLE, "not now")
+        return answer
+
+    rig.wire.spoil = spoil
+    rig.tell()
+    assert not rig.behind.core.complete
+    rig.advance(LAST + 1000)
+    rig.wire.spoil = lambda request, answer: answer
+    rig.node.receive([(3, LearnReply(1, 0, LAST + 900, LAST + 1000, ()))])
+    rig.turn(200)
+    assert rig.behind.core.complete
+    assert rig.behind.state_machine.applied == LAST + 1000
+    assert (rig.behind.first, rig.journal.blobs.get(("gap", GROUP_KEY.pack(3)))) == (LAST + 900, None)
 
 
 def test_a_checkpoint_is_fetched_when_all_that_can_be_reached_have_trimmed() -> None:
