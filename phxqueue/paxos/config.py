@@ -30,17 +30,41 @@ class Member:
     node_id: int
     kind: MemberKind = MemberKind.VOTER
     priority: int = 0
+    incarnation: int = 0
+    """Which data directory of the node is meant: another one has forgotten what this one promised, so it counts for
+    nothing. 0: not recorded yet, whichever directory votes is counted (it asks itself whether it may, see
+    ``Restored.may_vote``).
+    """
+    info: bytes = b""
+    """For the runtime, such as the node's address; the core carries it and does not look."""
+
+
+def member_problems(members: tuple[Member, ...]) -> list[str]:
+    """What makes ``members`` impossible as a membership; empty when nothing does."""
+    ids = [member.node_id for member in members]
+    problems = []
+    if len(set(ids)) != len(ids):
+        problems.append(f"members {ids} name a node twice")
+    if any(not 0 <= node_id <= MAX_NODE_ID for node_id in ids):
+        problems.append(f"members {ids}: node ids must be 0 to {MAX_NODE_ID}")
+    if not any(member.kind is MemberKind.VOTER for member in members):
+        problems.append("members have no voter: there could never be a master")
+    return problems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupConfig:
     """Settings of one group. Times in seconds, sizes in bytes of payload. All members should agree on everything but
-    ``node_id``.
+    ``node_id`` and ``incarnation``; they MUST agree on ``members`` and ``window`` until the first change of membership
+    is in the log, which from then on says both.
     """
 
     group_id: int
     node_id: int
     members: tuple[Member, ...]
+    """The initial membership, valid until the log says otherwise."""
+    incarnation: int = 0
+    """That of this node's data directory; 0: directories are not told apart."""
 
     heartbeat_interval: float = 0.1
     """The master sends a heartbeat to every member this often."""
@@ -82,6 +106,8 @@ class GroupConfig:
     """
     max_repairs: int = 64
     """Corrupt entries of the own log that are being fetched from peers at one time."""
+    transfer_timeout: float = 0.4
+    """How long a master that hands over stops proposing, at most; then it takes the mastership up again."""
 
     version: int = 1
     """The highest command version that this node's state machine understands; told to all members with heartbeats."""
@@ -99,16 +125,10 @@ class GroupConfig:
             raise InvalidConfig(f"group {self.group_id}: " + "; ".join(problems))
 
     def _member_problems(self) -> list[str]:
-        ids = [member.node_id for member in self.members]
-        problems = []
-        if len(set(ids)) != len(ids):
-            problems.append(f"members {ids} name a node twice")
-        if self.node_id not in ids:
-            problems.append(f"node_id {self.node_id} is not among the members {ids}")
-        if any(not 0 <= node_id <= MAX_NODE_ID for node_id in ids):
-            problems.append(f"members {ids}: node ids must be 0 to {MAX_NODE_ID}")
-        if not any(member.kind is MemberKind.VOTER for member in self.members):
-            problems.append("members have no voter: there could never be a master")
+        # This node itself need not be among them: it may be about to be added, or removed meanwhile.
+        problems = member_problems(self.members)
+        if not 0 <= self.node_id <= MAX_NODE_ID:
+            problems.append(f"node_id {self.node_id} must be 0 to {MAX_NODE_ID}")
         return problems
 
     def _time_problems(self) -> list[str]:
@@ -131,6 +151,7 @@ class GroupConfig:
             "retransmit_interval",
             "learn_timeout",
             "recovery_timeout",
+            "transfer_timeout",
         )
         for name in above_zero:
             if getattr(self, name) <= 0:
@@ -166,3 +187,10 @@ class Restored:
     """The lowest instance in the log; what is chosen below it has been trimmed."""
     complete: bool = True
     """False: a checkpoint was installed, and entries below ``first`` that are still needed are being fetched."""
+    membership: bytes | None = None
+    """What the last MembershipRecord held. None: the initial membership has never been changed."""
+    may_vote: bool = True
+    """Whether this directory may vote although no membership records its incarnation: it belongs to the first start of
+    the set, or was admitted (``Group.admit``), and has forgotten nothing since. False for a fresh one: such a node
+    follows and learns, and votes once a membership with its incarnation is in force.
+    """

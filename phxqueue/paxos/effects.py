@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from phxqueue.paxos.config import Member
 from phxqueue.paxos.entry import Entry
 from phxqueue.paxos.messages import Message
 
@@ -33,7 +34,16 @@ class ChosenRecord:
     instance: int
 
 
-Record: TypeAlias = PromiseRecord | AcceptRecord | ChosenRecord
+@dataclass(slots=True)
+class MembershipRecord:
+    """Keep ``state`` in place of what was kept before, and give it back as ``Restored.membership``. Comes before the
+    ChosenRecord that covers the change; both must go into one transaction.
+    """
+
+    state: bytes
+
+
+Record: TypeAlias = PromiseRecord | AcceptRecord | ChosenRecord | MembershipRecord
 
 
 @dataclass(slots=True)
@@ -113,6 +123,55 @@ class CheckpointNeeded:
 
 
 @dataclass(slots=True, kw_only=True)
+class MembershipChanged:
+    """A change of membership is chosen at ``instance``: ``members`` are the members from instance ``effective`` on."""
+
+    instance: int
+    effective: int
+    members: tuple[Member, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class ChangeVoid:
+    """The change at ``instance`` changes nothing: it was made from a membership that is no longer the last one."""
+
+    instance: int
+
+
+@dataclass(slots=True, kw_only=True)
+class MembershipEffective:
+    """``members`` are in force on this node: everything below the instance they begin with is chosen and durable
+    here.
+    """
+
+    members: tuple[Member, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class MembershipSettled:
+    """Told by the master: a majority of the voters among ``members``, which are in force, holds everything chosen
+    before they were. Only now may a node that was removed or replaced be destroyed.
+    """
+
+    members: tuple[Member, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class MastershipTransferred:
+    """``to`` has taken over the mastership that this node handed to it."""
+
+    to: int
+
+
+@dataclass(slots=True, kw_only=True)
+class TransferFailed:
+    """``to`` did not become master; this node goes on, or stands again."""
+
+    to: int
+    reason: str
+
+
+@dataclass(slots=True, kw_only=True)
 class MessageIgnored:
     """A message from no member, or one that makes no sense, was dropped. Counted in ``Group.ignored``."""
 
@@ -128,6 +187,12 @@ Event: TypeAlias = (
     | CorruptEntry
     | EntryRepaired
     | CheckpointNeeded
+    | MembershipChanged
+    | ChangeVoid
+    | MembershipEffective
+    | MembershipSettled
+    | MastershipTransferred
+    | TransferFailed
     | MessageIgnored
 )
 

@@ -21,7 +21,7 @@ class EntryKind(enum.IntEnum):
     NOOP = 1
     """Closes a gap that a dead master left; the state machine only moves its ``applied`` over it."""
     MEMBERSHIP = 2
-    """Reserved for changes of the membership (not proposed yet)."""
+    """The next membership, see ``membership.Change``; the state machine only moves its ``applied`` over it."""
 
 
 def entry_checksum(kind: int, payload: bytes) -> int:

@@ -38,6 +38,26 @@ class WindowFull(PaxosError):
         self.in_flight_bytes = in_flight_bytes
 
 
+class ChangeRefused(PaxosError):
+    """change_members() for something that must not, or cannot now, be done; ``reason`` says why and what to do.
+    Nothing was proposed.
+    """
+
+    def __init__(self, group_id: int, reason: str) -> None:
+        super().__init__(f"the membership of group {group_id} cannot be changed so: {reason}")
+        self.group_id = group_id
+        self.reason = reason
+
+
+class TransferRefused(PaxosError):
+    """transfer() to a node that could not take over now; ``reason`` says why. The mastership stays where it is."""
+
+    def __init__(self, group_id: int, reason: str) -> None:
+        super().__init__(f"the mastership of group {group_id} cannot be handed over: {reason}")
+        self.group_id = group_id
+        self.reason = reason
+
+
 class InvariantViolation(PaxosError, AssertionError):
     """Something that the protocol makes impossible has happened: a bug, or a disk that lied.
 

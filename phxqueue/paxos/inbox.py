@@ -19,6 +19,7 @@ from phxqueue.paxos.membership import Membership
 from phxqueue.paxos.messages import (
     Accept,
     Accepted,
+    HandOver,
     Heartbeat,
     HeartbeatReply,
     LearnReply,
@@ -87,6 +88,7 @@ class Inbox:
             MessageType.HEARTBEAT_REPLY: self._on_heartbeat_reply,
             MessageType.LEARN_REQUEST: self._on_learn_request,
             MessageType.LEARN_REPLY: self._on_learn_reply,
+            MessageType.HAND_OVER: self._on_hand_over,
         }
 
     def handle(self, message: Message, now: float, out: Effects) -> None:
@@ -266,3 +268,8 @@ class Inbox:
     def _on_learn_reply(self, message: LearnReply, now: float, out: Effects) -> None:
         if not self._repairs.learn(message, out):
             self._learner.learn(message, now, out)
+
+    # -- messages: transfer of mastership -----------------------------------------------------------------------------
+
+    def _on_hand_over(self, message: HandOver, now: float, out: Effects) -> None:
+        self.ignore(message, "this node does not take over yet", out)

@@ -8,6 +8,9 @@ the one under which its votes count.
 from __future__ import annotations
 
 from phxqueue.paxos.config import GroupConfig, MemberKind
+from phxqueue.paxos.members_codec import decode_members, encode_members
+
+__all__ = ["Membership", "decode_members", "encode_members"]
 
 
 class Membership:

@@ -24,7 +24,7 @@ Entries: TypeAlias = tuple[tuple[int, Entry], ...]
 
 
 class MessageType(enum.IntEnum):
-    """Numbers on the wire; never reused. 12 to 15 are reserved for transfer of mastership and of checkpoints."""
+    """Numbers on the wire; never reused. 13 to 15 are reserved."""
 
     PRE_VOTE = 1
     PRE_VOTE_REPLY = 2
@@ -37,6 +37,7 @@ class MessageType(enum.IntEnum):
     HEARTBEAT_REPLY = 9
     LEARN_REQUEST = 10
     LEARN_REPLY = 11
+    HAND_OVER = 12
 
 
 @dataclass(slots=True)
@@ -87,6 +88,10 @@ class Prepare(Message):
 
     ballot: int
     first: int
+    released: int = 0
+    """The ballot of a master that has handed over to the sender: nobody is bound any more by what it gave that master.
+    0: none has.
+    """
 
 
 @dataclass(slots=True)
@@ -209,6 +214,18 @@ class LearnReply(Message):
     entries: Entries
 
 
+@dataclass(slots=True)
+class HandOver(Message):
+    """The master at ``ballot`` has stopped, and counts on no lease at that ballot ever again: the receiver is to stand
+    at once. ``chosen`` is everything it ever proposed.
+    """
+
+    type: ClassVar[MessageType] = MessageType.HAND_OVER
+
+    ballot: int
+    chosen: int
+
+
 WIRE_FIELDS: Mapping[type[Message], tuple[tuple[str, str], ...]] = MappingProxyType(
     {
         PreVote: (("ballot", "ballot"), ("chosen", "chosen")),
@@ -219,7 +236,7 @@ WIRE_FIELDS: Mapping[type[Message], tuple[tuple[str, str], ...]] = MappingProxyT
             ("chosen", "chosen"),
             ("wait", "time"),
         ),
-        Prepare: (("ballot", "ballot"), ("first", "instance")),
+        Prepare: (("ballot", "ballot"), ("first", "instance"), ("released", "promised")),
         Promise: (
             ("ballot", "ballot"),
             ("first", "instance"),
@@ -241,6 +258,7 @@ WIRE_FIELDS: Mapping[type[Message], tuple[tuple[str, str], ...]] = MappingProxyT
         ),
         LearnRequest: (("first", "instance"), ("max_bytes", "last"), ("accepted", "flag")),
         LearnReply: (("first", "instance"), ("chosen", "chosen"), ("entries", "entries")),
+        HandOver: (("ballot", "ballot"), ("chosen", "chosen")),
     }
 )
 """For each message, in the order of its constructor after sender and receiver: (attribute, field of PaxosMessage)."""

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from phxqueue.journal.errors import CorruptEntry, JournalError
 from phxqueue.journal.interfaces import IJournal
-from phxqueue.journal.records import PutChosen, PutEntry, PutPromise, Write
+from phxqueue.journal.records import PutBlob, PutChosen, PutEntry, PutPromise, Write
 from phxqueue.paxos.effects import (
     AcceptRecord,
     BecameMaster,
@@ -21,6 +21,7 @@ from phxqueue.paxos.effects import (
     Effects,
     EntryRepaired,
     LostMaster,
+    MembershipRecord,
     MessageIgnored,
     PromiseRecord,
 )
@@ -29,6 +30,7 @@ from phxqueue.paxos.errors import NotMaster, WindowFull
 from phxqueue.paxos.group import Group
 from phxqueue.paxos.messages import Accept, LearnReply, Message
 from phxqueue.proto.status_pb2 import GroupStatus
+from phxqueue.replica.checkpoint_table import GROUP_KEY, MEMBERSHIP
 from phxqueue.replica.entry_reader import EntryReader
 from phxqueue.replica.errors import Halted, NotServing, Overloaded
 from phxqueue.replica.interfaces import Clock, IStateMachine
@@ -359,6 +361,8 @@ class GroupRuntime:
                 )
             elif isinstance(record, PromiseRecord):
                 writes.append(PutPromise(group_id, record.ballot))
+            elif isinstance(record, MembershipRecord):
+                writes.append(PutBlob(MEMBERSHIP, GROUP_KEY.pack(group_id), record.state))
             else:
                 writes.append(PutChosen(group_id, record.instance))
         token = effects.token

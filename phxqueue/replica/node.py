@@ -18,7 +18,7 @@ from phxqueue.paxos.group import Group
 from phxqueue.paxos.messages import Message
 from phxqueue.replica.checkpoint_fetch import CheckpointFetch
 from phxqueue.replica.checkpoint_server import CheckpointServer
-from phxqueue.replica.checkpoint_table import CheckpointTable
+from phxqueue.replica.checkpoint_table import GROUP_KEY, MEMBERSHIP, CheckpointTable
 from phxqueue.replica.group_runtime import GroupRuntime
 from phxqueue.replica.interfaces import Checkpoint, Clock, DelayedCall, IStateMachine, ITransport
 from phxqueue.replica.outbox import Outbox
@@ -133,8 +133,14 @@ class ReplicaNode:
             if instance > chosen
         }
         first = stored.first if table.gap is None else table.gap.last + 1
+        key = GROUP_KEY.pack(group_id)
         restored = Restored(
-            promised=stored.promised, chosen=chosen, first=first, entries=entries, complete=table.gap is None
+            promised=stored.promised,
+            chosen=chosen,
+            first=first,
+            entries=entries,
+            complete=table.gap is None,
+            membership=next((value for at, value in self._journal.load_blobs(MEMBERSHIP, key) if at == key), None),
         )
         core = Group(config, restored, self._clock.seconds(), self._seed + group_id)
         runtime = GroupRuntime(

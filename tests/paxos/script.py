@@ -37,7 +37,7 @@ from phxqueue.paxos.errors import NotMaster, WindowFull
 from phxqueue.paxos.messages import Accepted, Message
 from tests.paxos.cluster import Cluster, Node, Write
 
-BALLOTS = {"ballot", "promised"}
+BALLOTS = {"ballot", "promised", "released"}
 
 
 def ballot_text(ballot: int) -> str:
@@ -67,7 +67,7 @@ def message_text(message: Message) -> str:
             words.append(f"{part.name} {ballot_text(value)}")
         elif part.name in ("time", "wait"):
             words.append(f"{part.name} {value:.3f}")
-        elif part.name == "version" or (part.name in ("incomplete", "accepted") and not value):
+        elif part.name == "version" or (part.name in ("incomplete", "accepted", "released") and not value):
             pass
         elif isinstance(value, bool):
             words.append(part.name if value else f"not {part.name}")

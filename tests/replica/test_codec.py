@@ -23,7 +23,7 @@ versions = st.integers(0, 99)
 MESSAGES = {
     m.PreVote: st.builds(m.PreVote, *ME, ballots, instances),
     m.PreVoteReply: st.builds(m.PreVoteReply, *ME, ballots, st.booleans(), ballots, instances, times),
-    m.Prepare: st.builds(m.Prepare, *ME, ballots, instances),
+    m.Prepare: st.builds(m.Prepare, *ME, ballots, instances, ballots),
     m.Promise: st.builds(m.Promise, *ME, ballots, instances, instances, st.booleans(), instances, entries),
     m.Accept: st.builds(m.Accept, *ME, ballots, instances, entries),
     m.Accepted: st.builds(m.Accepted, *ME, ballots, instances, instances, instances),
@@ -32,6 +32,7 @@ MESSAGES = {
     m.HeartbeatReply: st.builds(m.HeartbeatReply, *ME, ballots, instances, times, st.integers(0, 99)),
     m.LearnRequest: st.builds(m.LearnRequest, *ME, instances, st.integers(1, 2**40)),
     m.LearnReply: st.builds(m.LearnReply, *ME, instances, instances, entries),
+    m.HandOver: st.builds(m.HandOver, *ME, ballots, instances),
 }
 
 
