@@ -37,7 +37,7 @@ def test_what_cannot_work_is_refused(settings: dict[str, Any], message: str) -> 
 
 def test_all_problems_come_in_one_report() -> None:
     with pytest.raises(InvalidConfig, match="lease") as caught:
-        make_config(7, window=0, step_down_after=0.1)
+        make_config(70000, window=0, step_down_after=0.1)
     assert str(caught.value).count(";") == 2
 
 
