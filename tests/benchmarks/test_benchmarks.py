@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 
 from benchmarks import calibration
 from benchmarks.__main__ import speed_table
+from benchmarks.disk_witness import DiskWitness
 from benchmarks.failover import Confirmations, Gaps, summary
 from benchmarks.profiling import summarize
 from benchmarks.reader import TIMESTAMP, Tally
@@ -47,10 +48,27 @@ def test_the_longest_gap_between_confirmations() -> None:
 
 
 def test_the_summary_of_kills() -> None:
-    lines = summary(Gaps(killed=[0.3, 0.5, 0.4], returned=[0.01, 0.02, 0.03], errors=2, first_error="no answer"))
-    assert "| master killed (SIGKILL) | 0.400 s | 0.500 s | 0.30 0.50 0.40 |" in lines
-    assert "| killed node returns | 0.020 s | 0.030 s | 0.01 0.02 0.03 |" in lines
+    lines = summary(
+        Gaps(
+            killed=[0.3, 0.5, 0.4],
+            killed_disk=[0.1, 0.2, 0.0],
+            returned=[0.01, 0.02, 0.03],
+            returned_disk=[0.0, 0.0, 0.01],
+            errors=2,
+            first_error="no answer",
+        )
+    )
+    assert "| master killed (SIGKILL) | 0.400 s | 0.500 s | 0.30 (0.10), 0.50 (0.20), 0.40 (0.00) |" in lines
+    assert "| killed node returns | 0.020 s | 0.030 s | 0.01 (0.00), 0.02 (0.00), 0.03 (0.01) |" in lines
     assert lines[-1] == "enqueues that failed: 2 (first: no answer)"
+
+
+def test_the_disk_is_watched_while_something_is_measured(tmp_path: Path) -> None:
+    with DiskWitness(tmp_path) as disk:
+        while not disk.longest():
+            pass
+        disk.begin()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_samples_are_counted_by_function() -> None:
