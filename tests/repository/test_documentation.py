@@ -81,3 +81,14 @@ def test_every_decision_is_listed() -> None:
 def test_the_example_of_a_test_is_one_that_runs() -> None:
     example = (ROOT / "tests/testing/test_application_example.py").read_text()
     assert any(block.strip() in example for block in code_blocks(ROOT / "docs/api.md", "python") if "settle" in block)
+
+
+def test_every_guarantee_names_tests_that_exist() -> None:
+    text = (ROOT / "docs/guarantees.md").read_text()
+    promises = [line for line in text.split("## What is not")[0].splitlines() if line.startswith("| **")]
+    assert len(promises) > 10
+    for promise in promises:
+        named_tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", promise)
+        assert named_tests, promise
+        for file, function in named_tests:
+            assert f"def {function}(" in (ROOT / file).read_text(), f"{file} has no {function}"
