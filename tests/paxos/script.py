@@ -64,10 +64,11 @@ def message_text(message: Message) -> str:
         if part.name == "entries":
             words.append(entries_text(value))
         elif part.name in BALLOTS:
-            words.append(f"{part.name} {ballot_text(value)}")
+            if value or part.name != "released":
+                words.append(f"{part.name} {ballot_text(value)}")
         elif part.name in ("time", "wait"):
             words.append(f"{part.name} {value:.3f}")
-        elif part.name == "version" or (part.name in ("incomplete", "accepted", "released") and not value):
+        elif part.name == "version" or (part.name in ("incomplete", "accepted") and not value):
             pass
         elif isinstance(value, bool):
             words.append(part.name if value else f"not {part.name}")
