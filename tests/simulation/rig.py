@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from phxqueue.testing.sim.cluster import ClusterShape
-from phxqueue.testing.sim.faults import Profile
+from phxqueue.testing.sim.profiles import Profile
 from phxqueue.testing.sim.run import Simulation
 from phxqueue.testing.sim.workload import Workload
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from phxqueue.testing.sim.faults import PROFILES
+from phxqueue.testing.sim.profiles import PROFILES
 from phxqueue.testing.sim.run import Outcome, plan, run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from phxqueue.journal.errors import JournalFailed
 from phxqueue.journal.records import NodeIdentity
 from phxqueue.net.service import Registered
 from phxqueue.paxos.config import GroupConfig, Member
@@ -103,6 +104,7 @@ class Cluster:
         }
         self.processes: dict[int, Process] = {}
         self.watch = watch
+        self.on_journal_failure: Callable[[int], None] | None = None
         self._make_state_machine = make_state_machine
         self._make_service = make_service
         watch.attach(self.disks, self.network)
@@ -115,7 +117,14 @@ class Cluster:
         random, shape = self.world.random, self.shape
         drift = shape.clock_drift / 2
         clock = ProcessClock(self.world, node_id, random.uniform(1 - drift, 1 + drift), random.uniform(0, 1e6))
-        journal = SimJournal(self.world, clock, self.disks[node_id], shape.max_pending_bytes)
+        self.world.count("drift")
+        journal = SimJournal(
+            self.world,
+            clock,
+            self.disks[node_id],
+            shape.max_pending_bytes,
+            lambda reason: self._journal_failed(node_id),
+        )
         transport = SimTransport(self.network, node_id, self.node_ids, clock, self.report)
         node = ReplicaNode(
             [self.group_config(node_id, group_id) for group_id in range(shape.paxos_groups)],
@@ -135,7 +144,7 @@ class Cluster:
                 fetch_timeout=1.0,
             ),
             describe_members=lambda reachable: f"{len(reachable) + 1} of {shape.nodes} nodes reachable",
-            fail=lambda reason: self.world.report(Violation(f"node {node_id} stopped itself: {reason}")),
+            fail=lambda reason: self._node_failed(node_id, journal, reason),
         )
         process = Process(clock, journal, node)
         self.processes[node_id] = process
@@ -145,7 +154,7 @@ class Cluster:
         for group_id, group in node.groups.items():
             group.on_mastership.append(self._mastership_reporter(node_id, group_id))
         starting.addCallback(lambda _: self._recovered(node_id, process))
-        starting.addErrback(self.report)
+        starting.addErrback(self._ended, journal)
 
     def crash(self, node_id: int, noticed: bool | None = None) -> None:
         """Kill a process: what was not synced is gone.
@@ -165,7 +174,10 @@ class Cluster:
         if process.service is None or process.stopping:
             return
         process.stopping = True
-        process.clock.receive(lambda: Deferred.fromCoroutine(self._stop(node_id, process)).addErrback(self.report))
+        process.clock.receive(self._begin_stop, node_id, process)
+
+    def _begin_stop(self, node_id: int, process: Process) -> None:
+        Deferred.fromCoroutine(self._stop(node_id, process)).addErrback(self._ended, process.journal)
 
     async def _stop(self, node_id: int, process: Process) -> None:
         assert process.service is not None
@@ -191,6 +203,28 @@ class Cluster:
     def report(self, failure: Failure) -> None:
         """Note something that must not happen; it ends the run."""
         self.world.report(failure.value or Violation("a failure without a reason"))
+
+    def _journal_failed(self, node_id: int) -> None:
+        """A sync failed: the process ends, not in the same instant."""
+        process = self.processes.get(node_id)
+        if process is not None:
+            self.world.call_later(self.world.random.uniform(0.0, 0.02), self._end_failed, node_id, process)
+            if self.on_journal_failure is not None:
+                self.on_journal_failure(node_id)
+
+    def _end_failed(self, node_id: int, process: Process) -> None:
+        if self.processes.get(node_id) is process:
+            self.crash(node_id, noticed=True)
+
+    def _node_failed(self, node_id: int, journal: SimJournal, reason: str) -> None:
+        """A node has stopped itself: that is right when its disk has failed, and a defect otherwise."""
+        if journal.failed is None:
+            self.world.report(Violation(f"node {node_id} stopped itself: {reason}"))
+
+    def _ended(self, failure: Failure, journal: SimJournal) -> None:
+        """Starting or stopping has failed."""
+        if journal.failed is None or failure.check(JournalFailed) is None:
+            self.report(failure)
 
     def _recovered(self, node_id: int, process: Process) -> None:
         if self.processes.get(node_id) is process:

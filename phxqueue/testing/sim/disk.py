@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from random import Random
 
 from phxqueue.journal.records import (
     DeleteBlob,
@@ -17,6 +16,8 @@ from phxqueue.journal.records import (
     TrimEntries,
     Write,
 )
+from phxqueue.testing.sim.checkers import Violation
+from phxqueue.testing.sim.world import World
 
 EntryObserver = Callable[[int, PutEntry], None]
 """Sees every entry at the moment it becomes durable: (node_id, write)."""
@@ -28,6 +29,7 @@ class DiskFaults:
 
     stall: a commit takes up to `stall_max`. slowness: everything takes so many times as long.
     busy_read: a read is refused because too many wait.
+    write_error: a sync fails, and nobody knows what of it has reached the platter.
     """
 
     latency_min: float = 0.0002
@@ -36,18 +38,21 @@ class DiskFaults:
     stall_max: float = 0.3
     slowness: float = 1.0
     busy_read: float = 0.0
+    write_error: float = 0.0
 
-    def commit_latency(self, random: Random) -> float:
+    def commit_latency(self, world: World) -> float:
         """Draw how long one sync takes."""
+        random = world.random
         latency = random.uniform(self.latency_min, self.latency_max) * self.slowness
         if self.stall and random.random() < self.stall:
+            world.count("slow sync")
             latency += random.uniform(0.0, self.stall_max)
         return latency
 
 
 @dataclass(slots=True)
 class StoredGroup:
-    """What is durable of one Paxos group.
+    """What is durable of one Paxos group. Entries below `first` are trimmed, though some may still lie there.
 
     `votes` is for the checkers: each (instance, ballot) that was written while the promise allowed it.
     """
@@ -84,11 +89,19 @@ class Disk:
             group = self.groups[group_id] = StoredGroup()
         return group
 
-    def commit(self, writes: Sequence[Write]) -> None:
-        """Make writes durable."""
+    def commit(self, transaction: Sequence[Write]) -> None:
+        """Make the writes of one transaction durable, all of them."""
         self.commits += 1
-        for write in writes:
+        for write in transaction:
             self._write(write)
+
+    def sweep(self, group_id: int, most: int) -> bool:
+        """Delete up to `most` trimmed entries of a group; tell whether there are more."""
+        group = self.group(group_id)
+        below = sorted(instance for instance in group.log if instance < group.first)
+        for instance in below[:most]:
+            del group.log[instance]
+        return len(below) > most
 
     def flip(self, group_id: int, instance: int, position: int) -> None:
         """Alter one byte of a stored payload, as a failing disk does."""
@@ -114,9 +127,12 @@ class Disk:
             group.chosen = max(group.chosen, write.instance)
         elif isinstance(write, TrimEntries):
             group = self.group(write.group)
+            if write.below > group.chosen + 1:
+                raise Violation(
+                    f"node {self.identity.node_id} trims group {write.group} below {write.below}, while its disk knows "
+                    f"of no more than {group.chosen} that it is chosen: a vote could be forgotten"
+                )
             group.first = max(group.first, write.below)
-            for instance in [instance for instance in group.log if instance < write.below]:
-                del group.log[instance]
         elif isinstance(write, PutBlob):
             self.blobs[write.table, write.key] = write.value
         elif isinstance(write, DeleteBlob):

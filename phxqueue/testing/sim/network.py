@@ -51,6 +51,8 @@ class Network:
         self.observers: list[Observer] = []
         self._world = world
         self._inboxes: dict[int, tuple[ProcessClock, Callable[[int, bytes], None]]] = {}
+        self._sent = 0
+        self._latest: dict[tuple[int, int], int] = {}  # the youngest frame that has arrived, by its number
 
     def attach(self, node_id: int, clock: ProcessClock, receive: Callable[[int, bytes], None]) -> None:
         """Have frames for `node_id` handed to `receive(sender, wire)`; replaces what was attached before."""
@@ -67,13 +69,17 @@ class Network:
     def send(self, sender: int, receiver: int, wire: bytes) -> None:
         """Send one frame, to be delivered never, once, or twice."""
         random, faults = self._world.random, self.faults
-        if (sender, receiver) in self.cut or (faults.loss and random.random() < faults.loss):
+        if (sender, receiver) in self.cut:
+            return
+        if faults.loss and random.random() < faults.loss:
+            self._world.count("lost frame")
             return
         if (sender, receiver) in self.held:
             self.held[sender, receiver].append(wire)
             return
         self._deliver_later(sender, receiver, wire)
         if faults.duplicate and random.random() < faults.duplicate:
+            self._world.count("repeated frame")
             self._deliver_later(sender, receiver, wire)
 
     def release(self, pairs: set[tuple[int, int]]) -> None:
@@ -86,17 +92,26 @@ class Network:
         """Draw how long one message travels."""
         random, faults = self._world.random, self.faults
         if faults.spike and random.random() < faults.spike:
+            self._world.count("late frame")
             return random.uniform(0.0, faults.spike_max)
         return faults.delay_min + (faults.delay_max - faults.delay_min) * random.random()
 
     def lost(self) -> bool:
         """Draw whether a call or an answer between client and node gets lost."""
-        return self.faults.loss > 0 and self._world.random.random() < self.faults.loss
+        lost = self.faults.loss > 0 and self._world.random.random() < self.faults.loss
+        if lost:
+            self._world.count("lost call")
+        return lost
 
     def _deliver_later(self, sender: int, receiver: int, wire: bytes) -> None:
-        self._world.call_later(self.delay(), self._deliver, sender, receiver, wire)
+        self._sent += 1
+        self._world.call_later(self.delay(), self._deliver, sender, receiver, wire, self._sent)
 
-    def _deliver(self, sender: int, receiver: int, wire: bytes) -> None:
+    def _deliver(self, sender: int, receiver: int, wire: bytes, number: int) -> None:
+        latest = self._latest.get((sender, receiver), 0)
+        if number < latest:
+            self._world.count("overtaken frame")
+        self._latest[sender, receiver] = max(latest, number)
         inbox = self._inboxes.get(receiver)
         if inbox is not None:
             clock, receive = inbox

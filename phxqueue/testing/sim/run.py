@@ -10,13 +10,15 @@ from random import Random
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
+from phxqueue.journal.errors import JournalFailed
 from phxqueue.testing.sim.books import Books
 from phxqueue.testing.sim.checkers import Violation
 from phxqueue.testing.sim.cluster import Cluster, ClusterShape
 from phxqueue.testing.sim.consumers import LedgerConsumer
 from phxqueue.testing.sim.ending import expect_recovery
-from phxqueue.testing.sim.faults import CALM, PROFILES, FaultInjector, Profile
+from phxqueue.testing.sim.faults import FaultInjector
 from phxqueue.testing.sim.producers import Lane, LedgerProducer
+from phxqueue.testing.sim.profiles import CALM, PROFILES, Profile
 from phxqueue.testing.sim.stores import StoreFactory
 from phxqueue.testing.sim.watch import Watch
 from phxqueue.testing.sim.workload import Workload, draw
@@ -66,6 +68,8 @@ class _LogWatch:
     def __call__(self, event: LogEvent) -> None:
         if event.get("log_level") is LogLevel.critical:
             failure = event.get("log_failure")
+            if failure is not None and failure.check(JournalFailed):
+                return  # what a node says whose disk has failed
             text = failure.getTraceback() if failure is not None else event.get("log_format", "")
             self._world.report(Violation(f"something unexpected was logged: {text}"))
 
@@ -144,7 +148,7 @@ class Simulation:
         outcome.steps = self.world.steps
         outcome.seconds = self.world.now
         outcome.masterships = self.watch.masterships
-        outcome.injected = self.injector.injected
+        outcome.injected = dict(self.world.faults)
         outcome.digest = self.books.digest
         return outcome
 

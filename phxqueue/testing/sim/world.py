@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from heapq import heappop, heappush
 from random import Random
 from typing import Any
+
+from phxqueue.testing.sim.kinds import KINDS
 
 
 class ScheduledCall:
@@ -34,6 +37,7 @@ class World:
 
     Attributes:
         after_each_step: called after each event with the clock of the process it happened in (None: in none).
+        faults: how often each kind of fault (see :mod:`.kinds`) has happened.
     """
 
     def __init__(self, seed: int) -> None:
@@ -41,6 +45,7 @@ class World:
         self.now = 0.0
         self.steps = 0
         self.after_each_step: list[Callable[[ProcessClock | None], None]] = []
+        self.faults: Counter[str] = Counter()
         self._events: list[tuple[float, int, ScheduledCall]] = []
         self._order = 0
         self._failure: BaseException | None = None
@@ -54,6 +59,11 @@ class World:
         self._order += 1
         heappush(self._events, (moment, self._order, call))
         return call
+
+    def count(self, kind: str) -> None:
+        """A fault of this kind has happened. Raises KeyError for one that is not in the list."""
+        assert KINDS[kind]
+        self.faults[kind] += 1
 
     def report(self, failure: BaseException) -> None:
         """Note something that must not happen, from wherever: it ends the run when the current event is over."""
