@@ -50,6 +50,10 @@ test-unit: bootstrap ## The quick part of the tests: neither simulation nor real
 test-simulation: bootstrap ## The simulated clusters alone
 	$(PYTEST) -n $(WORKERS) --dist worksteal $(ARGS) tests/simulation
 
+.PHONY: sim-mutants
+sim-mutants: bootstrap ## Prove the simulator: every deliberate bug must be caught by one of its first seeds
+	@$(PYTHON) -m tests.simulation.mutants $(ARGS)
+
 .PHONY: test-integration
 test-integration: bootstrap ## The tests that start, kill and pause real processes alone
 	$(INTEGRATION)

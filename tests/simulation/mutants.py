@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from twisted.logger import globalLogBeginner
 
 from phxqueue.paxos.acceptor import Acceptor
 from phxqueue.paxos.config import Restored
@@ -571,8 +572,10 @@ def delay_ignored(patch: Patch) -> None:
     wrap(patch, GetCall, "__init__", change)
 
 
-def main(names: list[str], enough: int = 4, most: int = 200) -> None:
-    """Look for seeds that catch each mutant: `enough` of them, among the first `most`."""
+def main(names: list[str], enough: int = 2, most: int = 60) -> int:
+    """Look for seeds that catch each mutant: `enough` of them, among the first `most`. Return 1 when one escapes."""
+    globalLogBeginner.beginLoggingTo([], discardBuffer=True, redirectStandardIO=False)
+    escaped = 0
     for one in MUTANTS:
         if names and one.name not in names:
             continue
@@ -585,7 +588,10 @@ def main(names: list[str], enough: int = 4, most: int = 200) -> None:
                 caught.append(outcome)
         print(f"{one.name}: {len(caught)} of {tried}: {[outcome.seed for outcome in caught]}")
         print(*(f"    {outcome.violation[:150]}" for outcome in caught[:2]), sep="\n", flush=True)
+        escaped += not caught
+    print(f"{escaped} mutants escape")
+    return 1 if escaped else 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -26,6 +26,7 @@ from phxqueue.testing.sim.checkers.reads import Reads
 from phxqueue.testing.sim.checkers.reference import Reference
 from phxqueue.testing.sim.checkers.single_leaseholder import SingleLeaseholder
 from phxqueue.testing.sim.checkers.state_hash import StateHash
+from phxqueue.testing.sim.checkers.versions import Versions
 from phxqueue.testing.sim.disk import Disk
 
 QUEUE = (1, 7)
@@ -151,10 +152,9 @@ class TestChosenMarks:
         with pytest.raises(Violation, match="teaches instance 0"):
             self.marks().sent(0, [(0, learned)])
 
-    def test_an_undecided_entry_taught(self) -> None:
+    def test_an_entry_above_the_mark_is_not_said_to_be_chosen(self) -> None:
         learned = LearnReply(0, 1, 1, 0, ((1, make_entry(5, EntryKind.VALUE, b"b")),))
-        with pytest.raises(Violation, match="chosen is None"):
-            self.marks().sent(0, [(0, learned)])
+        self.marks().sent(0, [(0, learned)])
 
 
 class TestStateHash:
@@ -562,3 +562,29 @@ class TestReference:
     def test_bad_reads(self, mask: int, start: int, end: int, batches: list[GetBatch], reason: str) -> None:
         with pytest.raises(Violation, match=reason):
             self.reference().check_read(7, mask, start, end, batches)
+
+
+class TestVersions:
+    def checker(self, *installed: int, downgraded: frozenset[int] = frozenset()) -> Versions:
+        return Versions(dict(enumerate(installed)), downgraded)
+
+    def test_everybody_knows_it(self) -> None:
+        checker = self.checker(2, 2, 2)
+        checker.chosen(0, 5, 2)
+        checker.applied(1, 0, 5, 2)
+
+    def test_the_old_version_while_some_are_old(self) -> None:
+        checker = self.checker(1, 2, 2)
+        checker.chosen(0, 5, 1)
+        checker.applied(0, 0, 5, 1)
+
+    def test_a_new_command_while_some_are_old(self) -> None:
+        with pytest.raises(Violation, match=r"nodes \[0\] run programs that do not know it"):
+            self.checker(1, 2, 2).chosen(0, 5, 2)
+
+    def test_a_program_that_applies_what_it_does_not_know(self) -> None:
+        with pytest.raises(Violation, match="node 0 applied a command of version 2"):
+            self.checker(1, 2, 2).applied(0, 0, 5, 2)
+
+    def test_nobody_waits_for_a_node_that_went_back(self) -> None:
+        self.checker(1, 2, 2, downgraded=frozenset({0})).chosen(0, 5, 2)

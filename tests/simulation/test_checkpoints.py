@@ -9,7 +9,7 @@ import pytest
 
 from phxqueue.testing.sim.cluster import ClusterShape
 from phxqueue.testing.sim.consumers import Auditor
-from phxqueue.testing.sim.faults import Profile
+from phxqueue.testing.sim.profiles import Profile
 from phxqueue.testing.sim.run import Simulation
 from phxqueue.testing.sim.workload import Workload
 

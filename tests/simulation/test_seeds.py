@@ -12,9 +12,11 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from phxqueue.journal.errors import JournalFailed
 from phxqueue.testing.sim.profiles import PROFILES
 from phxqueue.testing.sim.run import Outcome, plan, run
 
@@ -29,6 +31,14 @@ def no_collection() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def expected_logs(logged_errors: Any) -> Iterator[None]:
+    """Nodes whose disk fails say so, and so do those that meet a command they do not know. All else fails the seed."""
+    yield
+    logged_errors.flush(JournalFailed)
+    logged_errors.flush_critical("stopped applying")
 
 
 def simulate(seed: int) -> Outcome:

@@ -83,8 +83,12 @@ class Cluster:
 
     Args:
         watch: sees everything that happens in the nodes.
-        make_state_machine: builds the state machine of one group, which reports what it applies.
+        make_state_machine: builds the state machine of one node's group, which reports what it applies.
         make_service: builds what serves clients on a recovered node.
+
+    Attributes:
+        versions: the command version of the program that is installed on each node.
+        downgraded: nodes whose program is older than what the log may hold: they must halt, and say so.
     """
 
     def __init__(
@@ -92,7 +96,7 @@ class Cluster:
         world: World,
         shape: ClusterShape,
         watch: Watch,
-        make_state_machine: Callable[[int, Applied], IStateMachine],
+        make_state_machine: Callable[[int, int, Applied], IStateMachine],
         make_service: Callable[[int, ReplicaNode, SimJournal, ProcessClock], Service],
     ) -> None:
         self.world = world
@@ -102,12 +106,14 @@ class Cluster:
         self.disks = {
             node_id: Disk(NodeIdentity("sim", 1, node_id, world.random.getrandbits(62))) for node_id in self.node_ids
         }
+        self.versions = dict.fromkeys(self.node_ids, shape.command_version)
+        self.downgraded: set[int] = set()
         self.processes: dict[int, Process] = {}
         self.watch = watch
         self.on_journal_failure: Callable[[int], None] | None = None
         self._make_state_machine = make_state_machine
         self._make_service = make_service
-        watch.attach(self.disks, self.network)
+        watch.attach(self.disks, self.network, self.versions, self.downgraded)
         world.after_each_step.append(self._check_leases)
 
     # ---- life of processes -----------------------------------------------------------------
@@ -128,7 +134,7 @@ class Cluster:
         transport = SimTransport(self.network, node_id, self.node_ids, clock, self.report)
         node = ReplicaNode(
             [self.group_config(node_id, group_id) for group_id in range(shape.paxos_groups)],
-            lambda group_id: self._make_state_machine(group_id, self._reporter(node_id, group_id)),
+            lambda group_id: self._make_state_machine(node_id, group_id, self._reporter(node_id, group_id)),
             journal,
             transport,
             clock,
@@ -265,7 +271,7 @@ class Cluster:
             accept_ahead=4 * shape.window,
             accept_ahead_bytes=4 * shape.window_bytes,
             max_message_bytes=shape.max_message_bytes,
-            version=shape.command_version,
+            version=self.versions[node_id],
         )
 
     # ---- what is seen from outside ------------------------------------------------------------

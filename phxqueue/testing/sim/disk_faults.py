@@ -44,7 +44,7 @@ class DiskTroubles:
         The node may not know yet that it is chosen. It rightly refuses to vote then, until it has been taught: that
         happens to one disk only, because two nodes in that state could wait for each other for ever.
         """
-        if not self._scene.profile.flip_every or node_id != self._bad_disk or self._random.random() < 0.5:
+        if not self._scene.profile.flip_every or node_id != self._bad_disk:
             return
         for group_id, group in self._cluster.disks[node_id].groups.items():
             last = max(group.log, default=-1)

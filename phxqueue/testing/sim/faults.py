@@ -7,6 +7,7 @@ from phxqueue.testing.sim.disk_faults import DiskTroubles
 from phxqueue.testing.sim.network_faults import Cuts
 from phxqueue.testing.sim.process_faults import ProcessFaults
 from phxqueue.testing.sim.profiles import Profile
+from phxqueue.testing.sim.program_faults import Operators
 from phxqueue.testing.sim.scene import Scene
 from phxqueue.testing.sim.world import WallClocks
 
@@ -23,12 +24,14 @@ class FaultInjector:
         self._cuts = Cuts(self._scene)
         self._disks = DiskTroubles(self._scene)
         self._processes = ProcessFaults(self._scene, self._cuts, self._disks.after_crash)
+        self._operators = Operators(self._scene, self._processes.bring_up)
 
     def start(self) -> None:
         """Begin."""
         self._cuts.start()
         self._disks.start()
         self._processes.start()
+        self._operators.start()
         self._scene.repeat(self._scene.profile.jump_every, self._jump)
 
     def heal(self) -> None:
@@ -36,6 +39,7 @@ class FaultInjector:
         self._scene.healed = True
         self._cuts.heal()
         self._disks.heal()
+        self._operators.heal()
         for node_id in self._scene.cluster.node_ids:
             self._processes.bring_up(node_id)
 

@@ -32,6 +32,10 @@ KINDS: dict[str, str] = {
     "torn record": "a crash damages the entry that was written last",
     "flip": "a byte of a stored entry changes",
     "full disk": "the file system has no room",
+    "left behind": "a node comes back when every other has trimmed its log past what it holds",
+    # programs
+    "upgrade": "a node of the previous program restarts with the current one, while others still run the previous",
+    "downgrade": "a node restarts with the previous program, though newer commands are in the log: it must halt",
     # clocks
     "drift": "a process runs by a clock that is too fast or too slow",
     "wall clock": "a wall clock is set, forward or back",

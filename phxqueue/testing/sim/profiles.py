@@ -20,6 +20,9 @@ class Profile:
     pause_every: a process stands still, for less than a lease or for much longer.
     cut_every: a link or a node is cut off, in one direction or both; frames are lost or held up.
     refuse_every: peers believe that a running process has gone, and perhaps hear no more of it for a while.
+    leave_every: a node stays down until every other has trimmed its log past what it holds.
+    upgrade_every: all nodes start with the previous program; one after another restarts with the current one.
+    downgrade: probability, per upgrade after the last, that a node goes back to the previous one for a while.
     rack_every: followers restart at once, as if they shared a rack, at a bad moment.
     flip_every: a byte of a stored entry changes.
     full_every: a disk is full for a while.
@@ -45,6 +48,9 @@ class Profile:
     cut_every: float = 0.0
     refuse_every: float = 0.0
     rack_every: float = 0.0
+    leave_every: float = 0.0
+    upgrade_every: float = 0.0
+    downgrade: float = 0.0
     flip_every: float = 0.0
     full_every: float = 0.0
     jump_every: float = 0.0
@@ -74,6 +80,8 @@ PROFILES = (
     Profile(name="racks", rack_every=1.0, refuse_every=1.0),
     Profile(name="slow disks", stall=0.05, busy_read=0.02, slow_node=30.0, crash_every=2.0),
     Profile(name="failing disks", write_error=0.003, stall=0.02, full_every=1.0, crash_every=4.0),
+    Profile(name="left behind", leave_every=0.7, crash_every=3.0),
+    Profile(name="mixed versions", upgrade_every=0.4, crash_every=2.0, downgrade=0.5),
     Profile(name="bit rot", flip_every=0.3, crash_every=2.0),
     Profile(name="operated", stop_every=0.8, refuse_every=0.7, full_every=1.0, jump_every=0.5),
     Profile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from phxqueue.config.cluster import ConsumerGroup, NodeAddress, Pub, QueueInfo, 
 from phxqueue.config.nodes import StoreNode
 from phxqueue.config.settings import StoreLimits, TopicSettings
 from phxqueue.net.service import Registered, RpcService
+from phxqueue.proto.store_pb2 import StoreCommand
+from phxqueue.replica.errors import Halted
 from phxqueue.replica.node import ReplicaNode
-from phxqueue.store.queues import StoreQueues
+from phxqueue.store.queues import COMMAND_VERSION, TRIM_VERSION, VALUE_KIND, StoreQueues
 from phxqueue.store.service import StoreService
 from phxqueue.testing.sim.cluster import Applied, ClusterShape
 from phxqueue.testing.sim.journal import SimJournal
@@ -32,21 +35,30 @@ from phxqueue.testing.sim.world import ProcessClock, WallClocks
 SEGMENT_ROWS = 8  # small, so that segments are sealed all the time
 DRAIN_SECONDS = 0.5
 RETENTION_SECONDS = 0.1
+NEVER = 3600.0
 
 
 class ReportingQueues(StoreQueues):
     """The real state machine; it only tells what it has applied."""
 
-    def __init__(self, report: Applied) -> None:
+    def __init__(self, report: Applied, program_version: int) -> None:
         super().__init__(SEGMENT_ROWS)
         self._report = report
+        self._program_version = program_version
 
     def apply(self, instance: int, kind: int, payload: bytes) -> Any:
         """Apply one chosen entry."""
         before = self.applied
+        if self._program_version < COMMAND_VERSION and kind == VALUE_KIND:
+            self._stop_at_newer(instance, StoreCommand.FromString(payload).version)
         result = super().apply(instance, kind, payload)
         self._report(self, before, instance, kind, payload)
         return result
+
+    def _stop_at_newer(self, instance: int, version: int) -> None:
+        """What a program of the previous version does when it meets a command of this one."""
+        if version > self._program_version:
+            raise Halted(f"entry {instance} is of version {version}, this program knows {self._program_version}")
 
 
 class SimStore:
@@ -71,20 +83,28 @@ class SimStore:
 
 
 class StoreFactory:
-    """Builds what runs on a simulated node."""
+    """Builds what runs on a simulated node.
+
+    Attributes:
+        versions: which program is installed on each node, by the version of its commands.
+    """
 
     def __init__(self, shape: ClusterShape, workload: Workload, walls: WallClocks) -> None:
+        self.versions: Mapping[int, int] = {}
         self._nodes = _nodes(shape, workload)
         self._walls = walls
 
-    def state_machine(self, group_id: int, report: Applied) -> StoreQueues:
+    def state_machine(self, node_id: int, group_id: int, report: Applied) -> StoreQueues:
         """Build the state machine of one group."""
-        return ReportingQueues(report)
+        return ReportingQueues(report, self.versions[node_id])
 
     def service(self, node_id: int, node: ReplicaNode, journal: SimJournal, clock: ProcessClock) -> SimStore:
         """Build what answers clients on a node that has recovered."""
+        store_node = self._nodes[node_id]
+        if self.versions[node_id] < TRIM_VERSION:  # the previous program knows nothing of retention
+            store_node = replace(store_node, limits=StoreLimits(retention_interval_s=NEVER))
         service = StoreService(
-            self._nodes[node_id],
+            store_node,
             node.groups,
             clock,
             accepting=lambda: journal.accepting,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from phxqueue.paxos.entry import EntryKind
+from phxqueue.proto.store_pb2 import StoreCommand
 from phxqueue.replica.interfaces import IStateMachine
 from phxqueue.testing.sim.books import Books
 from phxqueue.testing.sim.checkers.calm import Calm
@@ -16,6 +17,7 @@ from phxqueue.testing.sim.checkers.one_value import OneValue
 from phxqueue.testing.sim.checkers.promises import PromisesOnlyRise
 from phxqueue.testing.sim.checkers.single_leaseholder import SingleLeaseholder
 from phxqueue.testing.sim.checkers.state_hash import StateHash
+from phxqueue.testing.sim.checkers.versions import Versions
 from phxqueue.testing.sim.disk import Disk
 from phxqueue.testing.sim.network import Network
 
@@ -46,10 +48,14 @@ class Watch:
         self._promises = PromisesOnlyRise()
         self._calm = Calm() if calm else None
         self._disks: Mapping[int, Disk] = {}
+        self._versions = Versions({}, ())
         self._durable_majority = DurableMajority({}, voters)
 
-    def attach(self, disks: Mapping[int, Disk], network: Network) -> None:
-        """Look at these disks and everything that is sent here."""
+    def attach(
+        self, disks: Mapping[int, Disk], network: Network, versions: Mapping[int, int], downgraded: Collection[int]
+    ) -> None:
+        """Look at these disks, these programs, and everything that is sent here."""
+        self._versions = Versions(versions, downgraded)
         self._disks = disks
         self._durable_majority = DurableMajority(disks, self._voters)
         for disk in disks.values():
@@ -72,7 +78,10 @@ class Watch:
         first = self._one_value.applied(node_id, group_id, before, instance, (kind, payload))
         self._durable_majority.applied(node_id, group_id, instance, kind, payload)
         if kind == EntryKind.VALUE:
+            version = StoreCommand.FromString(payload).version
+            self._versions.applied(node_id, group_id, instance, version)
             if first:
+                self._versions.chosen(group_id, instance, version)
                 self._books.chosen(group_id, instance, payload)
             if is_master:
                 self._books.applied_by_master(group_id, instance)
