@@ -55,19 +55,28 @@ class Backlog:
         return self.end - max(self.acked, self.first)
 
 
-async def ask(pool: ConnectionPool, topic: Topic, store: Store, node: NodeAddress, timeout_s: float) -> NodeReport:
-    """Ask one node; a node that does not answer is a report too."""
+async def ask(
+    pool: ConnectionPool, topic: Topic, store: Store, node: NodeAddress, timeout_s: float, *, state_hash: bool = False
+) -> NodeReport:
+    """Ask one node, also for the hash of its replicated state; a node that does not answer is a report too."""
     try:
         connection = await pool.connection(Address(node.ip, node.port))
-        answer = await connection.call(NODE_STATUS, NodeStatusRequest(topic_id=topic.topic_id), timeout_s)
+        request = NodeStatusRequest(topic_id=topic.topic_id, state_hash=state_hash)
+        answer = await connection.call(NODE_STATUS, request, timeout_s)
     except RpcError as error:
         return NodeReport(store, node, None, error.message or str(error))
     return NodeReport(store, node, answer)
 
 
-async def ask_all(pool: ConnectionPool, topic: Topic, timeout_s: float = ANSWER_TIMEOUT_S) -> list[NodeReport]:
+async def ask_all(
+    pool: ConnectionPool, topic: Topic, timeout_s: float = ANSWER_TIMEOUT_S, *, state_hash: bool = False
+) -> list[NodeReport]:
     """Ask every node of every store of a topic at the same time."""
-    return await gather(ask(pool, topic, store, node, timeout_s) for store in topic.stores for node in store.nodes)
+    return await gather(
+        ask(pool, topic, store, node, timeout_s, state_hash=state_hash)
+        for store in topic.stores
+        for node in store.nodes
+    )
 
 
 def master_of(reports: Sequence[NodeReport], store_id: int, group_id: int) -> NodeReport | None:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bphxqueue/proto/status.proto\x12\x08phxqueue\"%\n\x11NodeStatusRequest\x12\x10\n\x08topic_id\x18\x01 \x01(\r\"\xf6\x01\n\x0bGroupStatus\x12\x10\n\x08group_id\x18\x01 \x01(\r\x12\x11\n\tis_master\x18\x02 \x01(\x08\x12\x1b\n\x0emaster_node_id\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x0e\n\x06\x62\x61llot\x18\x04 \x01(\x04\x12\x0e\n\x06\x63hosen\x18\x05 \x01(\x12\x12\x0f\n\x07\x61pplied\x18\x06 \x01(\x12\x12\r\n\x05\x66irst\x18\x07 \x01(\x12\x12\x19\n\x11lease_remaining_s\x18\x08 \x01(\x01\x12#\n\x05peers\x18\t \x03(\x0b\x32\x14.phxqueue.PeerStatus\x12\x12\n\nincomplete\x18\x15 \x01(\x08\x42\x11\n\x0f_master_node_id\"B\n\nPeerStatus\x12\x0f\n\x07node_id\x18\x01 \x01(\r\x12\x0e\n\x06\x63hosen\x18\x02 \x01(\x12\x12\x13\n\x0bheard_ago_s\x18\x03 \x01(\x01\"O\n\x10QueueGroupStatus\x12\x19\n\x11\x63onsumer_group_id\x18\x01 \x01(\r\x12\r\n\x05\x61\x63ked\x18\x02 \x01(\x04\x12\x11\n\tdelivered\x18\x03 \x01(\x04\"u\n\x0bQueueStatus\x12\x10\n\x08queue_id\x18\x01 \x01(\r\x12\x14\n\x0c\x66irst_cursor\x18\x02 \x01(\x04\x12\x12\n\nend_cursor\x18\x03 \x01(\x04\x12*\n\x06groups\x18\x04 \x03(\x0b\x32\x1a.phxqueue.QueueGroupStatus\"\x81\x02\n\x12NodeStatusResponse\x12\x10\n\x08store_id\x18\x01 \x01(\r\x12\x0f\n\x07node_id\x18\x02 \x01(\r\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x10\n\x08uptime_s\x18\x04 \x01(\x01\x12\x13\n\x0bincarnation\x18\x05 \x01(\x04\x12%\n\x06groups\x18\x06 \x03(\x0b\x32\x15.phxqueue.GroupStatus\x12%\n\x06queues\x18\x07 \x03(\x0b\x32\x15.phxqueue.QueueStatus\x12\x17\n\x0f\x64isk_free_bytes\x18\x08 \x01(\x04\x12\x11\n\taccepting\x18\t \x01(\x08\x12\x16\n\x0eresident_bytes\x18\n \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bphxqueue/proto/status.proto\x12\x08phxqueue\"9\n\x11NodeStatusRequest\x12\x10\n\x08topic_id\x18\x01 \x01(\r\x12\x12\n\nstate_hash\x18\x14 \x01(\x08\"\x9e\x02\n\x0bGroupStatus\x12\x10\n\x08group_id\x18\x01 \x01(\r\x12\x11\n\tis_master\x18\x02 \x01(\x08\x12\x1b\n\x0emaster_node_id\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x0e\n\x06\x62\x61llot\x18\x04 \x01(\x04\x12\x0e\n\x06\x63hosen\x18\x05 \x01(\x12\x12\x0f\n\x07\x61pplied\x18\x06 \x01(\x12\x12\r\n\x05\x66irst\x18\x07 \x01(\x12\x12\x19\n\x11lease_remaining_s\x18\x08 \x01(\x01\x12#\n\x05peers\x18\t \x03(\x0b\x32\x14.phxqueue.PeerStatus\x12\x12\n\nincomplete\x18\x15 \x01(\x08\x12\x17\n\nstate_hash\x18\x14 \x01(\x06H\x01\x88\x01\x01\x42\x11\n\x0f_master_node_idB\r\n\x0b_state_hash\"B\n\nPeerStatus\x12\x0f\n\x07node_id\x18\x01 \x01(\r\x12\x0e\n\x06\x63hosen\x18\x02 \x01(\x12\x12\x13\n\x0bheard_ago_s\x18\x03 \x01(\x01\"O\n\x10QueueGroupStatus\x12\x19\n\x11\x63onsumer_group_id\x18\x01 \x01(\r\x12\r\n\x05\x61\x63ked\x18\x02 \x01(\x04\x12\x11\n\tdelivered\x18\x03 \x01(\x04\"u\n\x0bQueueStatus\x12\x10\n\x08queue_id\x18\x01 \x01(\r\x12\x14\n\x0c\x66irst_cursor\x18\x02 \x01(\x04\x12\x12\n\nend_cursor\x18\x03 \x01(\x04\x12*\n\x06groups\x18\x04 \x03(\x0b\x32\x1a.phxqueue.QueueGroupStatus\"\x81\x02\n\x12NodeStatusResponse\x12\x10\n\x08store_id\x18\x01 \x01(\r\x12\x0f\n\x07node_id\x18\x02 \x01(\r\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x10\n\x08uptime_s\x18\x04 \x01(\x01\x12\x13\n\x0bincarnation\x18\x05 \x01(\x04\x12%\n\x06groups\x18\x06 \x03(\x0b\x32\x15.phxqueue.GroupStatus\x12%\n\x06queues\x18\x07 \x03(\x0b\x32\x15.phxqueue.QueueStatus\x12\x17\n\x0f\x64isk_free_bytes\x18\x08 \x01(\x04\x12\x11\n\taccepting\x18\t \x01(\x08\x12\x16\n\x0eresident_bytes\x18\n \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,15 +32,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'phxqueue.proto.status_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_NODESTATUSREQUEST']._serialized_start=41
-  _globals['_NODESTATUSREQUEST']._serialized_end=78
-  _globals['_GROUPSTATUS']._serialized_start=81
-  _globals['_GROUPSTATUS']._serialized_end=327
-  _globals['_PEERSTATUS']._serialized_start=329
-  _globals['_PEERSTATUS']._serialized_end=395
-  _globals['_QUEUEGROUPSTATUS']._serialized_start=397
-  _globals['_QUEUEGROUPSTATUS']._serialized_end=476
-  _globals['_QUEUESTATUS']._serialized_start=478
-  _globals['_QUEUESTATUS']._serialized_end=595
-  _globals['_NODESTATUSRESPONSE']._serialized_start=598
-  _globals['_NODESTATUSRESPONSE']._serialized_end=855
+  _globals['_NODESTATUSREQUEST']._serialized_end=98
+  _globals['_GROUPSTATUS']._serialized_start=101
+  _globals['_GROUPSTATUS']._serialized_end=387
+  _globals['_PEERSTATUS']._serialized_start=389
+  _globals['_PEERSTATUS']._serialized_end=455
+  _globals['_QUEUEGROUPSTATUS']._serialized_start=457
+  _globals['_QUEUEGROUPSTATUS']._serialized_end=536
+  _globals['_QUEUESTATUS']._serialized_start=538
+  _globals['_QUEUESTATUS']._serialized_end=655
+  _globals['_NODESTATUSRESPONSE']._serialized_start=658
+  _globals['_NODESTATUSRESPONSE']._serialized_end=915
 # @@protoc_insertion_point(module_scope)

@@ -23,15 +23,19 @@ class NodeStatusRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TOPIC_ID_FIELD_NUMBER: _builtins.int
+    STATE_HASH_FIELD_NUMBER: _builtins.int
     topic_id: _builtins.int
+    state_hash: _builtins.bool
+    """also hash the replicated state: walks all of it, not for monitoring"""
     def __init__(
         self,
         *,
         topic_id: _builtins.int = ...,
+        state_hash: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state_hash", b"state_hash", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -51,6 +55,7 @@ class GroupStatus(_message.Message):
     LEASE_REMAINING_S_FIELD_NUMBER: _builtins.int
     PEERS_FIELD_NUMBER: _builtins.int
     INCOMPLETE_FIELD_NUMBER: _builtins.int
+    STATE_HASH_FIELD_NUMBER: _builtins.int
     group_id: _builtins.int
     is_master: _builtins.bool
     master_node_id: _builtins.int
@@ -65,6 +70,8 @@ class GroupStatus(_message.Message):
     """master only"""
     incomplete: _builtins.bool
     """behind a checkpoint: entries below it that are still needed are being fetched"""
+    state_hash: _builtins.int
+    """when asked for: equal on all replicas at equal `applied`"""
     @_builtins.property
     def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerStatus]:
         """master only"""
@@ -82,14 +89,20 @@ class GroupStatus(_message.Message):
         lease_remaining_s: _builtins.float = ...,
         peers: _abc.Iterable[Global___PeerStatus] | None = ...,
         incomplete: _builtins.bool = ...,
+        state_hash: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_master_node_id", b"_master_node_id", "master_node_id", b"master_node_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_master_node_id", b"_master_node_id", "_state_hash", b"_state_hash", "master_node_id", b"master_node_id", "state_hash", b"state_hash"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_master_node_id", b"_master_node_id", "applied", b"applied", "ballot", b"ballot", "chosen", b"chosen", "first", b"first", "group_id", b"group_id", "incomplete", b"incomplete", "is_master", b"is_master", "lease_remaining_s", b"lease_remaining_s", "master_node_id", b"master_node_id", "peers", b"peers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_master_node_id", b"_master_node_id", "_state_hash", b"_state_hash", "applied", b"applied", "ballot", b"ballot", "chosen", b"chosen", "first", b"first", "group_id", b"group_id", "incomplete", b"incomplete", "is_master", b"is_master", "lease_remaining_s", b"lease_remaining_s", "master_node_id", b"master_node_id", "peers", b"peers", "state_hash", b"state_hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__master_node_id: _TypeAlias = _typing.Literal["master_node_id"]  # noqa: Y015
     _WhichOneofArgType__master_node_id: _TypeAlias = _typing.Literal["_master_node_id", b"_master_node_id"]  # noqa: Y015
+    _WhichOneofReturnType__state_hash: _TypeAlias = _typing.Literal["state_hash"]  # noqa: Y015
+    _WhichOneofArgType__state_hash: _TypeAlias = _typing.Literal["_state_hash", b"_state_hash"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__master_node_id) -> _WhichOneofReturnType__master_node_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__state_hash) -> _WhichOneofReturnType__state_hash | None: ...
 
 Global___GroupStatus: _TypeAlias = GroupStatus  # noqa: Y015
 

@@ -131,8 +131,8 @@ class GroupRuntime:
             return self.halted
         return self._unreachable_reason()
 
-    def status(self) -> GroupStatus:
-        """Return what an operator wants to know of this group on this node."""
+    def status(self, *, state_hash: bool = False) -> GroupStatus:
+        """Return what an operator wants to know of this group on this node; the hash costs a walk over all state."""
         now, core = self._clock.seconds(), self.core
         status = GroupStatus(
             group_id=self.group_id,
@@ -153,6 +153,8 @@ class GroupRuntime:
                     chosen=-1 if peer.chosen is None else peer.chosen,
                     heard_ago_s=-1.0 if peer.heard_at is None else now - peer.heard_at,
                 )
+        if state_hash:
+            status.state_hash = self.state_machine.state_hash()
         return status
 
     @property

@@ -129,7 +129,7 @@ class StoreRole:
         if host is not None and self._service is not None:
             response.incarnation = host.incarnation
             response.accepting = host.accepting
-            response.groups.extend(group.status() for group in host.groups.values())
+            response.groups.extend(group.status(state_hash=request.state_hash) for group in host.groups.values())
             response.queues.extend(self._service.queue_statuses())
             usage = os.statvfs(node.data_dir)
             response.disk_free_bytes = usage.f_bavail * usage.f_frsize

@@ -19,6 +19,7 @@ from phxqueue.admin.node_status import NodeReport, ask_all, master_of
 from phxqueue.admin.processes.child import Child
 from phxqueue.admin.processes.cluster import ProcessCluster
 from phxqueue.admin.processes.files import STORE_ID, ClusterSpec
+from phxqueue.admin.processes.notify import NotifySocket
 from phxqueue.net.pool import ConnectionPool
 from phxqueue.producer import Producer
 from phxqueue.producer.settings import ProducerSettings
@@ -35,15 +36,14 @@ class TestedCluster(ProcessCluster):
 
     __test__ = False
 
-    def __init__(self, reactor: Any, directory: Path, spec: ClusterSpec) -> None:
+    def __init__(self, reactor: Any, directory: Path, spec: ClusterSpec, *, notify: NotifySocket | None = None) -> None:
         directory.mkdir()
-        self.ledger = directory / "ledger"
-        self.ledger.mkdir()
+        self.ledger = directory / "ledger.txt"
         self.reactor = reactor
         self._pool: ConnectionPool | None = None
         self._producers: list[Producer] = []
         environment = {"PYTHONPATH": str(REPOSITORY), LEDGER_VARIABLE: str(self.ledger)}
-        super().__init__(reactor, directory, spec, environment=environment)
+        super().__init__(reactor, directory, spec, environment=environment, notify=notify)
 
     async def producer(self, **settings: Any) -> Producer:
         """A producer that is closed with the cluster; settings are fields of ProducerSettings."""

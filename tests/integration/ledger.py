@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from phxqueue.admin.gather import gather
-from phxqueue.producer import EnqueueError, OutcomeUnknown, Producer, ProducerClosed
+from phxqueue.producer import EnqueueError, OutcomeUnknown, Producer, ProducerClosed, Receipt
 
 Entry = tuple[int, int]
 """(uin, number): the identity of an item; the numbers of a uin rise in the order of the calls."""
@@ -29,10 +29,26 @@ class Books:
 
 
 class LedgerClient:
-    """Enqueues for some uins at the same time, `depth` items of each on their way at once, until it is stopped."""
+    """Enqueues for some uins at the same time, `depth` items of each on their way at once, until it is stopped.
 
-    def __init__(self, reactor: Any, producer: Producer, uins: Iterable[int] = range(1, 9), depth: int = 3) -> None:
+    Args:
+        rest_s: between two items of one of those `depth`.
+        pad: how many bytes to put behind the number of an item (for tests.integration.handlers:record_number).
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        producer: Producer,
+        uins: Iterable[int] = range(1, 9),
+        depth: int = 3,
+        *,
+        rest_s: float = 0.0,
+        pad: Callable[[], int] = lambda: 0,
+    ) -> None:
         self.books = Books()
+        self._rest_s = rest_s
+        self._pad = pad
         self._reactor = reactor
         self._producer = producer
         self._numbers = dict.fromkeys(uins, 0)
@@ -60,8 +76,8 @@ class LedgerClient:
         while len(self.books.confirmed) < wanted:
             await self._pause()
 
-    def _pause(self) -> Deferred[None]:
-        return deferLater(self._reactor, 0.01, lambda: None)
+    def _pause(self, seconds: float = 0.01) -> Deferred[None]:
+        return deferLater(self._reactor, seconds, lambda: None)
 
     async def _send_for(self, uin: int) -> None:
         while not self._stopping:
@@ -69,7 +85,7 @@ class LedgerClient:
             self._numbers[uin] += 1
             self.books.sent.append(entry)
             try:
-                await self._producer.enqueue(1, 1, b"%d" % entry[1], uin=uin)
+                receipt = await self._producer.enqueue(1, 1, self._content(entry[1]), uin=uin)
             except ProducerClosed:
                 return  # the test has failed elsewhere
             except EnqueueError as error:
@@ -77,16 +93,63 @@ class LedgerClient:
                 self.books.errors.append(str(error))
                 await self._pause()
             else:
-                self.books.confirmed.add(entry)
+                self._confirmed(entry, receipt)
+                if self._rest_s:
+                    await self._pause(self._rest_s)
+
+    def _content(self, number: int) -> bytes:
+        size = self._pad()
+        return b"%d %s" % (number, bytes(size).replace(b"\0", b".")) if size else b"%d" % number
+
+    def _confirmed(self, entry: Entry, receipt: Receipt) -> None:
+        self.books.confirmed.add(entry)
 
 
-def handled(directory: Path) -> list[Entry]:
-    """What the consumers wrote down (tests/integration/handlers.py), each in its order."""
-    lines = [line for path in sorted(directory.glob("*.txt")) for line in path.read_text().splitlines()]
-    return [(int(uin), int(number)) for uin, _, number in (line.partition(" ") for line in lines)]
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """One line of the consumers' ledger: which process handled what."""
+
+    pid: int
+    uin: int
+    text: str
 
 
-def check(books: Books, found: list[Entry]) -> None:
+class HandledLog:
+    """What the consumers wrote down (tests/integration/handlers.py), in the order in which it was handled."""
+
+    def __init__(self, path: Path) -> None:
+        self.lines: list[Handled] = []
+        self.entries: list[Entry] = []
+        self.distinct: set[Entry] = set()
+        self._path = path
+        self._read = 0
+
+    def look(self) -> HandledLog:
+        """Take in what was written since the last look, whole lines only."""
+        if self._path.exists():
+            with self._path.open("rb") as ledger:
+                ledger.seek(self._read)
+                new, _, _ = ledger.read().rpartition(b"\n")
+            if new:
+                self._read += len(new) + 1
+                self._take(new.decode())
+        return self
+
+    def _take(self, content: str) -> None:
+        for line in content.split("\n"):
+            pid, uin, text = line.split(" ", 2)
+            self.lines.append(Handled(int(pid), int(uin), text))
+            if text.isdigit():
+                self.entries.append((int(uin), int(text)))
+                self.distinct.add(self.entries[-1])
+
+
+def handled(path: Path) -> list[Entry]:
+    """The items of a LedgerClient that were handled, in that order."""
+    return HandledLog(path).look().entries
+
+
+def check(books: Books, found: Sequence[Entry]) -> None:
     """Nothing confirmed is lost, nothing is invented, each uin is in order. Twice is allowed: at least once."""
     lost = books.confirmed - set(found)
     assert not lost, f"{len(lost)} confirmed items were never handled: {sorted(lost)[:10]}"

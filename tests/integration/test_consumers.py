@@ -11,14 +11,13 @@ from phxqueue.config import dead_letter_queue
 from phxqueue.producer import NewItem
 from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster
-from tests.integration.ledger import LedgerClient, check, handled
+from tests.integration.ledger import HandledLog, LedgerClient, check, handled
 
 pytestmark = pytest.mark.reactor_limit(60)
 
 
 def handled_texts(cluster: TestedCluster) -> list[str]:
-    lines = [line for path in sorted(cluster.ledger.glob("*.txt")) for line in path.read_text().splitlines()]
-    return [line.partition(" ")[2] for line in lines]
+    return [line.text for line in HandledLog(cluster.ledger).look().lines]
 
 
 @pytest_twisted.ensureDeferred
@@ -94,8 +93,9 @@ async def test_every_queue_has_one_owner(make_cluster: MakeCluster) -> None:
     while books.confirmed - set(handled(cluster.ledger)):
         await cluster.pause()
     check(books, handled(cluster.ledger))
-    by_consumer = [
-        {line.partition(" ")[0] for line in path.read_text().splitlines()} for path in cluster.ledger.glob("*.txt")
-    ]
-    assert sum(len(uins) for uins in by_consumer) == len(set().union(*by_consumer)), "a uin was handled by two"
-    assert len([uins for uins in by_consumer if uins]) > 1, "one consumer owns everything"
+    uins_of: dict[int, set[int]] = {}
+    for line in HandledLog(cluster.ledger).look().lines:
+        uins_of.setdefault(line.pid, set()).add(line.uin)
+    owned = list(uins_of.values())
+    assert sum(len(uins) for uins in owned) == len(set().union(*owned)), "a uin was handled by two"
+    assert len(owned) > 1, "one consumer owns everything"

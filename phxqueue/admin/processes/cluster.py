@@ -17,6 +17,8 @@ from phxqueue.config import Cluster, Topic, load_cluster
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
+#: For clients and for the other nodes, of a node whose address nobody shares.
+OWN_PORTS = (5100, 5101)
 
 
 class ProcessCluster:
@@ -25,6 +27,7 @@ class ProcessCluster:
     Args:
         directory: gets etc/, data/ and logs/.
         environment: for the daemons, beside our own.
+        notify: where the daemons tell their state; None: a socket of our network namespace.
     """
 
     def __init__(
@@ -34,14 +37,16 @@ class ProcessCluster:
         spec: ClusterSpec | None = None,
         *,
         environment: Mapping[str, str] | None = None,
+        notify: NotifySocket | None = None,
     ) -> None:
         self.spec = spec or ClusterSpec()
         self.directory = directory
-        self.notify = NotifySocket()
+        self.notify = notify or NotifySocket()
         self._reactor = reactor
         self._environment = dict(environment or {})
-        self._ports = PortReservation(self.spec.ports_needed)
-        self.config = write_files(directory, self.spec, self._ports.ports)
+        # A node with an address of its own has all ports of it to itself.
+        self._ports = PortReservation(0 if self.spec.hosts else self.spec.ports_needed)
+        self.config = write_files(directory, self.spec, self._ports.ports or OWN_PORTS * self.spec.nodes)
         self.cluster: Cluster = load_cluster(self.config)
         if self.cluster.certificates is not None:
             make_missing(self.cluster.certificates, leaves(self.cluster))

@@ -29,11 +29,13 @@ class ClusterSpec:
         groups: consumer groups of the pub.
         consumers: consumer daemons.
         consumer_groups: groups they take part in; empty: all.
+        hosts: address of each store node, when each has a network of its own; empty: all on the loopback address.
         handlers: "module:object" by handle_id.
         retries: attempts after the first; 0: none, a failed item goes to the dead letters.
         retry_delay_s: rest before each of them.
         topic, pub, store, store_node, consumer_node: further fields of the topic's settings, the pub, the store's
             entry, each store node's file and each consumer's.
+        further: more entries for the lists of the topic's file, by the list's name (queue_infos, pubs, ...).
         tls: mutual TLS, with certificates of its own.
     """
 
@@ -42,6 +44,7 @@ class ClusterSpec:
     groups: Sequence[int] = (1,)
     consumers: int = 0
     consumer_groups: Sequence[int] = ()
+    hosts: Sequence[str] = ()
     handlers: Mapping[int, str] = field(default_factory=dict)
     retries: int = 3
     retry_delay_s: float = 0.1
@@ -50,12 +53,17 @@ class ClusterSpec:
     store: Mapping[str, Any] = field(default_factory=dict)
     store_node: Mapping[str, Any] = field(default_factory=dict)
     consumer_node: Mapping[str, Any] = field(default_factory=dict)
+    further: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     tls: bool = True
 
     @property
     def ports_needed(self) -> int:
         """Two for each store node: one for clients, one for the other nodes."""
         return 2 * self.nodes
+
+    def host(self, node: int) -> str:
+        """The address of a store node."""
+        return self.hosts[node] if self.hosts else HOST
 
 
 def write_files(directory: Path, spec: ClusterSpec, ports: Sequence[int]) -> Path:
@@ -67,7 +75,7 @@ def write_files(directory: Path, spec: ClusterSpec, ports: Sequence[int]) -> Pat
     for node in range(spec.nodes):
         _write(
             etc / f"store.{node}.conf",
-            {"ip": HOST, "port": ports[2 * node], "data_dir": f"data/store.{node}", **spec.store_node},
+            {"ip": spec.host(node), "port": ports[2 * node], "data_dir": f"data/store.{node}", **spec.store_node},
         )
     for number in range(spec.consumers):
         _write(
@@ -122,7 +130,7 @@ def _topic_file(spec: ClusterSpec) -> Mapping[str, Any]:
                 "delay": spec.retry_delay_s,
             }
         )
-    return {
+    content: dict[str, Any] = {
         "topic": {"topic_id": TOPIC_ID, "handle_ids": [1, 2], **spec.topic},
         "queue_infos": queue_infos,
         "pubs": [
@@ -137,8 +145,14 @@ def _topic_file(spec: ClusterSpec) -> Mapping[str, Any]:
             {"consumer_group_id": group, "use_dynamic_scale": 0, "skip_lock": 1} for group in spec.groups
         ],
     }
+    for name, entries in spec.further.items():
+        content[name] = [*content.get(name, ()), *entries]
+    return content
 
 
 def _store_entry(spec: ClusterSpec, ports: Sequence[int]) -> Mapping[str, Any]:
-    addrs = [{"ip": HOST, "port": ports[2 * node], "paxos_port": ports[2 * node + 1]} for node in range(spec.nodes)]
+    addrs = [
+        {"ip": spec.host(node), "port": ports[2 * node], "paxos_port": ports[2 * node + 1]}
+        for node in range(spec.nodes)
+    ]
     return {"store_id": STORE_ID, "addrs": addrs, **spec.store}

@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -53,12 +54,14 @@ class DaemonState:
 class NotifySocket(DatagramProtocol):
     """Listens where ``NOTIFY_SOCKET`` points and keeps a `DaemonState` per process.
 
-    The socket is abstract: there is no file to clean up, and no limit on how deep the checkout may lie.
+    The socket is abstract: there is no file to clean up, and no limit on how deep the checkout may lie. Daemons in
+    other network namespaces cannot see abstract sockets: for them give a `path` (of at most 107 bytes).
     """
 
     noisy = False
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
         self.name = f"phxqueue-{os.getpid()}-{secrets.token_hex(8)}"
         self._states: dict[int, DaemonState] = {}
         self._port: Any = None
@@ -67,11 +70,12 @@ class NotifySocket(DatagramProtocol):
     @property
     def environment(self) -> dict[str, str]:
         """What a daemon needs in its environment to find this socket."""
-        return {"NOTIFY_SOCKET": "@" + self.name}
+        return {"NOTIFY_SOCKET": "@" + self.name if self.path is None else str(self.path)}
 
     def listen(self, reactor: Any) -> None:
         """Open the socket."""
-        self._port = reactor.listenUNIXDatagram("\0" + self.name, self, maxPacketSize=MAX_DATAGRAM)
+        address = "\0" + self.name if self.path is None else str(self.path)
+        self._port = reactor.listenUNIXDatagram(address, self, maxPacketSize=MAX_DATAGRAM)
 
     def close(self) -> Any:
         """Close the socket; fires when that is done."""

@@ -1,0 +1,91 @@
+"""``python -m tests.chaos``: see the package."""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from phxqueue.admin import edge
+from tests.chaos import sandbox
+from tests.chaos.cluster import NODES
+from tests.chaos.faults import FAULTS
+from tests.chaos.network import Network
+from tests.chaos.report import Tally, report
+from tests.chaos.round import Round
+
+#: A round is no longer than this: its histories, books and disks stay small.
+ROUND_MINUTES = 4.0
+NO_SANDBOX = "namespaces are not permitted here: no networks were cut and no disks were filled"
+
+
+@click.command()
+@click.option("--minutes", default=10.0, show_default=True, help="How long faults come; the verdicts come on top.")
+@click.option("--seed", type=int, help="Decides the faults.  [default: a random one]")
+@click.option("--only", multiple=True, type=click.Choice(sorted(FAULTS)), help="Only this fault; repeatable.")
+@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), help="Where the run leaves its files.")
+@click.option("--sandbox/--no-sandbox", "wanted", default=True, help="Namespaces for networks and disks.")
+def main(minutes: float, seed: int | None, only: Sequence[str], directory: Path | None, wanted: bool) -> None:
+    """Treat a cluster of real processes as badly as a machine can, and keep books about every item."""
+    if wanted and not sandbox.inside() and (way := sandbox.way_in()) is not None:
+        sys.exit(sandbox.enter(way))
+    seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
+    directory = directory or Path(tempfile.mkdtemp(prefix="phxqueue-chaos-"))
+    directory.mkdir(parents=True, exist_ok=True)
+    kinds = [kind for kind in sorted(only or FAULTS) if sandbox.inside() or not needs_sandbox(kind)]
+    if not kinds:
+        raise click.ClickException(NO_SANDBOX)
+    with (directory / "log.txt").open("a") as log:
+        tell = Teller(log)
+        tell(f"seed {seed}, files in {directory}")
+        tally = edge.run(lambda reactor: run(reactor, minutes, seed, kinds, directory, tell))
+        lines = report(tally, seed, tell.minutes, [] if sandbox.inside() else [NO_SANDBOX])
+        tell("\n".join(lines))
+    if tally.findings:
+        click.echo(f"everything is kept in {directory}")
+        sys.exit(1)
+
+
+def needs_sandbox(kind: str) -> bool:
+    return FAULTS[kind].network or FAULTS[kind].disk
+
+
+class Teller:
+    """Says what goes on, to the terminal and to a file, with the time since the start."""
+
+    def __init__(self, log: TextIO) -> None:
+        self._log = log
+        self._start = time.monotonic()
+
+    @property
+    def minutes(self) -> float:
+        return (time.monotonic() - self._start) / 60
+
+    def __call__(self, text: str) -> None:
+        line = f"[{self.minutes * 60:6.0f} s] {text}"
+        click.echo(line)
+        print(line, file=self._log, flush=True)
+
+
+async def run(reactor: Any, minutes: float, seed: int, kinds: list[str], directory: Path, tell: Teller) -> Tally:
+    """Run rounds until the time is over or something was found."""
+    network = Network(NODES) if sandbox.inside() else None
+    tally = Tally()
+    rounds = max(1, round(minutes / ROUND_MINUTES))
+    for number in range(rounds):
+        place = directory / f"round{number}"
+        await Round(reactor, place, seed, number, minutes * 60 / rounds, kinds, network, tell, tally).run()
+        tell(f"round {number + 1} of {rounds}: {tally.confirmed:,} confirmed, {len(tally.findings)} findings")
+        if tally.findings:
+            break
+    return tally
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""A file system of limited size for a node's data, that can be filled up beside it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+MIB = 1 << 20
+
+
+class Disk:
+    """A tmpfs: room for so many bytes, and never a byte on the machine's own disk."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        self._ballast = path / "ballast"
+        path.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "chaos", str(path)], check=True)
+
+    @property
+    def free(self) -> int:
+        """Bytes."""
+        usage = os.statvfs(self.path)
+        return usage.f_bavail * usage.f_frsize
+
+    def fill(self, leave: int) -> None:
+        """Leave so many bytes free, at most."""
+        missing = self.free - leave
+        if missing > 0:
+            with self._ballast.open("ab") as ballast:
+                os.posix_fallocate(ballast.fileno(), ballast.tell(), missing)
+
+    def clear(self) -> None:
+        """Give back what `fill` took."""
+        self._ballast.unlink(missing_ok=True)
+
+    def unmount(self) -> None:
+        """Let go of everything on it."""
+        subprocess.run(["umount", str(self.path)], check=True)

@@ -1,0 +1,66 @@
+"""What is told of a run."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tests.integration.ledger import Books, HandledLog
+
+
+@dataclass
+class Tally:
+    """What happened, added up over the rounds of a run.
+
+    Attributes:
+        gaps: per kind of fault, the longest time without a confirmation of each occurrence, in seconds.
+        operations: recorded and checked for linearizability.
+    """
+
+    rounds: int = 0
+    gaps: dict[str, list[float]] = field(default_factory=dict)
+    sent: int = 0
+    confirmed: int = 0
+    unknown: int = 0
+    refused: int = 0
+    handled: int = 0
+    twice: int = 0
+    operations: int = 0
+    findings: list[str] = field(default_factory=list)
+
+    def saw(self, kind: str, gap: float) -> None:
+        """A fault has come and gone."""
+        self.gaps.setdefault(kind, []).append(gap)
+
+    def count(self, books: Books, log: HandledLog) -> None:
+        """Take in the books of a round."""
+        self.rounds += 1
+        self.sent += len(books.sent)
+        self.confirmed += len(books.confirmed)
+        self.unknown += len(books.unknown)
+        self.refused += len(books.refused)
+        self.handled += len(log.distinct)
+        self.twice += len(log.entries) - len(log.distinct)
+
+    @property
+    def faults(self) -> int:
+        return sum(map(len, self.gaps.values()))
+
+
+def report(tally: Tally, seed: int, minutes: float, skipped: Sequence[str]) -> list[str]:
+    """Return the lines of the final report."""
+    lines = [
+        f"seed {seed}, {minutes:.1f} minutes, {tally.rounds} rounds judged, {tally.faults} faults",
+        f"items: {tally.sent:,} sent, {tally.confirmed:,} confirmed, {tally.unknown:,} of unknown outcome",
+        f"items: {tally.refused:,} refused, {tally.handled:,} handled, {tally.twice:,} times again",
+        f"operations in recorded histories: {tally.operations:,}",
+        *skipped,
+        "",
+        "| fault | times | gap in service: median | longest |",
+        "|---|---|---|---|",
+    ]
+    for kind, gaps in sorted(tally.gaps.items()):
+        lines.append(f"| {kind} | {len(gaps)} | {statistics.median(gaps):.2f} s | {max(gaps):.2f} s |")
+    lines += ["", f"findings: {len(tally.findings)}", *tally.findings]
+    return lines
