@@ -58,6 +58,13 @@ sim-mutants: bootstrap ## Prove the simulator: every deliberate bug must be caug
 test-integration: bootstrap ## The tests that start, kill and pause real processes alone
 	$(INTEGRATION)
 
+# `make chaos MINUTES=60 SEED=7`
+MINUTES ?= 10
+
+.PHONY: chaos
+chaos: bootstrap ## Treat a cluster of real processes badly for MINUTES (10), by SEED (random), and check its books
+	@$(PYTHON) -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 .PHONY: lint
 lint: bootstrap ## ruff (lint and format), mypy --strict, import contracts
 	$(VENV)/bin/ruff check .

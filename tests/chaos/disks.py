@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -26,10 +27,13 @@ class Disk:
 
     def fill(self, leave: int) -> None:
         """Leave so many bytes free, at most."""
-        missing = self.free - leave
-        if missing > 0:
-            with self._ballast.open("ab") as ballast:
-                os.posix_fallocate(ballast.fileno(), ballast.tell(), missing)
+        with self._ballast.open("ab") as ballast:
+            while (missing := self.free - leave) > 0:
+                try:
+                    os.posix_fallocate(ballast.fileno(), os.fstat(ballast.fileno()).st_size, missing)
+                except OSError as error:  # the node wrote in the same moment
+                    if error.errno != errno.ENOSPC:
+                        raise
 
     def clear(self) -> None:
         """Give back what `fill` took."""
