@@ -79,6 +79,8 @@ class NotifySocket(DatagramProtocol):
 
     def close(self) -> Any:
         """Close the socket; fires when that is done."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
         return self._port.stopListening() if self._port is not None else None
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
