@@ -152,6 +152,11 @@ class TestChosenMarks:
         with pytest.raises(Violation, match="teaches instance 0"):
             self.marks().sent(0, [(0, learned)])
 
+    def test_an_undecided_entry_taught(self) -> None:
+        chosen, undecided = make_entry(5, EntryKind.VALUE, b"a"), make_entry(5, EntryKind.VALUE, b"b")
+        with pytest.raises(Violation, match="chosen is None"):
+            self.marks().sent(0, [(0, LearnReply(0, 1, 0, 0, ((0, chosen), (1, undecided))))])
+
     def test_an_entry_above_the_mark_is_not_said_to_be_chosen(self) -> None:
         learned = LearnReply(0, 1, 1, 0, ((1, make_entry(5, EntryKind.VALUE, b"b")),))
         self.marks().sent(0, [(0, learned)])

@@ -32,8 +32,8 @@ class ChosenMarks:
 
     def _check_entries(self, sender: int, group_id: int, message: LearnReply) -> None:
         for instance, entry in message.entries:
-            if instance > message.chosen:
-                continue  # said to be accepted only
+            if instance > message.chosen and message.first > message.chosen:
+                continue  # told as accepted only, to a node that knows it by its checksum
             chosen = self._decided.value(group_id, instance)
             if chosen != (entry.kind, entry.checksum):
                 raise Violation(
