@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 BINDINGS = ("bsddb3", "berkeleydb")
@@ -31,6 +32,21 @@ def load(name: str | None = None) -> Any:
                 raise
     wanted = " or ".join(BINDINGS if name is None else (name,))
     raise ImportError(f"no binding of Berkeley DB: install {wanted} (and the library: libdb5.3-dev to build it)")
+
+
+def count_failed_writes(binding: Any, environment: Any) -> Callable[[], int]:
+    """Count the writes that fail in this environment from now on; returns what tells their number.
+
+    An environment that could not be opened has forgotten why: the last message is about something else.
+    """
+    failed: list[int] = []
+
+    def notice(_environment: Any, event: int, _information: object) -> None:
+        if event == binding.DB_EVENT_WRITE_FAILED and not failed:
+            failed.append(event)
+
+    environment.set_event_notify(notice)
+    return lambda: len(failed)
 
 
 def is_damaged(error: BaseException) -> bool:

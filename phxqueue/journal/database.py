@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from phxqueue.config.settings import JournalSettings
 from phxqueue.journal import bdb
-from phxqueue.journal.errors import Corrupt, JournalError, Unusable
+from phxqueue.journal.errors import START_OVER, Corrupt, JournalError, Unusable
 
 MAX_SUBMISSION_WRITES = 32_768
 """Most writes of one submission. One transaction holds it, and the lock table is sized for it."""
@@ -73,11 +73,14 @@ class Database:
         self.error: type[Exception] = binding.DBError
         self._not_found: type[Exception] = binding.DBNotFoundError
         self._commit_flags = binding.DB_TXN_SYNC if settings.sync == "always" else binding.DB_TXN_WRITE_NOSYNC
+        self._log_end = (0, 0)  # after the last commit
+        self._checkpoints_begun = self._checkpoints_ended = 0
+        failed_writes = bdb.count_failed_writes(binding, self._env)
         try:
             home.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
             self._open_environment()
         except (OSError, self.error) as error:
-            raise _refusal(error, home) from error
+            raise _refusal(error, home, failed_writes()) from error
 
     def _open_environment(self) -> None:
         db, env, settings = self.binding, self._env, self._settings
@@ -111,10 +114,7 @@ class Database:
         try:
             handle.open(name, dbtype=db.DB_BTREE, flags=flags, mode=_FILE_MODE)
         except db.DBNoSuchFileError as error:
-            raise Corrupt(
-                f"{self.home / name} is missing: restore it from a backup, or empty the whole data directory so that "
-                "the node starts over as a new incarnation"
-            ) from error
+            raise Corrupt(f"{self.home / name} is missing: put it back, or {START_OVER}") from error
         except self.error as error:
             raise _refusal(error, self.home / name) from error
 
@@ -203,8 +203,28 @@ class Database:
         """
         if len(puts) == 1 and puts[0].value is not None:
             self._tables[puts[0].table].put(puts[0].key, puts[0].value)
+        else:
+            self._transact(puts, self._commit_flags)
+        if self._commit_flags == self.binding.DB_TXN_SYNC:
+            self._confirm_flushed()
+
+    def _confirm_flushed(self) -> None:
+        """Do not take a commit's word alone: see that the log on disk reaches as far as the log in memory.
+
+        When the first write or flush of a *new* log file fails, Berkeley DB 5.3 takes the commit for one that made it
+        to disk (it compares with the place it had written to in the file before), and so the next ones, until its
+        buffer is full. Flushing once more is no answer: a flush that failed is not to be tried again.
+        """
+        before, ended = self._log_end, self._checkpoints_ended
+        stat = self._env.log_stat()
+        flushed = stat["disk_file"], stat["disk_offset"]
+        self._log_end = stat["cur_file"], stat["cur_offset"]
+        if flushed >= self._log_end:
             return
-        self._transact(puts, self._commit_flags)
+        if self._checkpoints_begun == ended or flushed <= before:
+            number = probe(self.home) or errno.EIO
+            raise self.error(number, f"{os.strerror(number)} -- commit not flushed, the log on disk ends at {flushed}")
+        # What is missing is a record that the checkpoint has just logged, and is about to flush.
 
     def commit_unsynced(self, puts: list[Put]) -> None:
         """Store all of `puts` in one transaction that becomes durable with the next durable one."""
@@ -228,7 +248,9 @@ class Database:
 
     def checkpoint(self) -> None:
         """Write everything the log says into the tables, then mark the log."""
+        self._checkpoints_begun += 1
         self._env.txn_checkpoint(0, 0, self.binding.DB_FORCE)
+        self._checkpoints_ended += 1
 
     def remove_old_logs(self) -> int:
         """Remove the log files that recovery does not need any more; return how many they were."""
@@ -274,16 +296,44 @@ class Database:
         bdb.abandon(self._env, *self._tables)
 
 
-def _refusal(error: Exception, where: Path) -> JournalError:
+def _refusal(error: Exception, where: Path, failed_writes: int = 0) -> JournalError:
     """Turn an error at opening into one that says what to do."""
     number = error.errno if isinstance(error, OSError) else error.args[0] if error.args else 0
+    if failed_writes and number not in (errno.ENOSPC, errno.EDQUOT):
+        number = probe(where)
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return Unusable(f"{where} cannot be used: {bdb.explain(error)}; check owner and mode")
     if number in (errno.ENOSPC, errno.EDQUOT):
-        return Unusable(f"{where} cannot be opened: the disk is full; make room and start again")
+        return Unusable(f"{where} cannot be opened: the disk is full; make room and start again, nothing is lost")
     if number in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):
         return Unusable(f"{where} cannot be opened: {bdb.explain(error)}; raise that limit, or lower cache_bytes")
-    return Corrupt(
-        f"{where} is damaged and cannot be recovered: {bdb.explain(error)}; restore it from a backup, or empty the "
-        "whole data directory so that the node starts over as a new incarnation"
-    )
+    if failed_writes or number == errno.EIO or (isinstance(error, OSError) and number) or probe(where):
+        return Unusable(
+            f"{where} cannot be opened: the disk fails ({bdb.explain(error)}); check it (dmesg), then start again. "
+            f"When the disk has to be replaced: {START_OVER}"
+        )
+    return Corrupt(f"{where} is damaged and cannot be recovered: {bdb.explain(error)}; {START_OVER}")
+
+
+_PROBE = "probe.tmp"
+_PROBE_BYTES = 64 * 1024
+
+
+def probe(directory: Path) -> int:
+    """Try whether something can be written to a directory and flushed; return the error number, 0 when it can.
+
+    Berkeley DB ends a recovery that cannot write with words about a damaged database. Taken at its word, a full disk
+    would have its data thrown away.
+    """
+    path = (directory if directory.is_dir() else directory.parent) / _PROBE
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _FILE_MODE)
+        try:
+            os.write(fd, bytes(_PROBE_BYTES))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+            path.unlink()
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0

@@ -14,13 +14,18 @@ import os
 import secrets
 from pathlib import Path
 
-from phxqueue.journal.errors import Corrupt, DirectoryLocked, FormatVersion, Unusable, WrongIdentity
+from phxqueue.journal.errors import START_OVER, Corrupt, DirectoryLocked, FormatVersion, Unusable, WrongIdentity
 from phxqueue.journal.layout import FORMAT_VERSION
 from phxqueue.journal.records import NodeIdentity, WantedIdentity
 
 NODE_FILE = "NODE"
 LOCK_FILE = "LOCK"
 INCARNATION_BITS = 63
+
+_REMEDY = (
+    "when it is the file NODE, remove it: it is written again from the database beside it; when it is the database, "
+    + START_OVER
+)
 
 
 class DirectoryLock:
@@ -50,7 +55,9 @@ class DirectoryLock:
             ) from None
         except OSError as error:
             os.close(self._fd)
-            raise Unusable(f"data directory {directory} cannot be locked: {error.strerror}") from error
+            raise Unusable(
+                f"data directory {directory} cannot be locked: {error.strerror}; check the disk, then start again"
+            ) from error
 
     def _holder(self) -> int:
         text = os.pread(self._fd, 32, 0).strip()
@@ -87,7 +94,7 @@ def check_identity(text: bytes, where: Path, wanted: WantedIdentity) -> NodeIden
         fields = json.loads(text)
         version = fields["format"]
     except (ValueError, KeyError, TypeError) as error:
-        raise Corrupt(f"{where} does not say whose data this is ({error}); restore it from a backup") from error
+        raise Corrupt(f"{where} does not say whose data this is ({error}): {_REMEDY}") from error
     if version != FORMAT_VERSION:
         raise FormatVersion(
             f"{where} is in format {version}, this version of PhxQueue reads format {FORMAT_VERSION}: "
@@ -99,7 +106,7 @@ def check_identity(text: bytes, where: Path, wanted: WantedIdentity) -> NodeIden
         )
         found = WantedIdentity(identity.cluster, identity.store_id, identity.node_id, int(fields["paxos_groups"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise Corrupt(f"{where} does not say whose data this is ({error!r}); restore it from a backup") from error
+        raise Corrupt(f"{where} does not say whose data this is ({error!r}): {_REMEDY}") from error
     if found != wanted:
         raise WrongIdentity(
             f"{where} holds the data of {_describe(found)}, but this is {_describe(wanted)}: "

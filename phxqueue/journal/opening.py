@@ -24,7 +24,7 @@ from phxqueue.journal.directory import (
     sync_directory,
     write_node_file,
 )
-from phxqueue.journal.errors import Corrupt, JournalError, Unusable
+from phxqueue.journal.errors import START_OVER, Corrupt, JournalError, Unusable
 from phxqueue.journal.logfiles import log_file_name, prepare_first
 from phxqueue.journal.records import NodeIdentity, WantedIdentity
 
@@ -75,10 +75,7 @@ def open_directory(directory: Path, wanted: WantedIdentity, settings: JournalSet
             database.abandon()
         lock.release()
         if not isinstance(error, (JournalError, layout.Unreadable)) and isinstance(error, binding.DBError):
-            raise Corrupt(
-                f"{directory} is damaged: {bdb.explain(error)}; restore it from a backup, or empty the whole data "
-                "directory so that the node starts over as a new incarnation"
-            ) from error
+            raise Corrupt(f"{directory} is damaged: {bdb.explain(error)}; {START_OVER}") from error
         raise
 
 
@@ -100,10 +97,7 @@ def _open_tables(database: Database, directory: Path, text: bytes | None, wanted
     database.open_table(Table.STATE, create=fresh)
     stored = database.get(Table.STATE, layout.IDENTITY_KEY)
     if stored is None and not fresh:
-        raise Corrupt(
-            f"{directory / NODE_FILE} names a node, but the database beside it is empty: restore it from a backup, or "
-            "empty the whole data directory so that the node starts over as a new incarnation"
-        )
+        raise Corrupt(f"{directory / NODE_FILE} names a node, but the database beside it is empty: {START_OVER}")
     for table in Table:
         if table is not Table.STATE:
             database.open_table(table, create=stored is None)
@@ -136,6 +130,8 @@ def _load_marks(opened: Opened) -> None:
                 raise layout.Unreadable(f"unknown mark {what!r}")
             places[what][group] = layout.unpack_mark(value) - (1 if what == layout.CHOSEN else 0)
     except layout.Unreadable as error:
-        raise Corrupt(f"{opened.database.home}: a record of the state table does not parse: {error}") from error
+        raise Corrupt(
+            f"{opened.database.home}: a record of the state table does not parse: {error}; {START_OVER}"
+        ) from error
     marks.chosen.update(marks.chosen_stored)
     opened.damage = Damage(key for key, _ in opened.database.scan(Table.REPAIRS, b""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from phxqueue.journal import bdb, layout
 from phxqueue.journal.batch import Marks
 from phxqueue.journal.database import Database, Table
-from phxqueue.journal.errors import Corrupt
+from phxqueue.journal.errors import START_OVER, Corrupt
 from phxqueue.journal.reader import Verify
 from phxqueue.journal.records import MAX_INSTANCE, GroupState, StoredEntry
 
@@ -43,10 +43,7 @@ def load_group(database: Database, marks: Marks, group: int, verify: Verify | No
     )
 
 
-_REMEDY = (
-    "this node no longer knows what it has accepted: restore it from a backup, or empty the whole data directory so "
-    "that the node starts over as a new incarnation"
-)
+_REMEDY = f"this node no longer knows what it has accepted: {START_OVER}"
 
 
 def _first(database: Database, group: int, below: int, empty: int) -> int:

@@ -103,7 +103,9 @@ class DiskFaults:
         """Let calls take longer."""
         return self._set(call, DELAY, name, 0, times, delay_us=int(seconds * 1e6))
 
-    def _set(self, call: str, action: int, name: str, skip: int, times: int, *, error: int = 0, delay_us: int = 0) -> int:
+    def _set(
+        self, call: str, action: int, name: str, skip: int, times: int, *, error: int = 0, delay_us: int = 0
+    ) -> int:
         slot = next(number for number, rule in enumerate(self._control.rules) if rule.calls == 0)
         rule = self._control.rules[slot]
         rule.action, rule.error, rule.delay_us = action, error, delay_us

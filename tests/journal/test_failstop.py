@@ -78,7 +78,7 @@ async def test_an_error_of_the_upkeep_ends_it_too(rig: Rig, faults: Faults, call
     faults.fail(call, FSYNC_FAILED)
     told: list[int] = []
     journal.submit([entry(0)], lambda: told.append(0))
-    assert "checkpoint: DBError: Input/output error" in await rig.died
+    assert "DBError: Input/output error" in await rig.died
     with pytest.raises(JournalFailed):
         journal.submit([entry(1)], lambda: told.append(1))
     assert told in ([], [0])
