@@ -9,7 +9,7 @@ while writing ends in `on_fatal`, never in an exception at the caller.
 from __future__ import annotations
 
 START_OVER = (
-    "empty the whole data directory (or fill it with `phxqueue restore`) and start the node: it comes back as a new "
+    "empty the whole data directory and start the node: it comes back as a new "
     "incarnation, which does not vote before `phxqueue members replace` has let it in again"
 )
 """The remedy for a directory that can no longer say what the node has promised and accepted."""

@@ -92,7 +92,7 @@ class DiskFaults:
     # ---- rules ----------------------------------------------------------------------
 
     def fail(self, call: str, error: int = errno.EIO, *, name: str = "*", skip: int = 0, times: int = ENDLESS) -> int:
-        """Let calls fail with `error`: the first `skip` matching ones pass, then `times` are struck. Returns its slot."""
+        """Let calls fail with `error`: the first `skip` matching ones pass, then `times` are struck; its slot."""
         return self._set(call, FAIL, name, skip, times, error=error)
 
     def drop(self, call: str, *, name: str = "*", skip: int = 0, times: int = ENDLESS) -> int:

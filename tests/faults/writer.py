@@ -2,8 +2,9 @@
 
     python -m tests.faults.writer DIRECTORY FIRST '{"cache_bytes": ...}' [PAYLOAD_BYTES]
 
-It prints `open INCARNATION`, `holds FIRST LAST` (the run of entries found, all of them checked), then the number of every instance that was told durable, `fatal REASON` when the journal
-has stopped (exit status 1), or `refused REASON` when it could not be opened (exit status 3). It ends in order at SIGTERM.
+It prints `open INCARNATION`, `holds FIRST LAST` (the run of entries found, all of them checked), then the number of
+every instance that was told durable, `fatal REASON` when the journal has stopped (exit status 1), or `refused REASON`
+when it could not be opened (exit status 3). It ends in order at SIGTERM.
 """
 
 from __future__ import annotations
