@@ -43,8 +43,8 @@ test: lint ## Everything that CI checks: lint, then every test (unit, simulation
 	$(INTEGRATION)
 
 .PHONY: test-unit
-test-unit: bootstrap ## The quick part of the tests: neither simulation nor real processes
-	$(PYTEST) -n $(WORKERS) --dist worksteal --ignore tests/simulation --ignore tests/integration $(ARGS) tests
+test-unit: bootstrap ## The quick part of the tests: neither simulation nor real processes nor failing disks
+	$(PYTEST) -n $(WORKERS) --dist worksteal --ignore tests/simulation --ignore tests/faults --ignore tests/integration $(ARGS) tests
 
 .PHONY: test-simulation
 test-simulation: bootstrap ## The simulated clusters alone
