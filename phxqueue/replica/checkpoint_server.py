@@ -124,7 +124,7 @@ class CheckpointServer:
         checkpoint was made and after it became durable is therefore the one that belongs to it.
         """
         group, table = self._group(request.group_id), self._tables.get(request.group_id)
-        membership = None if table is None else await table.read_membership()
+        membership = None if table is None else await _membership(table)
         if table is None or not group.may_teach:
             raise _not_now(f"group {request.group_id} is not whole here itself")
         durable: Deferred[None] = Deferred()
@@ -149,7 +149,7 @@ class CheckpointServer:
         if membership is not None:
             response.membership = membership
         await durable
-        if await table.read_membership() != membership:
+        if await _membership(table) != membership:
             raise _not_now("the membership is changing")
         return response
 
@@ -211,6 +211,13 @@ def _piece(blob: bytes | None, request: CheckpointReadRequest) -> CheckpointRead
     size = max(1, min(request.max_bytes, CHUNK_BYTES))
     data = blob[request.offset : request.offset + size]
     return CheckpointReadResponse(data=data, size=len(blob), checksum=xxhash.xxh3_64_intdigest(data))
+
+
+async def _membership(table: CheckpointTable) -> bytes | None:
+    try:
+        return await table.read_membership()
+    except JournalError as error:
+        raise _not_now(str(error)) from error
 
 
 def _refusal(failure: Failure) -> Exception:

@@ -62,6 +62,7 @@ class HandJournal:
         self.waiting: list[Deferred[None]] | None = None  # a list: reads wait to be let go
         self.trimmed: list[tuple[int, int]] = []
         self.trim_fails: Exception | None = None
+        self.blob_fails: Exception | None = None
         verifyObject(IJournal, self)
 
     def commit(self, submissions: int = 1_000_000) -> None:
@@ -112,6 +113,8 @@ class HandJournal:
         return self._answer(succeed([self.entries[instance] for instance in instances]))
 
     def read_blob(self, table: str, key: bytes) -> Deferred[bytes | None]:
+        if self.blob_fails is not None:
+            return fail(self.blob_fails)
         return self._answer(succeed(self.blobs.get((table, key))))
 
     def _answer(self, result: Deferred[Any]) -> Deferred[Any]:

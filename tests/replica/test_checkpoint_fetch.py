@@ -449,3 +449,9 @@ def test_a_membership_that_changes_meanwhile() -> None:
     rig.teacher_journal.commit()
     assert outcome(answer).status is Status.RESOURCE_EXHAUSTED
     assert opened(rig).membership == b"other"
+
+
+def test_a_journal_too_busy_to_read_the_membership() -> None:
+    rig = Rig()
+    rig.teacher_journal.blob_fails = JournalOverloaded("too many reads")
+    assert ask(rig, methods.CHECKPOINT_OPEN).status is Status.RESOURCE_EXHAUSTED
