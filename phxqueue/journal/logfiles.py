@@ -27,9 +27,9 @@ PAUSE_S = 0.002
 PREPARE_WHEN_FULL = 0.25
 """The next file is prepared when this part of the current one is used: an idle node prepares nothing."""
 
-MAX_FILL_RATE = 32 << 20
+MAX_FILL_RATE = 8 << 20
 """Nothing is prepared while the log fills faster than this (bytes per second): then commits are large, allocation is a
-small part of them, and the disk's throughput is worth more than the zeros."""
+small part of them, and the zeros, which are as many bytes again as are logged, take disk and processor from them."""
 
 _TEMPORARY = "prepared.tmp"
 

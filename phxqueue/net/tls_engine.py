@@ -131,11 +131,9 @@ class TlsEngine:
         Raises:
             TlsFailure: the conversation is over.
         """
-        session = self._ssl
         try:
-            sent = session.send(plaintext)
-            while sent < len(plaintext):  # a memory buffer takes all there is; this is for the letter of the contract
-                sent += session.send(plaintext[sent:])
+            # Not `send`: it makes one record, and the rest would have to be copied to be sent again.
+            self._ssl.sendall(plaintext)
         except SSL.Error as error:
             raise self._failure(error) from error
         records = len(plaintext) // _RECORD_BYTES + 1
