@@ -134,6 +134,7 @@ class Group:
     def log_trimmed(self, first: int) -> None:
         """The log of this node now begins at ``first``."""
         self._learner.first = max(self._learner.first, first)
+        self._repairs.forget(self._learner.first)
 
     def install(
         self, chosen: int, membership: bytes | None, now: float, *, first: int, complete: bool = True
@@ -161,6 +162,7 @@ class Group:
             self._roles.give_up("a checkpoint is installed", now, out)
         self._acceptor.forget(chosen)
         self._learner.install(chosen, first, complete, now)
+        self._repairs.forget(first)
         return self._finish(now, out)
 
     def log_complete(self, first: int) -> None:

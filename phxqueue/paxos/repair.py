@@ -47,6 +47,11 @@ class Repairs:
         if peer is not None:
             out.send.append(LearnRequest(self._config.node_id, peer, instance, 1, checksum is not None))
 
+    def forget(self, below: int) -> None:
+        """The log does not begin below this instance any more: what was wanted there is of no use."""
+        for instance in [instance for instance in self._wanted if instance < below]:
+            del self._wanted[instance]
+
     def learn(self, message: LearnReply, out: Effects) -> bool:
         """Take what was wanted from ``message``. Returns whether it was meant for here."""
         if message.first not in self._wanted or not message.entries:

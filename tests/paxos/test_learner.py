@@ -296,6 +296,14 @@ def test_an_accepted_entry_is_told_when_it_is_durable_and_asked_for_as_such() ->
     assert driver.step(LearnRequest(1, 0, 0, 1)).send == [LearnReply(0, 1, 0, -1, ())]
 
 
+def test_what_is_trimmed_is_not_asked_for_any_more() -> None:
+    driver = restored_to_nine()
+    driver.take(driver.group.repair(4, driver.now))
+    driver.group.log_trimmed(5)
+    driver.tick(driver.now + driver.config.learn_timeout)
+    assert asks(driver) == []
+
+
 def test_repairs_are_bounded() -> None:
     driver = Driver(make_config(0, max_repairs=2), Restored(chosen=9))
     driver.heartbeat(1, B1, chosen=9)

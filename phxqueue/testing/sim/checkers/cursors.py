@@ -21,6 +21,7 @@ class Cursors:
     def __init__(self) -> None:
         self._asked: dict[Key, int] = {}
         self._replicated: dict[Key, int] = {}
+        self._chosen: dict[Key, int] = {}
 
     def replicated_floor(self, key: Key) -> int:
         """What no later answer may be below; to be remembered when a Get is sent."""
@@ -37,6 +38,7 @@ class Cursors:
                 f"queue {key[0]} group {key[1]}: the log acknowledges up to {position}, consumers asked for no more "
                 f"than {self._asked.get(key, 0)}"
             )
+        self._chosen[key] = max(self._chosen.get(key, 0), position)
 
     def replicated(self, key: Key, position: int) -> None:
         """A master has applied a move of the cursor."""
@@ -57,4 +59,4 @@ class Cursors:
 
     def settled(self, key: Key, position: int) -> bool:
         """Whether `position` has been replicated."""
-        return self._replicated.get(key, 0) >= position
+        return max(self._chosen.get(key, 0), self._replicated.get(key, 0)) >= position
