@@ -58,6 +58,10 @@ class Put(NamedTuple):
     value: bytes | None
 
 
+#: With less free disk than this a recovery may fail for want of room: a log file and some pages.
+RECOVERY_ROOM = 64 << 20
+
+
 class Database:
     """An open environment with its tables."""
 
@@ -311,6 +315,13 @@ def _refusal(error: Exception, where: Path, failed_writes: int = 0) -> JournalEr
         return Unusable(
             f"{where} cannot be opened: the disk fails ({bdb.explain(error)}); check it (dmesg), then start again. "
             f"When the disk has to be replaced: {START_OVER}"
+        )
+    usage = os.statvfs(where.parent)
+    if (free := usage.f_bavail * usage.f_frsize) < RECOVERY_ROOM:
+        # More than the probe writes: recovery may have needed more, too.
+        return Unusable(
+            f"{where} cannot be opened: only {free} bytes are free on its disk, and recovery needs room "
+            f"({bdb.explain(error)}); make room and start again, nothing is lost"
         )
     return Corrupt(f"{where} is damaged and cannot be recovered: {bdb.explain(error)}; {START_OVER}")
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import fail as failed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from phxqueue.journal.errors import CorruptEntry, JournalError
+from phxqueue.journal.errors import CorruptEntry, JournalError, JournalFailed
 from phxqueue.journal.interfaces import IJournal
 from phxqueue.journal.records import PutBlob, PutChosen, PutEntry, PutPromise, Write
 from phxqueue.paxos.effects import (
@@ -321,6 +321,11 @@ class GroupRuntime:
         try:
             self._effects.append(step(self._clock.seconds()))
             self._carry_out()
+        except JournalFailed as error:
+            # No defect: the disk. The journal has told it, or does in a moment.
+            self.failed = True
+            self.close()
+            self._fail(str(error))
         except Exception as error:
             self._log.failure("group {group} failed", group=self.group_id)
             self.fail(f"{type(error).__name__}: {error}")

@@ -172,6 +172,10 @@ class Proposals:
     def _flush(self, *, at_once: bool = False) -> None:
         self._soon = None
         while self._group.window_free:
+            if at_once and not self._group.proposing():
+                # A cursor that is refused waits for the next entry: here it would be the next at once, for ever.
+                self.abandon()
+                break
             proposal = self._batcher.take(self.in_flight, self._clock.seconds(), self._timestamp_ms(), at_once=at_once)
             if proposal is None:
                 break

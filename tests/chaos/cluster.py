@@ -8,8 +8,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from phxqueue.admin.gather import gather
 from phxqueue.admin.node_status import NodeReport, ask_all, master_of
-from phxqueue.admin.processes.child import Child
+from phxqueue.admin.processes.child import Child, StartError, log_tail
 from phxqueue.admin.processes.files import STORE_ID, ClusterSpec
 from phxqueue.admin.processes.notify import NotifySocket
 from tests.chaos.disks import MIB, Disk
@@ -131,12 +132,24 @@ class ChaosCluster(TestedCluster):
     async def revive(self) -> None:
         """Undo everything and start whoever is down. Raises StartError."""
         self.undo()
+        await gather(self._settled(child) for child in self.doomed)
         down = [child for child in (*self.stores, *self.consumers) if not child.running]
         for child in down:
             child.spawn()
         for child in down:
             await child.ready(START_TIMEOUT_S)
         self.doomed.clear()
+
+    async def _settled(self, child: Child) -> None:
+        """Wait until a node whose disk was full has ended, or serves and takes everything again."""
+        deadline = self.reactor.seconds() + START_TIMEOUT_S
+        while child.running:
+            report = (await self.reports(0.5))[self.number(child)]
+            if report.answer is not None and report.answer.accepting and not child.state.stopping:
+                return
+            if self.reactor.seconds() > deadline:
+                raise StartError(child.name, "it neither ends nor serves after a full disk", log_tail(child.output))
+            await self.pause()
 
     async def close(self) -> None:
         self.undo()

@@ -11,7 +11,8 @@ import sys
 import pytest
 import pytest_twisted
 
-from phxqueue.journal.errors import Corrupt, DirectoryLocked, WrongIdentity
+from phxqueue.journal import database
+from phxqueue.journal.errors import Corrupt, DirectoryLocked, Unusable, WrongIdentity
 from phxqueue.journal.records import WantedIdentity
 from tests.journal.rig import NODE, Rig, durable, entry
 
@@ -124,3 +125,16 @@ async def test_files_are_private(rig: Rig) -> None:
     await durable(journal, entry(0))
     for path in rig.directory.rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_recovery_without_room_is_not_called_damage(each_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Berkeley DB says "run recovery" then, and the remedy for damage, emptying the directory, would be a loss."""
+    await each_rig.close(each_rig.open())
+    usage = os.statvfs(each_rig.directory)
+    full = os.statvfs_result([*usage[:4], 0, *usage[5:10]])
+    monkeypatch.setattr(database.os, "statvfs", lambda path: full)
+    error = each_rig.binding.DBRunRecoveryError(-30973, "BDB0087 DB_RUNRECOVERY")
+    monkeypatch.setattr(database.Database, "_open_environment", lambda self: (_ for _ in ()).throw(error))
+    with pytest.raises(Unusable, match=r"only 0 bytes are free .* make room and start again"):
+        each_rig.open()

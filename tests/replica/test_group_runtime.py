@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from phxqueue.journal.errors import CorruptEntry, EntryMissing, JournalOverloaded
+from phxqueue.journal.errors import CorruptEntry, EntryMissing, JournalFailed, JournalOverloaded
 from phxqueue.journal.records import PutChosen, PutEntry, PutPromise
 from phxqueue.paxos.effects import (
     AcceptRecord,
@@ -497,3 +497,18 @@ def test_a_defect_during_the_replay_is_told_to_who_starts_the_node() -> None:
     assert isinstance(outcome(rig.replay()), ZeroDivisionError)
     assert rig.runtime.failed
     assert not rig.runtime.serving()
+
+
+def test_a_failed_journal_ends_the_node_without_a_traceback() -> None:
+    """It is the disk's fault and told by the journal: the log of a full disk must not look like a defect."""
+    rig = Rig()
+    reason = "the journal has stopped: the disk is full; restart the node when that is mended"
+
+    def submit(*_: object) -> None:
+        raise JournalFailed(reason)
+
+    rig.journal.submit = submit  # type: ignore[method-assign]
+    rig.carry_out(persist=[PromiseRecord(5)], token=1, send_after=[PROMISE])
+    assert rig.settings.failures == [reason]
+    assert rig.runtime.failed
+    assert "send" not in " ".join(map(str, rig.log))

@@ -259,6 +259,18 @@ def test_mastership_lost_before_the_turn_ends_refuses() -> None:
     assert call.error.status is Status.NO_MASTER
 
 
+def test_stopping_a_group_that_takes_nothing_any_more_ends_at_once() -> None:
+    """Its journal has failed, say. A cursor that waits is refused then, and must not be tried again for ever."""
+    store = StoreUnderTest()
+    store.added(batch())
+    store.get(prev_cursor=1)
+    waiting = store.add(batch())
+    store.group.master = None
+    drained = store.service.drain()
+    assert drained.called
+    assert waiting.error.status is Status.NO_MASTER
+
+
 def test_no_decision_in_time_leaves_the_outcome_unknown() -> None:
     store = StoreUnderTest(auto=False, store_paxos_propose_timeout_ms=1500)
     early = store.add(batch())
