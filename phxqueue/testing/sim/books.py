@@ -13,6 +13,7 @@ from phxqueue.testing.sim.checkers.delays import Delays
 from phxqueue.testing.sim.checkers.ledger import Ledger
 from phxqueue.testing.sim.checkers.reads import Reads
 from phxqueue.testing.sim.checkers.reference import Key, Reference
+from phxqueue.testing.sim.recording import Recording
 from phxqueue.testing.sim.workload import STORE_ID, Workload
 from phxqueue.testing.sim.world import World
 
@@ -30,6 +31,7 @@ class Books:
         self.reads = Reads()
         self.cursors = Cursors()
         self.reference = Reference()
+        self.recording = Recording(world)
         self.acknowledgements: list[float] = []
         self._delays = Delays(workload.wall_skew)
         self._world = world
@@ -93,6 +95,13 @@ class Books:
         for key, position in self.reference.chosen(group_id, payload).items():
             self.cursors.chosen(key, position)
             self._moves.setdefault((group_id, instance), {})[key] = position
+
+    def master_began(self, group_id: int, paxos_groups: int) -> None:
+        """A node became master of a Paxos group."""
+        for queue_id in self.workload.queues:
+            if queue_id % paxos_groups == group_id:
+                for group in self.workload.groups:
+                    self.recording.failover((queue_id, group), self.cursors.replicated_floor((queue_id, group)))
 
     def applied_by_master(self, group_id: int, instance: int) -> None:
         """A master applied an entry: what it says of cursors holds for every answer from now on."""

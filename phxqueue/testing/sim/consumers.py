@@ -67,7 +67,16 @@ class LedgerConsumer:
         if wanted is not None:
             request.next_cursor = wanted
         floors = self._books.get_floors(self.key)
-        self._caller.call(GET, request, lambda result: self._answered(result, limit, wanted, floors))
+        token = self._books.recording.get(self.key, acknowledge)
+
+        def answered(result: Answer) -> None:
+            if isinstance(result, GetResponse):
+                self._books.recording.got(token, result.end_cursor, result.prev_cursor)
+            else:
+                self._books.recording.not_got(token)
+            self._answered(result, limit, wanted, floors)
+
+        self._caller.call(GET, request, answered)
 
     def _answered(self, result: Answer, limit: int, wanted: int | None, floors: tuple[int, int]) -> None:
         if not isinstance(result, GetResponse):

@@ -41,6 +41,7 @@ def expect_recovery(
     _collect(books, consumers, contents, expect)
     expect("the replicas have caught up with each other", cluster.level)
     cluster.compare_states()
+    books.recording.check(books.reference.queues)
     return recovery
 
 

@@ -32,6 +32,7 @@ class _Batch:
     queue_id: int
     items: list[bytes]
     floor: int
+    token: int
 
 
 class LedgerProducer:
@@ -125,7 +126,8 @@ class Lane:
             self._books.offered(lane, self._items, item, mask)
             self._items += 1
             items.append(item)
-        return _Batch(queue_id, items, self._books.reads.acknowledged_end(queue_id))
+        token = self._books.recording.append(f"producer {lane[0]} lane {lane[1]}", queue_id, items)
+        return _Batch(queue_id, items, self._books.reads.acknowledged_end(queue_id), token)
 
     def _encode(self, batch: _Batch) -> ItemBatch:
         header = BatchHeader(
@@ -159,6 +161,7 @@ class Lane:
                 return
         elif not self._maybe_stored and self._random.random() < ABANDON:
             for batch in self._batches:
+                self._books.recording.not_appended(batch.token)
                 for item in batch.items:
                     self._books.ledger.was_refused(item)
             self._next()
@@ -174,6 +177,7 @@ class Lane:
         for batch, outcome in zip(self._batches, response.results, strict=True):
             if outcome.status != Status.OK or outcome.count != len(batch.items):
                 raise Violation(f"a good batch of {len(batch.items)} items was answered {outcome}")
+            self._books.recording.appended(batch.token, outcome.first_cursor)
             self._books.added(batch.queue_id, batch.floor, outcome.first_cursor, batch.items)
         self._next()
 

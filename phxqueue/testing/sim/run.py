@@ -127,6 +127,7 @@ class Simulation:
         self.watch = Watch(self.books, shape.nodes, calm=profile is CALM)
         self.cluster = Cluster(self.world, shape, self.watch, factory.state_machine, factory.service)
         factory.versions = self.cluster.versions
+        self.watch.on_mastership.append(self._mastership)
         self.injector = FaultInjector(self.cluster, profile, self.walls, SAFETY_SECONDS)
         self.producer_ids = count(1)
         self.producers = [self._producer(workload) for _ in range(workload.producers)]
@@ -135,6 +136,10 @@ class Simulation:
             for queue_id in workload.queues
             for group in workload.groups
         ]
+
+    def _mastership(self, node_id: int, group_id: int, is_master: bool) -> None:
+        if is_master:
+            self.books.master_began(group_id, self.cluster.shape.paxos_groups)
 
     def _producer(self, workload: Workload) -> LedgerProducer:
         producer = LedgerProducer(self.cluster, self.books, self.producer_ids)
