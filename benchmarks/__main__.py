@@ -114,8 +114,8 @@ def _machine(queues: int, tls: bool) -> list[str]:
 def speed_table(measured: Sequence[Any]) -> list[str]:
     """Return the Markdown table of some rows."""
     lines = [
-        "| work | here | prototype | share | p50 | p99 | max | goal | read | CPU (cores) |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| work | here | prototype | share | p50 | p99 | max | goal | read | CPU (cores) | CPU per item |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in measured:
         scenario, load = row.scenario, row.load
@@ -128,12 +128,14 @@ def speed_table(measured: Sequence[Any]) -> list[str]:
             p50, p99 = (duration(load.latencies.percentile(part)) for part in (0.5, 0.99))
             most = duration(load.latencies.max_us)
         cpu = ", ".join(f"{name} {used:.2f}" for name, used in row.cpu.items())
+        # Neighbours change what a machine gets done in a second much more than what an item costs.
+        per_item = f"{sum(row.cpu.values()) / load.rate * 1e6:,.1f} µs" if load.rate else ""
         failed = sum(load.statuses.values()) - load.confirmed
         rate = f"{load.rate:,.0f}/s" + (f" ({failed:,} FAILED: {load.first_error})" if failed else "")
         read = f"{row.read_rate:,.0f}/s" + (f", {row.behind:,} behind" if row.behind > load.rate * 0.2 else "")
         lines.append(
             f"| {scenario.work} | {rate} | {prototype} | {share} | {p50} | {p99} | {most} | {scenario.goal} | {read} "
-            f"| {cpu} |"
+            f"| {cpu} | {per_item} |"
         )
     return lines
 

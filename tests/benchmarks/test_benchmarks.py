@@ -101,4 +101,5 @@ def test_the_table_has_a_row_for_every_scenario() -> None:
     assert len(lines) == 2 + len(SCENARIOS)
     assert len({line.count("|") for line in lines}) == 1
     assert "| 5,000/s | 1,190/s | 4.20 | 1.00 ms | 1.00 ms |" in lines[2]
+    assert lines[2].endswith("| client 0.50 | 100.0 µs |")
     assert "| 1.50 ms | 4.00 ms | p99.9 6.00 ms |" in lines[-1]
