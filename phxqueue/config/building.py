@@ -34,6 +34,7 @@ from phxqueue.config.files import (
     TopicFile,
 )
 from phxqueue.config.places import find_or_expect
+from phxqueue.config.replica_checks import node_ids
 from phxqueue.config.schema import Block
 from phxqueue.config.settings import TopicSettings
 from phxqueue.config.topic_checks import parse_range
@@ -130,7 +131,10 @@ def _queue_info(entry: QueueInfoEntry) -> QueueInfo:
 
 
 def _replica_set(entry: ReplicaSetEntry) -> dict[str, Any]:
-    nodes = tuple(NodeAddress(node_id=place, **_fields(addr)) for place, addr in enumerate(entry.addrs))
+    nodes = tuple(
+        NodeAddress(**{**_fields(addr), "node_id": node_id})
+        for node_id, addr in zip(node_ids(entry), entry.addrs, strict=True)
+    )
     return {"nodes": nodes, **{name: getattr(entry, name) for name in _REPLICA_FIELDS}}
 
 

@@ -48,7 +48,7 @@ def consumer_name(ip: str, port: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NodeAddress:
-    """One node of a store, lock group or scheduler; `node_id` is its position in `addrs`."""
+    """One node of a store, lock group or scheduler; `node_id` is its position in `addrs` unless it says another."""
 
     node_id: int
     ip: str

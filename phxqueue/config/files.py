@@ -233,8 +233,16 @@ class TopicFile(Block):
 
 
 class ReplicaAddr(Block):
-    """`addrs[]` of a store or lock group: one node; its position, from 0, is its node_id."""
+    """`addrs[]` of a store or lock group: one node."""
 
+    node_id: Whole = setting(
+        -1,
+        "Number of the node: in its certificate and its data. Say it when an entry before it is taken out.",
+        ge=-1,
+        le=65_535,
+        restart=NEVER,
+        default_text="its position, from 0",
+    )
     ip: Host = setting(meaning="Address or host name that clients and the other nodes use.")
     port: Port = setting(meaning="Port for clients.")
     paxos_port: Port = setting(meaning="Port for the other nodes.")
@@ -250,7 +258,9 @@ class ReplicaAddr(Block):
 class ReplicaSetEntry(Block):
     """What stores and lock groups have in common."""
 
-    addrs: tuple[ReplicaAddr, ...] = setting(meaning="Its nodes, normally 3 or 5. Their order gives the node ids.")
+    addrs: tuple[ReplicaAddr, ...] = setting(
+        meaning="Its nodes, normally 3 or 5. Their order gives the node ids, unless they say otherwise."
+    )
     scale: Whole = setting(100, "Its weight; 0: nothing new comes here.", ge=0, le=1_000_000, restart=LIVE)
     paxos_groups: Whole = setting(
         1, "Paxos groups of a node; a queue lives in group `queue_id mod paxos_groups`.", ge=1, le=1024, restart=NEVER

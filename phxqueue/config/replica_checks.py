@@ -12,6 +12,11 @@ from phxqueue.config.syntax import Document, FieldPath
 HEARTBEATS_PER_LEASE = 3
 
 
+def node_ids(entry: ReplicaSetEntry) -> list[int]:
+    """The number of each node of `addrs`: the one it says, else its position."""
+    return [place if addr.node_id < 0 else addr.node_id for place, addr in enumerate(entry.addrs)]
+
+
 def check_replica_sets(document: Document, section: str, entries: Sequence[ReplicaSetEntry]) -> None:
     if not entries:
         document.warn((section,), "is empty")
@@ -25,6 +30,14 @@ def _check_nodes(document: Document, path: FieldPath, entry: ReplicaSetEntry) ->
     if not entry.addrs:
         document.error((*path, "addrs"), "no node", "at least one, normally 3 or 5")
         return
+    ids = node_ids(entry)
+    for place, node_id in enumerate(ids):
+        if node_id in ids[:place]:
+            document.error(
+                (*path, "addrs", place, "node_id"),
+                f"node {node_id} is at position {ids.index(node_id)} too",
+                "a number of its own",
+            )
     voting = sum(node.kind != "learner" for node in entry.addrs)
     if all(node.kind != "voter" for node in entry.addrs):
         document.error((*path, "addrs"), "no voter", "at least one node of kind voter", "nobody could be master")

@@ -164,7 +164,11 @@ class PeerLinks:
             expected_identity=None if self._tls is None else self._membership.identity(link.node_id),
         )
         try:
-            await connection.call(methods.PEER_HELLO, self._hello(), self._settings.hello_timeout)
+            answer = await connection.call(methods.PEER_HELLO, self._hello(), self._settings.hello_timeout)
+            if answer.node_id != link.node_id:
+                raise RpcError(
+                    Status.PERMISSION_DENIED, f"node {answer.node_id} answers there; compare the configuration files"
+                )
         except BaseException:
             connection.close()
             raise
@@ -243,17 +247,33 @@ def peer_service(
             raise RpcError(
                 Status.PERMISSION_DENIED, f"the certificate says {context.peer}, the caller node {request.node_id}"
             )
-        greeted[id(context.connection)] = request.node_id
+        greeted[id(context.connection)] = request.node_id, request.incarnation
+        notice(request.node_id, request.incarnation)
         context.connection.on_lost(lambda reason: forget(context.connection))
         return PeerHelloResponse(node_id=membership.node_id, incarnation=membership.incarnation)
+
+    def notice(node_id: int, incarnation: int) -> None:
+        before, incarnations[node_id] = incarnations.get(node_id, incarnation), incarnation
+        if before != incarnation:
+            log.warn(
+                "node {node} has come back with another data directory (incarnation {now:x}, before {before:x}): it "
+                "does not know what it promised. Stop no other node of {set} until it has caught up",
+                node=node_id,
+                now=incarnation,
+                before=before,
+                set=f"{membership.role.value} {membership.set_id}",
+            )
 
     def forget(connection: RpcConnection) -> None:
         greeted.pop(id(connection), None)
 
     def frame(request: PeerFrame, context: CallContext) -> None:
-        sender = greeted.get(id(context.connection))
-        if sender is None:
+        who = greeted.get(id(context.connection))
+        if who is None:
             raise RpcError(Status.PERMISSION_DENIED, "a peer must say hello before it sends frames")
+        sender, incarnation = who
+        if incarnations[sender] != incarnation:
+            return  # it came late, from a process that is gone and whose votes are forgotten
         try:
             messages = codec.decode_frame(request, sender, membership.node_id)
         except codec.UndecodableMessage as error:
@@ -261,7 +281,9 @@ def peer_service(
         receive(messages)
 
     members = {membership.identity(node) for node in membership.addresses}
-    greeted: dict[int, int] = {}
+    greeted: dict[int, tuple[int, int]] = {}  # node, incarnation
+    incarnations: dict[int, int] = {}  # the last one that each node came with
+    log = Logger(namespace="phxqueue.replica.peers")
     service = RpcService(f"{membership.role.value} {membership.set_id} node {membership.node_id} peers", admit=admit)
     service.register(methods.PEER_HELLO, hello)
     service.register_one_way(methods.PEER_FRAME, frame)

@@ -75,6 +75,8 @@ SPOILT: list[tuple[str, str, Any, str, str]] = [
     ("storeconfig", "stores.0.addrs.1.paxos_port", 5200, "stores[0].addrs[1].paxos_port", "127.0.0.1:5200, given"),
     ("storeconfig", "stores.0.addrs.1.ip", "0.0.0.0", "stores[0].addrs[1].ip", "others can connect to"),
     ("storeconfig", "stores.0.addrs.1.ip", "256.0.0.1", "stores[0].addrs[1].ip", "an IPv4 or IPv6 address"),
+    ("storeconfig", "stores.0.addrs.1.node_id", 2, "stores[0].addrs[2].node_id", "node 2 is at position 1 too"),
+    ("storeconfig", "stores.0.addrs.0.node_id", 1, "stores[0].addrs[1].node_id", "a number of its own"),
     ("storeconfig", "stores.0.master_lease_ms", 299, "stores[0].master_lease_ms", "at least 300"),
     ("storeconfig", "stores.0.heartbeat_interval_ms", 200, "stores[0].master_lease_ms", "at least 600"),
     ("storeconfig", "stores.0.max_clock_drift_ms", 201, "stores[0].max_clock_drift_ms", "at most 200"),
@@ -376,3 +378,11 @@ class TestTls:
         files.edit("globalconfig", "tls", "yes")
         _, report = files.cluster()
         assert report.errors[0].found == 'found "yes"'
+
+
+def test_nodes_keep_their_numbers_when_one_is_taken_out(files: Any) -> None:
+    first, _, third = files.storeconfig["stores"][0]["addrs"]
+    files.storeconfig["stores"][0]["addrs"] = [first, {**third, "node_id": 2}]
+    cluster, report = files.cluster()
+    assert report.errors == ()
+    assert [node.node_id for node in cluster.topics[0].stores[0].nodes] == [0, 2]

@@ -12,6 +12,7 @@ import pytest_twisted
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.logger import capturedLogs, formatEvent
 
 from phxqueue.net.address import Address
 from phxqueue.net.endpoints import RpcListener, connect, listen
@@ -352,6 +353,45 @@ async def test_a_frame_nobody_understands_is_dropped_and_the_next_one_heard(memb
     connection.send_one_way(methods.PEER_FRAME, frame(7))
     await until(lambda: node.heard)
     assert [message.chosen for message in node.heard if isinstance(message, Heartbeat)] == [7]
+
+
+# ---- incarnations -------------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_frames_of_an_earlier_incarnation_that_come_late_are_dropped(members: Members) -> None:
+    node = await members.node(0)
+    old, new = await members.dial(node), await members.dial(node)
+    await old.call(methods.PEER_HELLO, hello(incarnation=5), 1.0)
+    await new.call(methods.PEER_HELLO, hello(incarnation=6), 1.0)
+    old.send_one_way(methods.PEER_FRAME, frame(1))
+    await refused(old.call(methods.PEER_HELLO, hello(cluster="x"), 1.0))  # by now the frame has been read
+    new.send_one_way(methods.PEER_FRAME, frame(2))
+    await until(lambda: node.heard)
+    assert [message.chosen for message in node.heard if isinstance(message, Heartbeat)] == [2]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_that_comes_back_with_another_directory_is_told_of(members: Members) -> None:
+    node = await members.node(0)
+    connection = await members.dial(node)
+    with capturedLogs() as logged:
+        await connection.call(methods.PEER_HELLO, hello(incarnation=5), 1.0)
+        await connection.call(methods.PEER_HELLO, hello(incarnation=5), 1.0)
+        assert logged == []
+        await connection.call(methods.PEER_HELLO, hello(incarnation=6), 1.0)
+    (event,) = logged
+    assert formatEvent(event).startswith("node 1 has come back with another data directory (incarnation 6, before 5)")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_where_another_member_answers_is_not_talked_to(members: Members) -> None:
+    first = await members.node(0)
+    other = await members.node(2)
+    members.addresses[1] = other.address
+    members.relink(first)
+    await until(lambda: 1 in first.missed)
+    assert 1 not in first.links.reachable()
 
 
 # ---- what people are told -----------------------------------------------------------------------------------------
