@@ -31,14 +31,18 @@ def failover_times(seed: int, kill: Callable[[PeacefulCluster, int], None]) -> l
     return times
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_killed_master(seed: int) -> None:
+def test_a_killed_master() -> None:
     """SIGKILL: its connections are closed and refused. To be reached: 0.4 s at the median, 1 s at worst.
 
-    The rest of the lease that the others gave it is 0.3 to 0.4 s, all else together some hundredths.
+    The rest of the lease that the others gave it is 0.3 to 0.4 s, all else together some hundredths. The median of ten
+    is 0.36 to 0.41 s, depending on when in a heartbeat's interval they fall; hence thirty.
     """
-    times = failover_times(seed, lambda cluster, master: cluster.cluster.crash(master, noticed=True))
-    assert median(times) < 0.41
+    times = [
+        time
+        for seed in range(3)
+        for time in failover_times(seed, lambda cluster, master: cluster.cluster.crash(master, noticed=True))
+    ]
+    assert median(times) < 0.4
     assert max(times) < 0.7
 
 
