@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 
 from phxqueue.paxos.config import GroupConfig, Restored
-from phxqueue.paxos.effects import AcceptRecord, CorruptEntry, Effects, PromiseRecord
+from phxqueue.paxos.effects import AcceptRecord, CorruptEntry, Effects, MembershipRecord, PromiseRecord
 from phxqueue.paxos.entry import Entry
 from phxqueue.paxos.errors import InvariantViolation
 from phxqueue.paxos.messages import Accept, Entries
@@ -85,6 +85,11 @@ class Acceptor:
     def rewrite(self, instance: int, entry: Entry, out: Effects) -> None:
         """Write a repaired entry back into the log below the delivered prefix; nothing here waits for it."""
         out.persist.append(AcceptRecord(instance, entry))
+        self._unsealed = True
+
+    def note(self, record: MembershipRecord, out: Effects) -> None:
+        """Write the membership."""
+        out.persist.append(record)
         self._unsealed = True
 
     def seal(self, out: Effects) -> None:

@@ -22,12 +22,12 @@ from phxqueue.paxos.peers import Peers
 class PreVoteRound:
     """One round of asking whether promises would be given."""
 
-    __slots__ = ("_granted", "_quorum", "_retry_from", "ballot", "until")
+    __slots__ = ("_granted", "_membership", "_retry_from", "ballot", "until")
 
     def __init__(self, membership: Membership, ballot: int, now: float, until: float, retry_from: float) -> None:
         self.ballot = ballot
         self._granted = {membership.node_id}
-        self._quorum = membership.quorum
+        self._membership = membership
         self.until = until
         """When to begin another round."""
         self._retry_from = retry_from
@@ -35,7 +35,11 @@ class PreVoteRound:
     @property
     def won(self) -> bool:
         """Whether a majority would promise."""
-        return len(self._granted) >= self._quorum
+        return self._membership.current.majority(self._granted)
+
+    def forget(self, node: int) -> None:
+        """``node`` runs on another directory, and was not asked."""
+        self._granted.discard(node)
 
     def answered(self, message: PreVoteReply, now: float) -> None:
         """Count an answer. A refusal says when it is worth asking again."""
@@ -73,7 +77,7 @@ class Election:
         """When the master was heard last, by whatever message. At the start: now, as if it had just been heard."""
         self.master: int | None = None
         """The master heard last, until it is given up."""
-        if membership.quorum == 1:
+        if membership.voters == {config.node_id} and membership.next is None:
             # Nobody else can be master: there is nobody to wait for.
             self.lease.until = now
             self.heard_at = now - config.lease - config.heartbeat_interval
@@ -95,6 +99,14 @@ class Election:
         if self.master is not None and self.master != node and not self._master_is_gone:
             wait = max(wait, self.heard_at + self._config.lease - now)
         return wait
+
+    def wait_after_release(self, node: int, released: int, now: float) -> float:
+        """The same, when the master at ballot ``released`` has handed over to ``node``: what binds to any other ballot,
+        or after a restart to nobody knows which, binds still.
+        """
+        if self.lease.ballot == released or not self.lease.binds_against(node, now):
+            return 0.0
+        return self.lease.until - now
 
     @property
     def _master_is_gone(self) -> bool:
@@ -127,7 +139,7 @@ class Election:
         """Ask all other voters whether they would promise ``ballot``."""
         self.master = None
         timeout = self._config.election_timeout * (1 + 0.5 * self._random.random())
-        for node in self._membership.peers:
-            if node in self._membership.voters:
+        for node in sorted(self._membership.voters):
+            if node != self._config.node_id:
                 out.send.append(PreVote(self._config.node_id, node, ballot, chosen))
         return PreVoteRound(self._membership, ballot, now, now + timeout, now + self._config.ask_again)

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from phxqueue.paxos.acceptor import Acceptor
-from phxqueue.paxos.config import GroupConfig, Restored
-from phxqueue.paxos.effects import CorruptEntry, Effects, Event
+from phxqueue.paxos.changes import Changes
+from phxqueue.paxos.config import GroupConfig, Member, Restored
+from phxqueue.paxos.effects import CorruptEntry, Effects, Event, MembershipEffective
 from phxqueue.paxos.election import Election
 from phxqueue.paxos.entry import EntryKind
-from phxqueue.paxos.errors import InvariantViolation, NotMaster
+from phxqueue.paxos.errors import ChangeRefused, InvariantViolation, NotMaster, TransferRefused
 from phxqueue.paxos.inbox import Inbox
 from phxqueue.paxos.learner import Learner
 from phxqueue.paxos.membership import Membership
@@ -18,6 +19,7 @@ from phxqueue.paxos.messages import Entries, LearnReply, Message
 from phxqueue.paxos.peers import Peers, PeerStatus
 from phxqueue.paxos.repair import Repairs
 from phxqueue.paxos.roles import Role, Roles
+from phxqueue.paxos.transfer import Transfers
 
 
 class Group:
@@ -32,13 +34,16 @@ class Group:
         self.config = config
         self._now = now
         self._node_id = config.node_id
-        self._membership = Membership(config)
+        self._membership = Membership(config, restored.membership, restored.chosen, restored.may_vote)
+        self._membership_seen = self._membership.version
         self._peers = Peers(self._membership.peers)
         self._acceptor = Acceptor(config, restored)
-        self._learner = Learner(config, self._acceptor, self._peers, restored, now)
+        self._learner = Learner(config, self._membership, self._acceptor, self._peers, restored, now)
         self._election = Election(config, self._membership, self._peers, now, seed)
         self._roles = Roles(config, self._membership, self._peers, self._acceptor, self._learner, self._election)
         self._repairs = Repairs(config, self._acceptor, self._peers)
+        self._transfers = Transfers(config, self._membership, self._peers, self._learner, self._roles)
+        self._changes = Changes(config, self._membership, self._peers, self._acceptor, self._learner)
         self._first_events: list[Event] = [
             CorruptEntry(sender=config.node_id, instance=instance) for instance in sorted(self._acceptor.damaged)
         ]
@@ -51,6 +56,7 @@ class Group:
             self._election,
             self._roles,
             self._repairs,
+            self._transfers,
         )
 
     # -- what may happen to it ----------------------------------------------------------------------------------------
@@ -59,8 +65,11 @@ class Group:
         """A message has come in."""
         out = self._begin(now)
         sender = message.sender
-        if sender not in self._peers.by_node or message.receiver != self._node_id:
-            self._inbox.ignore(message, "not from a member of this group to this node", out)
+        if message.receiver != self._node_id or sender == self._node_id:
+            self._inbox.ignore(message, "not from another node to this one", out)
+            return out
+        if sender not in self._peers.by_node and not self._peers.admit(sender, len(self._membership.peers)):
+            self._inbox.ignore(message, "not from a member of this group, and too many such nodes talk to it", out)
             return out
         self._peers.heard(sender, now)
         if self._roles.proposer is not None:
@@ -81,9 +90,67 @@ class Group:
         instance = proposer.propose(EntryKind.VALUE, payload, now, out)
         return instance, self._finish(now, out)
 
+    def change_members(self, members: tuple[Member, ...], now: float) -> tuple[int, Effects]:
+        """Propose ``members``, the whole list, as the next membership. Returns the instance of the change.
+
+        The vote of one node at a time may be changed; whoever gets a vote must be a learner (or, to be replaced, a
+        voter) already and have caught up. Told about by the events MembershipChanged (or ChangeVoid), some ``delay``
+        instances later MembershipEffective, and at the master MembershipSettled: only then may the disks of nodes that
+        left be destroyed. A master that removes itself finishes the change and hands over.
+
+        :raises NotMaster: this node is not the master.
+        :raises ChangeRefused: the change is impossible, or would lose the majority, or one is under way.
+        :raises WindowFull: too much is in flight.
+        """
+        out = self._begin(now)
+        proposer = self._roles.proposer
+        if proposer is None:
+            raise NotMaster(self.config.group_id, self.master_id)
+        wanted = tuple(sorted(members, key=lambda member: member.node_id))
+        problem = self._changes.problem(wanted, proposer, now)
+        if problem is not None:
+            raise ChangeRefused(self.config.group_id, problem)
+        instance = proposer.propose(EntryKind.MEMBERSHIP, self._membership.proposal(wanted), now, out)
+        return instance, self._finish(now, out)
+
+    def transfer(self, to: int, now: float) -> Effects:
+        """Hand the mastership over to ``to``, which must have caught up. Told about by MastershipTransferred or
+        TransferFailed; until then nothing can be proposed.
+
+        :raises NotMaster: this node is not the master.
+        :raises TransferRefused: ``to`` could not take over now; nothing has changed.
+        """
+        out = self._begin(now)
+        if self._roles.proposer is None:
+            raise NotMaster(self.config.group_id, self.master_id)
+        problem = self._transfers.begin(to, now)
+        if problem is not None:
+            raise TransferRefused(self.config.group_id, problem)
+        return self._finish(now, out)
+
+    def peer_incarnation(self, node_id: int, incarnation: int, now: float) -> Effects:
+        """``node_id`` has told on which data directory it runs. Call it before anything that comes from there is given
+        to ``step``, and from then on give nothing to ``step`` that another incarnation has sent.
+        """
+        out = self._begin(now)
+        former = self._membership.told(node_id, incarnation)
+        if former is not None and former != incarnation:
+            self._peers.renew(node_id)
+            self._roles.forget_promises(node_id)
+        return self._finish(now, out)
+
+    def admit(self, now: float) -> Effects:
+        """This node's fresh directory may vote, though no membership records it: the set is being started for the first
+        time. To be made durable before this is called, see ``Restored.may_vote``.
+        """
+        out = self._begin(now)
+        self._membership.admit()
+        return self._finish(now, out)
+
     def tick(self, now: float) -> Effects:
         """Time has passed; call it at ``next_deadline()``, more often does no harm."""
         out = self._begin(now)
+        self._transfers.tick(now, out)
         self._roles.tick(now, out)
         self._repairs.tick(now, out)
         if self.is_master:
@@ -103,7 +170,9 @@ class Group:
     def peer_unreachable(self, node_id: int, now: float) -> Effects:
         """The connection of ``node_id`` was closed, and a new one refused: its process is gone."""
         out = self._begin(now)
-        self._peers.lost(node_id)
+        if node_id in self._peers.by_node:
+            self._peers.lost(node_id)
+        self._transfers.lost_peer(node_id, now)
         if self._roles.proposer is not None:
             self._roles.proposer.lost_peer(node_id)
         return self._finish(now, out)
@@ -163,6 +232,10 @@ class Group:
         self._acceptor.forget(chosen)
         self._learner.install(chosen, first, complete, now)
         self._repairs.forget(first)
+        former = self._membership.current.step
+        self._membership.install(membership, chosen)
+        if self._membership.current.step != former:
+            out.events.append(MembershipEffective(members=self._membership.current.step.members))
         return self._finish(now, out)
 
     def log_complete(self, first: int) -> None:
@@ -174,7 +247,7 @@ class Group:
 
     def next_deadline(self) -> float:
         """When ``tick`` has something to do next; infinity if never."""
-        return min(self._roles.deadline, self._learner.deadline, self._repairs.deadline)
+        return min(self._roles.deadline, self._learner.deadline, self._repairs.deadline, self._transfers.deadline)
 
     def lease_valid(self, now: float) -> bool:
         """Whether reads may be served from the state machine now.
@@ -187,6 +260,9 @@ class Group:
             proposer is not None
             and now < proposer.lease.until
             and self._learner.delivered >= proposer.first_instance - 1
+            # The lease rests on those who govern the first instance not known to be chosen, see ``lease``.
+            and proposer.covered
+            and self._membership.certain(self._learner.known + 1, self._learner.delivered)
         )
 
     @property
@@ -260,7 +336,44 @@ class Group:
     @property
     def lowest_version(self) -> int:
         """The highest command version that every member is known to understand; 0 while some member has not told."""
-        return min((peer.version or 0 for peer in self._peers.by_node.values()), default=self.config.version)
+        others = self._membership.members & self._peers.by_node.keys()
+        return min((self._peers.by_node[node].version or 0 for node in others), default=self.config.version)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The members in force on this node."""
+        return self._membership.current.step.members
+
+    @property
+    def pending_members(self) -> tuple[Member, ...] | None:
+        """The members chosen to be the next, and not yet in force; None if there is no such change."""
+        after = self._membership.next
+        return None if after is None else after.step.members
+
+    @property
+    def settled(self) -> bool:
+        """Whether the membership in force is settled, as far as this master knows: see MembershipSettled."""
+        proposer = self._roles.proposer
+        return proposer is not None and proposer.settled and self._membership.next is None
+
+    @property
+    def votes(self) -> bool:
+        """Whether this node votes under the membership in force."""
+        return self._membership.votes
+
+    @property
+    def may_lead(self) -> bool:
+        """Whether this node may become, or stay, master under the membership in force."""
+        return self._membership.may_lead
+
+    @property
+    def preference(self) -> tuple[int, ...]:
+        """The nodes that may become master, the preferred one first."""
+        return self._membership.preference
+
+    def transfer_problem(self, to: int, now: float) -> str | None:
+        """Why ``to`` could not be handed the mastership now; None if it could. To be asked of the master."""
+        return self._transfers.problem(to, now)
 
     def learn_reply(self, to: int, first: int, entries: Entries) -> LearnReply:
         """The message that answers a ServeLearn, with the entries read from the log."""
@@ -285,9 +398,21 @@ class Group:
         if proposer is not None:
             for instance, _ in out.chosen:
                 proposer.handed_out(instance)
-            if proposer.recovering:
-                proposer.pump(now, out)
+        if self._membership.version != self._membership_seen:
+            self._membership_moved(now, out)
+            proposer = self._roles.proposer
+        if proposer is not None and proposer.recovering:
+            proposer.pump(now, out)
+        if self._transfers.busy:
+            self._transfers.push(now, out)
         if learner.known < learner.target:
             learner.ask(now, self._election.master, out)
         self._acceptor.seal(out)
         return out
+
+    def _membership_moved(self, now: float, out: Effects) -> None:
+        self._membership_seen = self._membership.version
+        self._peers.retain(self._membership.peers)
+        if self._roles.proposer is not None and not self._membership.may_lead:
+            self._transfers.retire(now, out)
+        self._roles.membership_moved(now, out)

@@ -35,6 +35,7 @@ from phxqueue.paxos.messages import (
 from phxqueue.paxos.peers import Peers
 from phxqueue.paxos.repair import Repairs
 from phxqueue.paxos.roles import Role, Roles
+from phxqueue.paxos.transfer import Transfers
 
 
 class Inbox:
@@ -51,6 +52,7 @@ class Inbox:
         "_peers",
         "_repairs",
         "_roles",
+        "_transfers",
         "ignored",
     )
 
@@ -64,6 +66,7 @@ class Inbox:
         election: Election,
         roles: Roles,
         repairs: Repairs,
+        transfers: Transfers,
     ) -> None:
         self._config = config
         self._node_id = config.node_id
@@ -74,6 +77,7 @@ class Inbox:
         self._election = election
         self._roles = roles
         self._repairs = repairs
+        self._transfers = transfers
         self.ignored = 0
         """Messages dropped so far because they came from no member or made no sense."""
         self._handlers: Mapping[MessageType, Callable[[Any, float, Effects], None]] = {
@@ -100,7 +104,7 @@ class Inbox:
         self.ignored += 1
         out.events.append(MessageIgnored(sender=message.sender, reason=f"{type(message).__name__}: {reason}"))
 
-    def _owned(self, message: PreVote | Prepare | Accept | Heartbeat, out: Effects) -> bool:
+    def _owned(self, message: PreVote | Prepare | Accept | Heartbeat | HandOver, out: Effects) -> bool:
         """Whether the ballot is the sender's own, as it must be."""
         if node_of(message.ballot) == message.sender:
             return True
@@ -110,7 +114,7 @@ class Inbox:
     # -- messages: election -------------------------------------------------------------------------------------------
 
     def _on_pre_vote(self, message: PreVote, now: float, out: Effects) -> None:
-        if not self._owned(message, out) or not self._membership.votes:
+        if not self._owned(message, out) or not self._membership.may_promise:
             return
         roles = self._roles
         self._learner.told(message.sender, message.chosen)
@@ -118,7 +122,13 @@ class Inbox:
         # One that is far behind would have to catch up before it can serve: rather stand oneself.
         delivered = self._learner.delivered
         behind = roles.may_stand and message.chosen + self._config.window < delivered
-        granted = message.ballot > roles.floor and wait == 0 and not behind and not self._acceptor.damaged
+        granted = (
+            message.ballot > roles.floor
+            and wait == 0
+            and not behind
+            and not self._acceptor.damaged
+            and self._may_lead(message.sender, message.chosen)
+        )
         if granted:
             self._election.postpone(now + self._config.election_timeout)
             if roles.round is not None and message.ballot > roles.round.ballot:
@@ -127,20 +137,29 @@ class Inbox:
             PreVoteReply(self._node_id, message.sender, message.ballot, granted, roles.floor, delivered, wait)
         )
 
+    def _may_lead(self, node: int, known: int) -> bool:
+        """Whether a candidate that knows ``known`` instances to be chosen may be right in standing: it is known as one
+        that votes, or knows more than this node. One that was removed is told so by what it learns then.
+        """
+        return self._membership.may_be_promised(node) or known > self._learner.known
+
     def _on_pre_vote_reply(self, message: PreVoteReply, now: float, out: Effects) -> None:
         roles = self._roles
         self._learner.told(message.sender, message.chosen)
         roles.saw(message.promised)
-        if roles.round is not None and message.sender in self._membership.voters:
+        if roles.round is not None:
             roles.round.answered(message, now)
             roles.campaign_if_won(now, out)
 
     def _on_prepare(self, message: Prepare, now: float, out: Effects) -> None:
-        if not self._owned(message, out) or not self._membership.votes:
+        if not self._owned(message, out) or not self._membership.may_promise:
             return
         roles, acceptor = self._roles, self._acceptor
+        if not self._may_lead(message.sender, message.first - 1):
+            self.ignore(message, "no voter here, and it does not know it yet", out)
+            return
         roles.saw(message.ballot)
-        wait = roles.bound_against(message.sender, now) if message.ballot > acceptor.promised else 0.0
+        wait = self._bound_against(message, now)
         if message.ballot < roles.floor or wait > 0:
             out.send.append(Reject(self._node_id, message.sender, message.ballot, roles.floor, wait))
             return
@@ -157,19 +176,34 @@ class Inbox:
         if roles.role is not Role.FOLLOWER:
             roles.give_up(f"node {message.sender} stands at ballot {message.ballot}", now, out)
         acceptor.promise(message.ballot, out)
+        if message.released:
+            roles.released(message.released, now)
         self._election.postpone(now + self._config.lease)
         out.send_after.append(promise)
 
+    def _bound_against(self, message: Prepare, now: float) -> float:
+        """For how many seconds this node will not promise what is asked."""
+        if message.ballot <= self._acceptor.promised:
+            return 0.0
+        if message.released:
+            return self._roles.bound_after_release(message.sender, message.released, now)
+        return self._roles.bound_against(message.sender, now)
+
     def _on_promise(self, message: Promise, now: float, out: Effects) -> None:
         self._learner.told(message.sender, message.chosen)
-        phase1 = self._roles.phase1
-        if phase1 is None or message.ballot != phase1.ballot or message.sender not in self._membership.voters:
+        roles = self._roles
+        phase1 = roles.phase1 if roles.proposer is None else roles.proposer.phase1
+        if phase1 is None or message.ballot != phase1.ballot:
             return
-        complete, corrupt = phase1.promised(message, out)
+        corrupt = phase1.promised(message, out)
         if corrupt is not None:
             out.events.append(CorruptEntry(sender=message.sender, instance=corrupt))
-        if complete:
-            self._roles.become_master(phase1, now, out)
+        elif roles.proposer is None:
+            roles.promised(phase1, now, out)
+        elif phase1.chosen >= roles.proposer.next_instance:
+            roles.give_up(f"node {message.sender} knows more to be chosen than was proposed here", now, out)
+        else:
+            roles.proposer.promised(now, out)
 
     def _on_reject(self, message: Reject, now: float, out: Effects) -> None:
         roles = self._roles
@@ -185,7 +219,7 @@ class Inbox:
 
     # -- messages: a master and its followers -------------------------------------------------------------------------
 
-    def _heard_master(self, message: Accept | Heartbeat, now: float, out: Effects) -> bool:
+    def _heard_master(self, message: Accept | Heartbeat | HandOver, now: float, out: Effects) -> bool:
         """Whether the sender is to be followed; it is told if not."""
         if not self._owned(message, out):
             return False
@@ -209,6 +243,9 @@ class Inbox:
         fresh, again = self._acceptor.accept(message, learner.known, learner.delivered, out)
         learner.mark(message.ballot, message.chosen)
         learner.deliver(out)  # first, for the answers tell how far this node is
+        if not self._membership.plain:
+            fresh = [instance for instance in fresh if self._membership.votes_at(instance)]
+            again = [instance for instance in again if self._membership.votes_at(instance)]
         if fresh:
             self._answer(message, fresh, out.send_after)
         if again:
@@ -236,7 +273,7 @@ class Inbox:
         self._peers.by_node[message.sender].version = message.version
         if not self._heard_master(message, now, out):
             return
-        self._election.lease.renew(message.sender, now)
+        self._election.lease.renew(message.sender, message.ballot, now)
         self._learner.mark(message.ballot, message.chosen)
         self._learner.deliver(out)
         self._learner.record(out)
@@ -272,4 +309,6 @@ class Inbox:
     # -- messages: transfer of mastership -----------------------------------------------------------------------------
 
     def _on_hand_over(self, message: HandOver, now: float, out: Effects) -> None:
-        self.ignore(message, "this node does not take over yet", out)
+        if self._heard_master(message, now, out):
+            self._learner.mark(message.ballot, message.chosen)
+            self._transfers.told(message, now)

@@ -19,11 +19,24 @@ from __future__ import annotations
 from phxqueue.paxos.acceptor import Acceptor
 from phxqueue.paxos.ballot import node_of
 from phxqueue.paxos.config import GroupConfig, Restored
-from phxqueue.paxos.effects import CheckpointNeeded, ChosenRecord, CorruptEntry, Effects, ServeLearn
-from phxqueue.paxos.entry import Entry
+from phxqueue.paxos.effects import (
+    ChangeVoid,
+    CheckpointNeeded,
+    ChosenRecord,
+    CorruptEntry,
+    Effects,
+    MembershipChanged,
+    MembershipEffective,
+    MembershipRecord,
+    ServeLearn,
+)
+from phxqueue.paxos.entry import Entry, EntryKind
 from phxqueue.paxos.errors import InvariantViolation
+from phxqueue.paxos.membership import Membership
 from phxqueue.paxos.messages import LearnReply, LearnRequest
 from phxqueue.paxos.peers import Peers
+
+_MEMBERSHIP = int(EntryKind.MEMBERSHIP)
 
 
 class Learner:
@@ -35,6 +48,7 @@ class Learner:
         "_asked",
         "_avoid",
         "_config",
+        "_membership",
         "_pause_until",
         "_peers",
         "_recorded",
@@ -48,8 +62,17 @@ class Learner:
         "target",
     )
 
-    def __init__(self, config: GroupConfig, acceptor: Acceptor, peers: Peers, restored: Restored, now: float) -> None:
+    def __init__(
+        self,
+        config: GroupConfig,
+        membership: Membership,
+        acceptor: Acceptor,
+        peers: Peers,
+        restored: Restored,
+        now: float,
+    ) -> None:
         self._config = config
+        self._membership = membership
         self._acceptor = acceptor
         self._peers = peers
         self.known = restored.chosen
@@ -113,9 +136,28 @@ class Learner:
         acceptor = self._acceptor
         while self.delivered < self.known and acceptor.is_durable(self.delivered + 1):
             self.delivered += 1
-            out.chosen.append((self.delivered, acceptor.release(self.delivered)))
+            entry = acceptor.release(self.delivered)
+            out.chosen.append((self.delivered, entry))
+            if entry.kind == _MEMBERSHIP:
+                self._change(entry, out)
+        if self.delivered + 1 >= self._membership.switch_at:
+            self._advance(out)
         if self.delivered > self._recorded and out.persist:
             self.record(out)
+
+    def _change(self, entry: Entry, out: Effects) -> None:
+        """A change of membership is chosen. It is recorded before the chosen mark that covers it."""
+        self._advance(out)
+        step = self._membership.chosen(self.delivered, entry.payload)
+        if step is None:
+            out.events.append(ChangeVoid(instance=self.delivered))
+            return
+        self._acceptor.note(MembershipRecord(self._membership.state()), out)
+        out.events.append(MembershipChanged(instance=step.instance, effective=step.effective, members=step.members))
+
+    def _advance(self, out: Effects) -> None:
+        while self._membership.advance(self.delivered):
+            out.events.append(MembershipEffective(members=self._membership.current.step.members))
 
     def record(self, out: Effects) -> None:
         """Note the delivered prefix in the log. Lazily: it rides on the next write, or alone when the group is idle."""

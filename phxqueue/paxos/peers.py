@@ -24,15 +24,44 @@ class PeerStatus:
     unreachable: bool = False
     """Its connection was closed and refused, and nothing has come from it since."""
 
+    def has(self, instance: int) -> bool:
+        """Whether everything up to ``instance`` is on its disk, as far as it has told."""
+        return self.chosen is not None and self.chosen >= instance
+
+
+MAX_STRANGERS = 8
+"""Nodes that are kept track of though they are no members here."""
+
 
 class Peers:
-    """All other members by node id."""
+    """All other members by node id; and nodes that are none here: a membership that this node does not know yet may have
+    made them so, or they may not know yet that they are none any more.
+    """
 
     __slots__ = ("by_node", "unreachable")
 
     def __init__(self, nodes: Iterable[int]) -> None:
         self.by_node = {node: PeerStatus(node) for node in nodes}
         self.unreachable: set[int] = set()
+
+    def retain(self, nodes: Iterable[int]) -> None:
+        """These are the members now, besides this node. Strangers are forgotten until they speak again."""
+        former = self.by_node
+        self.by_node = {node: former.get(node) or PeerStatus(node) for node in nodes}
+        self.unreachable.intersection_update(self.by_node)
+
+    def admit(self, node: int, members: int) -> bool:
+        """Keep track of ``node``, which is none of the ``members`` members. Returns False if there are too many."""
+        if len(self.by_node) >= members + MAX_STRANGERS:
+            return False
+        self.by_node[node] = PeerStatus(node)
+        return True
+
+    def renew(self, node: int) -> None:
+        """``node`` runs on another directory: whatever it told is void."""
+        if node in self.by_node:
+            heard_at = self.by_node[node].heard_at
+            self.by_node[node] = PeerStatus(node, heard_at=heard_at, unreachable=node in self.unreachable)
 
     def heard(self, node: int, now: float) -> PeerStatus:
         """Something came from ``node``."""

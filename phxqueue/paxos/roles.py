@@ -1,15 +1,15 @@
 """Follower, pre-candidate, candidate, master: what this node is in its group, and how it changes.
 
-    follower ----- nothing heard until the deadline ------> pre-candidate: asks whether promises would be given
-    pre-candidate - a majority would ----------------------> candidate: makes its own promise durable, asks for promises
-    candidate ---- a majority promised --------------------> master
-    pre-candidate - no majority in time -------------------> pre-candidate, another round
-    candidate ---- refused for a higher ballot, or too slow -> follower, after a pause
-    any ---------- hears a master or candidate with a higher ballot -> follower
-    master ------- no majority answers heartbeats, or it cannot learn what is chosen -> follower
+follower ----- nothing heard until the deadline ------> pre-candidate: asks whether promises would be given
+pre-candidate - a majority would ----------------------> candidate: makes its own promise durable, asks for promises
+candidate ---- a majority promised --------------------> master
+pre-candidate - no majority in time -------------------> pre-candidate, another round
+candidate ---- refused for a higher ballot, or too slow -> follower, after a pause
+any ---------- hears a master or candidate with a higher ballot, or may not lead any more -> follower
+master ------- no majority answers heartbeats, or it cannot learn what is chosen -> follower
 
-Transfer of mastership will add one arrow: a caught-up follower told so by its master goes straight to candidate, and
-the others, told too, hold no lease against it.
+master ------- is no voter any more, or hands over --------> follower
+follower ----- its master handed over to it ---------------> candidate (see ``transfer``)
 """
 
 from __future__ import annotations
@@ -119,6 +119,20 @@ class Roles:
             return max(self._config.election_stagger, self.proposer.heartbeat_sent + self._config.lease - now)
         return self._election.wait_for(node, now)
 
+    def bound_after_release(self, node: int, released: int, now: float) -> float:
+        """The same, when the master at ballot ``released`` has handed over to ``node``."""
+        if self.proposer is not None or self.master_ballot > released:
+            return self.bound_against(node, now)
+        return self._election.wait_after_release(node, released, now)
+
+    def released(self, ballot: int, now: float) -> None:
+        """What was given to the master at ``ballot`` binds no more."""
+        self._election.lease.release(ballot, now)
+
+    def expect(self, node: int) -> None:
+        """``node`` is going to be master."""
+        self._election.master = node
+
     def reluctance(self, node: int, now: float) -> float:
         """For how many seconds this node will grant no pre-vote to ``node``: also while it is a candidate itself."""
         own = self.phase1_until - now if self.phase1 is not None else 0.0
@@ -158,17 +172,21 @@ class Roles:
         """Go on to ask for promises, if a majority of pre-votes is there."""
         if self.round is None or not self.round.won or not self.may_stand:
             return
+        self.campaign(now, out)
+
+    def campaign(self, now: float, out: Effects, released: int = NO_BALLOT) -> None:
+        """Ask for promises. ``released``: the ballot of the master that has handed over to this node."""
         ballot = next_ballot(max(self.floor, self._highest_seen), self._config.node_id)
         self.role = Role.CANDIDATE
         self.round = None
-        self.phase1 = Phase1(self._membership, ballot, self._learner.known + 1)
+        self.phase1 = Phase1(self._membership, ballot, self._learner.known + 1, released)
         self.phase1_until = now + self._config.lease
         self._prepare_at = now + self._config.heartbeat_interval
         out.events.append(Standing(ballot=ballot))
         # Nobody is asked before the own promise is durable: after a crash the same ballot must not be used again.
         self._acceptor.promise(ballot, out)
         asked = Effects()
-        self.phase1.ask(asked)
+        self.phase1.ask(self._membership.current, asked)
         out.send_after.extend(asked.send)
 
     def own_promise_durable(self, now: float, out: Effects) -> None:
@@ -176,12 +194,35 @@ class Roles:
         phase1 = self.phase1
         if phase1 is None or self._acceptor.durable_promise < phase1.ballot:
             return
-        if phase1.own_promise(self._learner.delivered, self._acceptor.entries):
+        phase1.own_promise(self._learner.delivered, self._acceptor.entries)
+        self.promised(phase1, now, out)
+
+    def promised(self, phase1: Phase1, now: float, out: Effects) -> None:
+        """More was promised to this candidate."""
+        if phase1.covers(self._membership.current):
             self.become_master(phase1, now, out)
+
+    def forget_promises(self, node: int) -> None:
+        """``node`` runs on another directory, which has promised nothing."""
+        phase1 = self.phase1 if self.proposer is None else self.proposer.phase1
+        if phase1 is not None:
+            phase1.forget(node)
+        if self.round is not None:
+            self.round.forget(node)
+
+    def membership_moved(self, now: float, out: Effects) -> None:
+        """Others are members, or others count."""
+        if self.proposer is not None:
+            self.proposer.membership_moved(now, out)
+        elif self.role is not Role.FOLLOWER and not self.may_stand:
+            self.give_up("no voter any more", now, out)
+        elif self.phase1 is not None:
+            self.promised(self.phase1, now, out)
 
     def become_master(self, phase1: Phase1, now: float, out: Effects) -> None:
         """A majority has promised."""
         recovered = phase1.to_propose(self._learner.known)
+        phase1.proposed()
         self.phase1 = None
         self.role = Role.MASTER
         self.master_ballot = phase1.ballot
@@ -193,8 +234,7 @@ class Roles:
             self._acceptor,
             self._learner,
             self._peers,
-            phase1.ballot,
-            phase1.chosen,
+            phase1,
             recovered,
             now,
         )
@@ -241,7 +281,7 @@ class Roles:
         elif now >= self._prepare_at:
             self._prepare_at = now + self._config.heartbeat_interval
             if self._acceptor.durable_promise >= phase1.ballot:
-                phase1.ask(out)
+                phase1.ask(self._membership.current, out)
 
     def prepare_refused(self, wait: float, now: float) -> None:
         """A voter is bound for ``wait`` seconds more: ask again just then."""

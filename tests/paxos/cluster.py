@@ -8,14 +8,23 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from phxqueue.paxos.config import GroupConfig, Restored
-from phxqueue.paxos.effects import AcceptRecord, ChosenRecord, Effects, Event, PromiseRecord, Record
+from phxqueue.paxos.config import GroupConfig, Member, MemberKind, Restored
+from phxqueue.paxos.effects import (
+    AcceptRecord,
+    ChosenRecord,
+    Effects,
+    Event,
+    MembershipRecord,
+    PromiseRecord,
+    Record,
+)
 from phxqueue.paxos.election import PreVoteRound
 from phxqueue.paxos.entry import Entry
 from phxqueue.paxos.group import Group
 from phxqueue.paxos.messages import Message
+from tests.paxos.oracle import Oracle
 
 
 @dataclass
@@ -25,6 +34,8 @@ class Disk:
     promised: int = 0
     chosen: int = -1
     log: dict[int, Entry] = field(default_factory=dict)
+    membership: bytes | None = None
+    may_vote: bool = True
 
     def write(self, record: Record) -> None:
         if isinstance(record, PromiseRecord):
@@ -32,6 +43,8 @@ class Disk:
             self.promised = record.ballot
         elif isinstance(record, AcceptRecord):
             self.log[record.instance] = record.entry
+        elif isinstance(record, MembershipRecord):
+            self.membership = record.state
         else:
             assert isinstance(record, ChosenRecord)
             assert all(i in self.log for i in range(self.chosen + 1, record.instance + 1)), "chosen mark over a hole"
@@ -40,7 +53,14 @@ class Disk:
     def restored(self) -> Restored:
         above = {instance: entry for instance, entry in self.log.items() if instance > self.chosen}
         first = min(self.log, default=self.chosen + 1)  # as a journal tells it
-        return Restored(promised=self.promised, chosen=self.chosen, entries=above, first=first)
+        return Restored(
+            promised=self.promised,
+            chosen=self.chosen,
+            entries=above,
+            first=first,
+            membership=self.membership,
+            may_vote=self.may_vote,
+        )
 
 
 @dataclass
@@ -50,38 +70,6 @@ class Write:
     records: list[Record]
     token: int | None
     send_after: list[Message]
-
-
-class Oracle:
-    """Knows from the disks alone what is chosen, and holds the cores to it."""
-
-    def __init__(self, voters: set[int]) -> None:
-        self.voters = voters
-        self.quorum = len(voters) // 2 + 1
-        self.chosen: dict[int, Entry] = {}
-        self.acknowledged = -1
-        self._accepted: dict[tuple[int, int], set[int]] = defaultdict(set)
-        self._proposed: dict[tuple[int, int], Entry] = {}
-
-    def durable(self, node: int, instance: int, entry: Entry) -> None:
-        """``node`` holds ``entry`` durably."""
-        key = (instance, entry.ballot)
-        proposed = self._proposed.setdefault(key, entry)
-        assert proposed.same_value(entry), f"two values proposed at {key}"
-        if node in self.voters:
-            self._accepted[key].add(node)
-            if len(self._accepted[key]) == self.quorum:
-                former = self.chosen.setdefault(instance, entry)
-                assert former.same_value(entry), f"two values chosen at instance {instance}: {former}, {entry}"
-
-    def delivered(self, node: int, instance: int, entry: Entry, acknowledges: bool) -> None:
-        """``node`` applies ``entry``."""
-        assert instance in self.chosen, f"node {node} applies instance {instance}, which is not chosen"
-        chosen = self.chosen[instance]
-        assert chosen.same_value(entry), f"node {node} applies {entry}, chosen is {chosen}"
-        assert entry.valid(), f"node {node} applies a corrupt entry"
-        if acknowledges:
-            self.acknowledged = max(self.acknowledged, instance)
 
 
 class Node:
@@ -96,6 +84,11 @@ class Node:
         self.writes: deque[Write] = deque()
         self.applied: list[bytes] = []
         self.applied_to = -1
+        self.incarnations: dict[int, int] = {}  # what this process has been told of the others
+
+    @property
+    def incarnation(self) -> int:
+        return self.config.incarnation
 
     @property
     def up(self) -> bool:
@@ -113,7 +106,8 @@ class Cluster:
         }
         self.cut: set[tuple[int, int]] = set()
         self.paused: set[int] = set()
-        self.oracle = Oracle({m.node_id for m in configs[0].members if m.kind != 2})
+        config = configs[0]
+        self.oracle = Oracle(config.members, config.window, {c.node_id: c.incarnation for c in configs})
         self.on_effects: Callable[[Node, Effects], None] = lambda node, out: None
         self.on_event: Callable[[Node, Event], None] = lambda node, event: None
         self.page_limit: int | None = None
@@ -131,6 +125,7 @@ class Cluster:
 
     def start(self, node_id: int) -> None:
         node = self.nodes[node_id]
+        node.incarnations = {}
         node.group = Group(node.config, node.disk.restored(), self.now(node_id), node.seed)
         node.applied_to = node.disk.chosen
         node.applied = [node.disk.log[instance].payload for instance in range(node.disk.chosen + 1)]
@@ -148,6 +143,33 @@ class Cluster:
         for (_, to), queue in self.links.items():
             if to == node_id:
                 queue.clear()
+
+    def empty(self, node_id: int) -> None:
+        """The disk of a node is lost, and it gets another. Of what it had sent nothing more arrives."""
+        self.crash(node_id)
+        node = self.nodes[node_id]
+        node.disk = Disk(may_vote=False)
+        node.config = replace(node.config, incarnation=node.incarnation + 1)
+        for (sender, _), queue in self.links.items():
+            if sender == node_id:
+                queue.clear()
+
+    def change(self, node_id: int, members: tuple[Member, ...]) -> int:
+        instance, out = self.group(node_id).change_members(members, self.now(node_id))
+        self._do(node_id, out)
+        return instance
+
+    def change_one(self, node_id: int, member: int, kind: MemberKind | None) -> int:
+        """Make ``member`` a member of this kind, on the directory that it has now; None removes it."""
+        members = [one for one in self.group(node_id).members if one.node_id != member]
+        former = [one for one in self.group(node_id).members if one.node_id == member]
+        if kind is not None:
+            one = former[0] if former else Member(member)
+            members.append(replace(one, kind=kind, incarnation=self.nodes[member].incarnation))
+        return self.change(node_id, tuple(members))
+
+    def transfer(self, node_id: int, to: int) -> None:
+        self._do(node_id, self.group(node_id).transfer(to, self.now(node_id)))
 
     def tick(self, node_id: int) -> None:
         self._do(node_id, self.group(node_id).tick(self.now(node_id)))
@@ -175,7 +197,15 @@ class Cluster:
         self._do(node_id, self.group(node_id).repair(instance, self.now(node_id)))
 
     def step(self, node_id: int, message: Message) -> None:
+        self._introduce(node_id, message.sender)
         self._do(node_id, self.group(node_id).step(message, self.now(node_id)))
+
+    def _introduce(self, node_id: int, peer: int) -> None:
+        """Before anything else a connection tells on which directory the peer runs."""
+        node, incarnation = self.nodes[node_id], self.nodes[peer].incarnation
+        if incarnation and node.incarnations.get(peer) != incarnation:
+            node.incarnations[peer] = incarnation
+            self._do(node_id, self.group(node_id).peer_incarnation(peer, incarnation, self.now(node_id)))
 
     def deliver(self, sender: int, receiver: int, index: int = 0) -> Message | None:
         """Hand over one message under way, by default the oldest."""
@@ -197,7 +227,7 @@ class Cluster:
         for record in write.records:
             node.disk.write(record)
             if isinstance(record, AcceptRecord):
-                self.oracle.durable(node_id, record.instance, record.entry)
+                self.oracle.durable(node_id, node.incarnation, record.instance, record.entry)
         self._send(write.send_after)
         if write.token is not None and node.group is not None:
             self._do(node_id, node.group.persisted(write.token, self.now(node_id)))
@@ -279,5 +309,5 @@ class Cluster:
     def _send(self, messages: list[Message]) -> None:
         for message in messages:
             link = (message.sender, message.receiver)
-            if link not in self.cut and self.nodes[message.receiver].up:
+            if link not in self.cut and message.receiver in self.nodes and self.nodes[message.receiver].up:
                 self.links[link].append(message)

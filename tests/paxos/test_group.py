@@ -24,19 +24,31 @@ from phxqueue.paxos.messages import (
     Promise,
     Reject,
 )
+from phxqueue.paxos.peers import MAX_STRANGERS
 from tests.paxos.driver import Driver, ballot, make_config, members, of_type, value
 
 
-@pytest.mark.parametrize(("sender", "receiver"), [(7, 0), (0, 0), (1, 2)])
-def test_messages_of_strangers_or_for_others_are_dropped_and_counted(sender: int, receiver: int) -> None:
+@pytest.mark.parametrize(("sender", "receiver"), [(0, 0), (1, 2)])
+def test_messages_of_this_node_or_for_others_are_dropped_and_counted(sender: int, receiver: int) -> None:
     driver = Driver(make_config(0))
     out = driver.step(Heartbeat(sender, receiver, ballot(5, sender), 3, 0.0, 1))
     assert out.send == []
     assert driver.group.ignored == 1
-    assert out.events == [
-        MessageIgnored(sender=sender, reason="Heartbeat: not from a member of this group to this node")
-    ]
+    assert out.events == [MessageIgnored(sender=sender, reason="Heartbeat: not from another node to this one")]
     assert driver.group.ballot == 0
+
+
+def test_nodes_that_are_no_members_here_may_be_elsewhere_but_not_too_many_of_them() -> None:
+    driver = Driver(make_config(0))
+    for sender in range(3, 3 + MAX_STRANGERS):
+        [reply] = driver.heartbeat(sender, ballot(sender, sender)).send
+        assert isinstance(reply, HeartbeatReply)
+    out = driver.heartbeat(99, ballot(99, 99))
+    assert out.send == []
+    [event] = out.events
+    assert isinstance(event, MessageIgnored)
+    assert "too many such nodes" in event.reason
+    assert len(driver.group.peers) == 2 + MAX_STRANGERS
 
 
 @pytest.mark.parametrize("kind", [PreVote, Prepare])

@@ -33,7 +33,7 @@ def test_a_restarted_node_is_bound_to_it_knows_not_whom() -> None:
 
 def test_the_holder_of_a_lease_is_not_bound_against_itself() -> None:
     lease = LeaseGiven(0.4, 10.0)
-    lease.renew(1, 10.1)
+    lease.renew(1, ballot(1, 1), 10.1)
     assert not lease.binds_against(1, 10.2)
     assert lease.binds_against(2, 10.49)
 
