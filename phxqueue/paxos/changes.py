@@ -106,17 +106,24 @@ class Changes:
     def _minority(self, wanted: dict[int, Member], now: float) -> str | None:
         """Why the new members could not go on at once."""
         voters = [node for node, member in wanted.items() if member.kind is not MemberKind.LEARNER]
-        problems = []
+        problems: list[str] = []
+        leaders = 0
         for node in sorted(voters):
             recorded = wanted[node].incarnation
+            before = len(problems)
             if recorded and recorded != self._membership.incarnation(node):
                 problems.append(f"node {node} does not run on the data directory that is a member")
+            elif self._config.incarnation and not recorded:
+                problems.append(
+                    f"the data directory of node {node} is not recorded yet, so it may not be the right one"
+                )
             elif node != self._config.node_id:
                 problem = self._lagging(node, now)
                 if problem is not None:
                     problems.append(problem)
+            leaders += len(problems) == before and wanted[node].kind is MemberKind.VOTER
         quorum = len(voters) // 2 + 1
-        if len(voters) - len(problems) >= quorum:
-            return None
         left = len(voters) - len(problems)
+        if left >= quorum:
+            return None if leaders else "nobody who is left could become master: " + "; ".join(problems)
         return f"{left} of {len(voters)} voters would be there, a majority is {quorum}: " + "; ".join(problems)

@@ -114,10 +114,11 @@ class Inbox:
     # -- messages: election -------------------------------------------------------------------------------------------
 
     def _on_pre_vote(self, message: PreVote, now: float, out: Effects) -> None:
-        if not self._owned(message, out) or not self._membership.may_promise:
+        if not self._owned(message, out):
             return
-        roles = self._roles
+        # Also when this node has no vote: perhaps it has, by a change that it is to learn first.
         self._learner.told(message.sender, message.chosen)
+        roles = self._roles
         wait = roles.reluctance(message.sender, now)
         # One that is far behind would have to catch up before it can serve: rather stand oneself.
         delivered = self._learner.delivered
@@ -125,6 +126,7 @@ class Inbox:
         granted = (
             message.ballot > roles.floor
             and wait == 0
+            and self._membership.may_promise
             and not behind
             and not self._acceptor.damaged
             and self._may_lead(message.sender, message.chosen)
@@ -133,6 +135,7 @@ class Inbox:
             self._election.postpone(now + self._config.election_timeout)
             if roles.round is not None and message.ballot > roles.round.ballot:
                 roles.give_up("another stands", now, out)
+        # The answer tells what is chosen here, which may be what the sender lacks to know who votes.
         out.send.append(
             PreVoteReply(self._node_id, message.sender, message.ballot, granted, roles.floor, delivered, wait)
         )
@@ -155,7 +158,9 @@ class Inbox:
         if not self._owned(message, out) or not self._membership.may_promise:
             return
         roles, acceptor = self._roles, self._acceptor
-        if not self._may_lead(message.sender, message.first - 1):
+        if not self._may_lead(
+            message.sender, message.first - 1
+        ):  # what it knows, or more when it asks for a later page
             self.ignore(message, "no voter here, and it does not know it yet", out)
             return
         roles.saw(message.ballot)

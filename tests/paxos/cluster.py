@@ -6,7 +6,7 @@ nothing is under way, without letting time pass; ``run`` lets time pass, settlin
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -160,8 +160,15 @@ class Cluster:
         return instance
 
     def change_one(self, node_id: int, member: int, kind: MemberKind | None) -> int:
-        """Make ``member`` a member of this kind, on the directory that it has now; None removes it."""
-        members = [one for one in self.group(node_id).members if one.node_id != member]
+        """Make ``member`` a member of this kind, on the directory that it has now; None removes it. Directories that are
+        not recorded yet are recorded on the way, as far as they are known.
+        """
+        known = {**self.nodes[node_id].incarnations, node_id: self.nodes[node_id].incarnation}
+        members = [
+            replace(one, incarnation=one.incarnation or known.get(one.node_id, 0))
+            for one in self.group(node_id).members
+            if one.node_id != member
+        ]
         former = [one for one in self.group(node_id).members if one.node_id == member]
         if kind is not None:
             one = former[0] if former else Member(member)

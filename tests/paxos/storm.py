@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from phxqueue.paxos.config import GroupConfig, Member, MemberKind
-from phxqueue.paxos.errors import NotMaster, WindowFull
+from phxqueue.paxos.errors import ChangeRefused, NotMaster, TransferRefused, WindowFull
 from phxqueue.paxos.messages import Accept, LearnReply, Message, Promise
 from tests.paxos.cluster import Cluster
+from tests.paxos.surgery import Surgery
 
 MAX_QUEUE = 60
 """Messages under way on one link; more are dropped."""
@@ -41,6 +42,9 @@ class Weather:
     pause: float
     rumour: float  # a node is told that a peer's process is gone, true or not
     usurp: float  # a node asks for promises without having asked for pre-votes: Paxos must stand that
+    change: float  # whoever is master tries to change the membership
+    transfer: float  # whoever is master hands over
+    empty: float  # a node loses its disk, if what is chosen survives that
 
     @classmethod
     def pick(cls, rng: random.Random) -> Weather:
@@ -63,6 +67,9 @@ class Weather:
             pause=some(3.0),
             rumour=some(1.0),
             usurp=some(6.0),
+            change=some(12.0),
+            transfer=some(4.0),
+            empty=some(2.0),
         )
 
 
@@ -81,6 +88,7 @@ class Storm:
         self.weather = Weather.pick(rng)
         self.paused: dict[int, float] = {}
         self.number = 0
+        self.surgery = Surgery(self.cluster, rng)
         self.actions: list[tuple[Callable[[], None], float]] = [
             (getattr(self, f"_{name}"), weight) for name, weight in vars(self.weather).items() if weight
         ]
@@ -123,10 +131,24 @@ class Storm:
             self._quiet(0.02)
         self._quiet(3.0)
         assert cluster.oracle.acknowledged >= before + 3, self.describe()
-        assert len({node.applied_to for node in cluster.nodes.values()}) == 1, self.describe()
+        self._check_calm()
+        if self.surgery.readmit_all(lambda: self._quiet(1.5)):
+            self._quiet(1.0)
+            self._check_calm()
+            for node_id in self.surgery.members():
+                group = cluster.group(node_id)
+                assert group.votes or group._membership.current.kinds[node_id] == MemberKind.LEARNER, self.describe()
+
+    def _check_calm(self) -> None:
+        cluster = self.cluster
         master = cluster.master
-        assert master is not None
+        assert master is not None, self.describe()
         assert cluster.group(master).lease_valid(cluster.now(master)), self.describe()
+        assert len({cluster.nodes[node_id].applied_to for node_id in self.surgery.members()}) == 1, self.describe()
+        step = cluster.oracle.steps[-1]
+        for node_id in self.surgery.members():
+            assert cluster.group(node_id).members == step.members, f"node {node_id} {self.describe()}"
+        assert cluster.group(master).settled, self.describe()
 
     def describe(self) -> str:
         """Where everybody stands."""
@@ -137,7 +159,9 @@ class Storm:
                 due = g.next_deadline() - self.cluster.now(node_id)
                 lines.append(
                     f"{node_id}: {g.role.value} promised {g.promised:x} ballot {g.ballot:x} chosen {g.chosen} "
-                    f"in flight {g.in_flight} master {g.master_id} due in {due:.3f}"
+                    f"in flight {g.in_flight} master {g.master_id} due in {due:.3f} runs on {node.incarnation} "
+                    f"votes {g.votes} members {[(m.node_id, m.kind.name, m.incarnation) for m in g.members]} "
+                    f"switch at {g._membership.switch_at}"
                 )
         return "\n" + "\n".join(lines)
 
@@ -258,6 +282,23 @@ class Storm:
         if self._awake(node_id):
             self.cluster.usurp(node_id)
 
+    def _change(self) -> None:
+        for node_id in self.cluster.nodes:
+            if self._awake(node_id):
+                with contextlib.suppress(NotMaster, WindowFull, ChangeRefused):
+                    self.surgery.change(node_id)
+
+    def _transfer(self) -> None:
+        for node_id in self.cluster.nodes:
+            if self._awake(node_id):
+                with contextlib.suppress(NotMaster, TransferRefused):
+                    self.cluster.transfer(node_id, self.rng.choice(list(self.cluster.nodes)))
+
+    def _empty(self) -> None:
+        node_id = self.rng.choice(list(self.cluster.nodes))
+        if self.surgery.may_empty(node_id):
+            self.cluster.empty(node_id)
+
 
 def _clock(offset: float, rate: float) -> Callable[[float], float]:
     return lambda time: offset + rate * time
@@ -274,7 +315,11 @@ def _configs(rng: random.Random) -> list[GroupConfig]:
         if small
         else {}
     )
-    return [GroupConfig(group_id=7, node_id=node_id, members=tuple(members), **sizes) for node_id in range(size)]
+    spare = rng.choice([0, 0, 1, 2])
+    return [
+        GroupConfig(group_id=7, node_id=node_id, incarnation=100 * node_id + 100, members=tuple(members), **sizes)
+        for node_id in range(size + spare)
+    ]
 
 
 def _spoiled(message: Message) -> Message:

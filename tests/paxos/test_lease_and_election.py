@@ -156,14 +156,14 @@ def test_witnesses_and_learners_never_stand(kind: MemberKind) -> None:
     assert driver.take(driver.group.tick(driver.now)).send == []
 
 
-def test_a_learner_is_asked_nothing_and_answers_nothing_about_ballots() -> None:
+def test_a_learner_is_asked_nothing_and_promises_nothing() -> None:
     who = members(4, n3=MemberKind.LEARNER)
     driver = Driver(make_config(0, members=who))
     assert {message.receiver for message in of_type(driver.tick().send, PreVote)} == {1, 2}
     learner = Driver(make_config(3, members=who))
     learner.now += 1
     assert learner.prepare(1, B1).persist == []
-    assert learner.step(PreVote(1, 3, B1, -1)).send == []
+    assert not learner.pre_vote(1, B1).granted
 
 
 def test_a_priority_comes_before_the_turn_of_the_group() -> None:
