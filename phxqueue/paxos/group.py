@@ -223,8 +223,6 @@ class Group:
         out = self._begin(now)
         if chosen <= self._learner.known:
             raise InvariantViolation(f"a checkpoint at {chosen} is not ahead of {self._learner.known}")
-        if membership is not None:
-            raise InvariantViolation("a checkpoint with a changed membership, but this node knows of no such changes")
         if first > chosen + 1:
             raise InvariantViolation(f"the log begins at {first}, beyond the checkpoint at {chosen}")
         if self.role is not Role.FOLLOWER:

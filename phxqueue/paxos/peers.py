@@ -34,8 +34,8 @@ MAX_STRANGERS = 8
 
 
 class Peers:
-    """All other members by node id; and nodes that are none here: a membership that this node does not know yet may have
-    made them so, or they may not know yet that they are none any more.
+    """All other members by node id; and nodes that are none here: a membership that this node does not know yet may
+    have made them so, or they may not know yet that they are none any more.
     """
 
     __slots__ = ("by_node", "unreachable")

@@ -160,8 +160,8 @@ class Cluster:
         return instance
 
     def change_one(self, node_id: int, member: int, kind: MemberKind | None) -> int:
-        """Make ``member`` a member of this kind, on the directory that it has now; None removes it. Directories that are
-        not recorded yet are recorded on the way, as far as they are known.
+        """Make ``member`` a member of this kind, on the directory that it has now; None removes it. Directories that
+        are not recorded yet are recorded on the way, as far as they are known.
         """
         known = {**self.nodes[node_id].incarnations, node_id: self.nodes[node_id].incarnation}
         members = [

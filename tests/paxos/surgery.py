@@ -29,6 +29,9 @@ class Surgery:
     def change(self, master: int) -> None:
         """Some change of the membership; often one that must be refused."""
         rng, node_id = self.rng, self.rng.choice(list(self.cluster.nodes))
+        nodes = self.cluster.nodes
+        if any(nodes[other].incarnation != told for other, told in nodes[master].incarnations.items()):
+            return  # nobody has noticed yet that a disk is lost: a change could lose the majority
         kind = rng.choice([None, MemberKind.VOTER, MemberKind.VOTER, MemberKind.WITNESS, MemberKind.LEARNER])
         if kind is None and len(self.members()) <= 2 and rng.random() < 0.8:
             kind = MemberKind.VOTER
