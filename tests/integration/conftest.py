@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -14,6 +15,17 @@ from phxqueue.admin.processes.files import ClusterSpec
 from tests.integration.cluster import TestedCluster
 
 MakeCluster = Callable[..., TestedCluster]
+
+#: A test here waits for processes, and a machine with other things to do may take ten times as long to start them. What
+#: must be quick is asserted where it is meant; this only ends what hangs, with a traceback, before pytest-timeout does.
+LIMIT_S = 110.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.reactor_limit(LIMIT_S), append=False)
 
 
 @pytest_twisted.async_yield_fixture

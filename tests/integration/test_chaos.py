@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
@@ -15,7 +14,6 @@ from tests.integration.cluster import REPOSITORY, run_command
 FAULTS = ("kill_master", "pause_master", "isolate_master")
 
 
-@pytest.mark.reactor_limit(115)
 @pytest_twisted.ensureDeferred
 async def test_a_moment_of_chaos(tmp_path: Path) -> None:
     only = [argument for fault in FAULTS for argument in ("--only", fault)]
@@ -29,7 +27,6 @@ async def test_a_moment_of_chaos(tmp_path: Path) -> None:
     assert [path.name for path in place.iterdir()] == ["log.txt"], "a round that found nothing leaves nothing"
 
 
-@pytest.mark.reactor_limit(60)
 @pytest_twisted.ensureDeferred
 async def test_without_namespaces_what_needs_them_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.chaos", "--no-sandbox", "--only", "isolate_master", "--directory"]

@@ -6,7 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
 import pytest_twisted
 
 from phxqueue.admin.node_status import NodeReport
@@ -72,7 +71,6 @@ async def retained(cluster: TestedCluster, number: int, queue_id: int) -> tuple[
             return first, items, answer.end_cursor
 
 
-@pytest.mark.reactor_limit(90)
 @pytest_twisted.ensureDeferred
 async def test_a_node_behind_the_log_catches_up_through_kills_and_serves_as_master(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(
@@ -117,7 +115,6 @@ async def test_a_node_behind_the_log_catches_up_through_kills_and_serves_as_mast
     assert await cluster.stop() == []
 
 
-@pytest.mark.reactor_limit(90)
 @pytest_twisted.ensureDeferred
 async def test_what_is_trimmed_gives_its_space_back(make_cluster: MakeCluster) -> None:
     journal = {

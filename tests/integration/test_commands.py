@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThread
 from phxqueue.admin.processes.files import ClusterSpec
 from tests.integration.cluster import REPOSITORY, TestedCluster, run_command
 
-pytestmark = [pytest.mark.shared_reactor, pytest.mark.reactor_limit(40)]
+pytestmark = pytest.mark.shared_reactor
 
 ECHO_GROUP, OUR_GROUP = 1, 2
 

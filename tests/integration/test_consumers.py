@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
 import pytest_twisted
 
 from phxqueue.config import dead_letter_queue
@@ -12,8 +11,6 @@ from phxqueue.producer import NewItem
 from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster
 from tests.integration.ledger import HandledLog, LedgerClient, check, handled
-
-pytestmark = pytest.mark.reactor_limit(60)
 
 
 def handled_texts(cluster: TestedCluster) -> list[str]:

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 
-import pytest
 import pytest_twisted
 
 from phxqueue.admin.demo.daemons import running_daemons
@@ -17,7 +16,6 @@ from tests.integration.conftest import MakeCluster
 ECHO = {1: "phxqueue.consumer.echo:EchoHandler", 2: "phxqueue.consumer.echo:EchoHandler"}
 
 
-@pytest.mark.reactor_limit(110)
 @pytest_twisted.ensureDeferred
 async def test_the_demo(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(queues=2, consumers=2, handlers=ECHO)  # its files and ports; its own daemons stay off
@@ -56,7 +54,6 @@ async def test_the_demo(make_cluster: MakeCluster) -> None:
     assert list((cluster.directory / "run").iterdir()) == []
 
 
-@pytest.mark.reactor_limit(60)
 @pytest_twisted.ensureDeferred
 async def test_a_demo_nobody_looks_at_any_more_cleans_up(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(consumers=1, handlers=ECHO)
@@ -67,7 +64,6 @@ async def test_a_demo_nobody_looks_at_any_more_cleans_up(make_cluster: MakeClust
     assert running_daemons(cluster.directory) == []
 
 
-@pytest.mark.reactor_limit(60)
 @pytest_twisted.ensureDeferred
 async def test_a_demo_that_cannot_start_leaves_nothing_running(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(consumers=1, handlers={1: "no.such.module:handler"})

@@ -97,7 +97,6 @@ def _throw_all(targets: list[Address]) -> None:
         _throw(targets[number % len(targets)], content)
 
 
-@pytest.mark.reactor_limit(60)
 @pytest_twisted.ensureDeferred
 async def test_garbage_on_every_port_disturbs_nobody(cluster: TestedCluster) -> None:
     client = LedgerClient(reactor, await cluster.producer())
