@@ -94,8 +94,8 @@ async def test_a_master_that_pauses_shorter_than_its_lease_stays_master(make_clu
     cluster = make_cluster(store={"master_lease_ms": 5000})
     await cluster.start()
     producer = await cluster.producer()
+    master = await cluster.master()  # whoever has just started waits for one lease to run out
     await producer.enqueue(1, 1, b"before")
-    master = await cluster.master()
     before = await ballot_of(cluster)
     for _ in range(3):
         master.signal(signal.SIGSTOP)
