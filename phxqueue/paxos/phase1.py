@@ -40,8 +40,8 @@ class Phase1:
         return view.majority(self._complete)
 
     def ask(self, view: View, out: Effects) -> None:
-        """Ask all other electors of ``view`` that have not promised completely yet."""
-        for node in sorted(view.electors - self._complete):
+        """Ask all other voters of ``view`` that have not promised completely yet."""
+        for node in sorted(view.voters - self._complete):
             if node != self._membership.node_id:
                 self._ask_one(node, out)
 

@@ -87,6 +87,10 @@ class Node:
         self.incarnations: dict[int, int] = {}  # what this process has been told of the others
 
     @property
+    def node_id(self) -> int:
+        return self.config.node_id
+
+    @property
     def incarnation(self) -> int:
         return self.config.incarnation
 
@@ -129,6 +133,10 @@ class Cluster:
         node.group = Group(node.config, node.disk.restored(), self.now(node_id), node.seed)
         node.applied_to = node.disk.chosen
         node.applied = [node.disk.log[instance].payload for instance in range(node.disk.chosen + 1)]
+        for other in self.nodes.values():
+            if other is not node and other.up and not self.cut & {(node_id, other.node_id), (other.node_id, node_id)}:
+                self._introduce(node_id, other.node_id)
+                self._introduce(other.node_id, node_id)
 
     def start_all(self) -> None:
         for node_id, node in self.nodes.items():

@@ -3,7 +3,8 @@
 A transcript is a text file of blocks: a command, a line ``----``, and everything that happened. Lines that start with
 ``#`` are remarks. Commands:
 
-    cluster 3 [window=4 ...]     that many nodes, started; settings as in GroupConfig; ``witness=2`` makes node 2 one
+    cluster 3 [window=4 ...]     that many nodes, started; settings as in GroupConfig; ``witness=2`` makes node 2 one,
+                                 ``spare=3`` starts node 3 too, with an empty disk, though it is no member
     campaign 0                   time passes until node 0 stands (the others' clocks move, but they do nothing)
     propose 0 a b                node 0 proposes these values
     deliver 0->1 [newest]        one message arrives, the oldest unless told otherwise
@@ -19,6 +20,10 @@ A transcript is a text file of blocks: a command, a line ``----``, and everythin
     pause 0, resume 0            its process stands still, and then goes on
     crash 0, restart 0           without what was not durable
     rot 0 3                      the entry at instance 3 is altered on the disk of node 0, which is down
+    empty 0                      the disk of node 0 is lost; it restarts with another
+    member 0 3=learner           node 0 makes node 3 a learner (voter, witness), on the disk that it has now
+    member 0 3=none              node 0 removes node 3
+    transfer 0 1                 node 0 hands its mastership over to node 1
     unreachable 1 0              node 1 sees that the process of node 0 is gone
     status                       where everybody stands
 """
@@ -31,12 +36,14 @@ from typing import Any
 
 from phxqueue.paxos.ballot import node_of, round_of
 from phxqueue.paxos.config import GroupConfig, Member, MemberKind
-from phxqueue.paxos.effects import AcceptRecord, ChosenRecord, Effects, PromiseRecord
+from phxqueue.paxos.effects import AcceptRecord, Effects, MembershipRecord, PromiseRecord, Record
 from phxqueue.paxos.entry import Entry, EntryKind
-from phxqueue.paxos.errors import NotMaster, WindowFull
+from phxqueue.paxos.errors import ChangeRefused, NotMaster, TransferRefused, WindowFull
+from phxqueue.paxos.members_codec import decode_change, decode_state
 from phxqueue.paxos.messages import Accepted, Message
 from tests.paxos.cluster import Cluster, Node, Write
 
+KINDS: dict[str, MemberKind | None] = {"none": None, **{kind.name.lower(): kind for kind in MemberKind}}
 BALLOTS = {"ballot", "promised", "released"}
 
 
@@ -44,8 +51,20 @@ def ballot_text(ballot: int) -> str:
     return f"{round_of(ballot)}.{node_of(ballot)}" if ballot else "none"
 
 
+def members_text(members: tuple[Member, ...]) -> str:
+    """All members, each with the first letter of its kind, and the disk that is recorded."""
+    words = []
+    for member in members:
+        disk = f"/{member.incarnation}" if member.incarnation else ""
+        words.append(f"{member.node_id}{member.kind.name[0].lower()}{disk}")
+    return "{" + " ".join(words) + "}"
+
+
 def entry_text(instance: int, entry: Entry) -> str:
-    value = "noop" if entry.kind == EntryKind.NOOP else entry.payload.decode()
+    if entry.kind == EntryKind.MEMBERSHIP:
+        value = members_text(decode_change(entry.payload).members)
+    else:
+        value = "noop" if entry.kind == EntryKind.NOOP else entry.payload.decode()
     return f"{instance}={value}@{ballot_text(entry.ballot)}"
 
 
@@ -77,11 +96,14 @@ def message_text(message: Message) -> str:
     return " ".join(words)
 
 
-def record_text(record: PromiseRecord | AcceptRecord | ChosenRecord) -> str:
+def record_text(record: Record) -> str:
     if isinstance(record, PromiseRecord):
         return f"promise {ballot_text(record.ballot)}"
     if isinstance(record, AcceptRecord):
         return entry_text(record.instance, record.entry)
+    if isinstance(record, MembershipRecord):
+        _, steps = decode_state(record.state)
+        return f"membership {members_text(steps[-1].members)} from {steps[-1].effective}"
     return f"chosen up to {record.instance}"
 
 
@@ -93,6 +115,8 @@ def event_text(event: Any) -> str:
             value = ballot_text(value)
         elif isinstance(value, Entry):
             value = value.payload.decode()
+        elif part.name == "members":
+            value = members_text(value)
         elif part.name == "reason":
             value = re.sub(r"ballot (\d+)", lambda found: f"ballot {ballot_text(int(found[1]))}", value)
         words.append(f"{part.name}={value}")
@@ -167,16 +191,24 @@ class Script:
     def _cluster(self, size: str, *words: str) -> None:
         settings: dict[str, Any] = {}
         kinds: dict[int, MemberKind] = {}
+        nodes = list(range(int(size)))
         for word in words:
             key, value = word.split("=")
-            if key in ("witness", "learner"):
+            if key == "spare":
+                nodes.append(int(value))
+            elif key in ("witness", "learner"):
                 kinds[int(value)] = MemberKind[key.upper()]
             else:
                 settings[key] = float(value) if "." in value else int(value)
         members = tuple(Member(node_id, kinds.get(node_id, MemberKind.VOTER)) for node_id in range(int(size)))
         self.told = Told(
-            [GroupConfig(group_id=0, node_id=m.node_id, members=members, **settings) for m in members],
+            [
+                GroupConfig(group_id=0, node_id=node, incarnation=10 * node + 10, members=members, **settings)
+                for node in nodes
+            ],
         )
+        for node in nodes[int(size) :]:
+            self.told.nodes[node].disk.may_vote = False
         self.told.start_all()
 
     def _campaign(self, node: str) -> None:
@@ -268,6 +300,25 @@ class Script:
         log = self.cluster.nodes[int(node)].disk.log
         log[int(instance)] = replace(log[int(instance)], payload=b"rotten")
 
+    def _empty(self, node: str) -> None:
+        self.cluster.empty(int(node))
+        self.cluster.start(int(node))
+        self.cluster.say(f"{node} remembers nothing, its disk is {self.cluster.nodes[int(node)].incarnation} now")
+
+    def _member(self, node: str, what: str) -> None:
+        member, kind = what.split("=")
+        try:
+            instance = self.cluster.change_one(int(node), int(member), KINDS[kind])
+            self.cluster.say(f"{node} proposes it at {instance}")
+        except (NotMaster, WindowFull, ChangeRefused) as refused:
+            self.cluster.say(f"{node} refuses: {refused}")
+
+    def _transfer(self, node: str, to: str) -> None:
+        try:
+            self.cluster.transfer(int(node), int(to))
+        except (NotMaster, TransferRefused) as refused:
+            self.cluster.say(f"{node} refuses: {refused}")
+
     def _unreachable(self, node: str, peer: str) -> None:
         self.cluster.unreachable(int(node), int(peer))
 
@@ -278,11 +329,16 @@ class Script:
                 self.cluster.say(f"{node_id}: down")
                 continue
             lease = " with lease" if group.lease_valid(self.cluster.time) else ""
-            values = " ".join(value.decode() or "noop" for value in node.applied)
+            values = " ".join(self._value(node, instance) for instance in range(len(node.applied)))
             self.cluster.say(
                 f"{node_id}: {group.role.value}{lease}, promised {ballot_text(group.promised)}, "
                 f"master {group.master_id}, chosen {group.chosen}, applied [{values}]"
             )
+
+    def _value(self, node: Node, instance: int) -> str:
+        if self.cluster.oracle.chosen[instance].kind == EntryKind.MEMBERSHIP:
+            return members_text(decode_change(node.applied[instance]).members)
+        return node.applied[instance].decode() or "noop"
 
 
 def rerun(text: str) -> str:
