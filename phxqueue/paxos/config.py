@@ -106,11 +106,16 @@ class GroupConfig:
     """
     max_repairs: int = 64
     """Corrupt entries of the own log that are being fetched from peers at one time."""
-    transfer_timeout: float = 0.4
-    """How long a master that hands over stops proposing, at most; then it takes the mastership up again."""
 
     version: int = 1
     """The highest command version that this node's state machine understands; told to all members with heartbeats."""
+
+    @property
+    def transfer_timeout(self) -> float:
+        """How long a master that hands over stops proposing, at most; then it takes the mastership up again, which is
+        before the others, for whom it is silent, would stand.
+        """
+        return 0.75 * self.lease
 
     @property
     def ask_again(self) -> float:
@@ -151,7 +156,6 @@ class GroupConfig:
             "retransmit_interval",
             "learn_timeout",
             "recovery_timeout",
-            "transfer_timeout",
         )
         for name in above_zero:
             if getattr(self, name) <= 0:

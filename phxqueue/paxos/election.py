@@ -79,7 +79,7 @@ class Election:
         """The master heard last, until it is given up."""
         if membership.voters == {config.node_id} and membership.next is None:
             # Nobody else can be master: there is nobody to wait for.
-            self.lease.until = now
+            self.lease.forget(now)
             self.heard_at = now - config.lease - config.heartbeat_interval
 
     # -- bound to a master --------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ class Election:
         A heartbeat binds in any case; whatever else the master sent binds as long as its process is not known to be
         gone.
         """
-        wait = self.lease.until - now if self.lease.binds_against(node, now) else 0.0
+        wait = self.lease.wait_for(node, now)
         if self.master is not None and self.master != node and not self._master_is_gone:
             wait = max(wait, self.heard_at + self._config.lease - now)
         return wait
@@ -104,9 +104,7 @@ class Election:
         """The same, when the master at ballot ``released`` has handed over to ``node``: what binds to any other ballot,
         or after a restart to nobody knows which, binds still.
         """
-        if self.lease.ballot == released or not self.lease.binds_against(node, now):
-            return 0.0
-        return self.lease.until - now
+        return self.lease.wait_for(node, now, released)
 
     @property
     def _master_is_gone(self) -> bool:

@@ -26,7 +26,7 @@ _NEVER = float("-inf")
 class LeaseGiven:
     """What this node has bound itself to by answering heartbeats. In memory only: see the module's docstring."""
 
-    __slots__ = ("_lease", "ballot", "holder", "until")
+    __slots__ = ("_forgotten_until", "_lease", "ballot", "holder", "until")
 
     def __init__(self, lease: float, now: float) -> None:
         self._lease = lease
@@ -35,6 +35,8 @@ class LeaseGiven:
         self.ballot = NO_BALLOT
         """The ballot of the master bound to."""
         self.until = now + lease
+        # A heartbeat that comes now does not undo what was given to another before the restart.
+        self._forgotten_until = self.until
 
     def renew(self, holder: int, ballot: int, now: float) -> None:
         """A heartbeat of ``holder`` at ``ballot`` is being answered."""
@@ -42,14 +44,25 @@ class LeaseGiven:
         self.ballot = ballot
         self.until = now + self._lease
 
+    def forget(self, now: float) -> None:
+        """Nothing was given to anybody: there is nobody else."""
+        self.until = self._forgotten_until = now
+
     def release(self, ballot: int, now: float) -> None:
         """The master at ``ballot`` has given up what was given to it."""
         if self.ballot == ballot:
-            self.until = min(self.until, now)
+            self.until = min(self.until, max(now, self._forgotten_until))
+
+    def wait_for(self, node: int, now: float, released: int = NO_BALLOT) -> float:
+        """For how many seconds promising to ``node`` would break what was given to another; 0: it would not. What was
+        given to the ballot ``released`` does not count.
+        """
+        free = node == self.holder or (released != NO_BALLOT and self.ballot == released)
+        return max(0.0, (self._forgotten_until if free else self.until) - now)
 
     def binds_against(self, node: int, now: float) -> bool:
         """Whether promising to ``node`` would break what was given to another."""
-        return now < self.until and node != self.holder
+        return self.wait_for(node, now) > 0
 
 
 class LeaseHeld:
