@@ -330,14 +330,14 @@ def lease_from_answer(patch: Patch) -> None:
 def lease_counts_a_minority(patch: Patch) -> None:
     """The newest answer renews the lease, however many nodes are silent."""
 
-    def change(init: Callable[..., Any]) -> Callable[..., Any]:
-        def __init__(self: LeaseHeld, *arguments: Any) -> None:
-            init(self, *arguments)
+    def change(recount: Callable[..., Any]) -> Callable[..., Any]:
+        def _recount(self: LeaseHeld, now: float) -> None:
+            recount(self, now)
             self._needed = 1
 
-        return __init__
+        return _recount
 
-    wrap(patch, LeaseHeld, "__init__", change)
+    wrap(patch, LeaseHeld, "recount", change)
 
 
 @mutant()
@@ -365,7 +365,7 @@ def lease_forgotten(patch: Patch) -> None:
     def change(init: Callable[..., Any]) -> Callable[..., Any]:
         def __init__(self: LeaseGiven, lease: float, now: float) -> None:
             init(self, lease, now)
-            self.until = now
+            self.forget(now)
 
         return __init__
 
