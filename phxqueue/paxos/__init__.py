@@ -9,8 +9,8 @@ same things, always.
 The order contract
 ==================
 
-Whoever calls ``step``, ``propose``, ``tick``, ``persisted``, ``peer_unreachable`` or ``repair`` must carry out the
-Effects of that call before, or in the order of, those of every later call, and each Effects like this:
+Whoever calls any method of Group that answers with Effects must carry them out before, or in the order of, those of
+every later call, and each Effects like this:
 
 1. ``persist``: hand the records to the journal, in order. When they (and everything handed over before) are durable,
    first send ``send_after``, then call ``persisted(token)``, whose Effects come next. Confirming a token confirms all
@@ -41,15 +41,27 @@ Where things are
 
 ``group`` is the public face, ``inbox`` takes messages apart; ``roles`` says who this node is and how that changes. A
 voter remembers by ``acceptor``, knows what is chosen by ``learner``, decides when to stand by ``election``, gathers
-promises by ``phase1`` and leads by ``proposer``; ``lease`` is both sides of the master's lease. Words: ``ballot``,
+promises by ``phase1`` and leads by ``proposer``; ``lease`` is both sides of the master's lease; ``membership`` knows who
+votes where, ``changes`` what must not be changed, ``transfer`` how a mastership moves. Words: ``ballot``,
 ``entry``, ``messages``, ``effects``, ``config``, ``errors``. The files in ``tests/paxos/transcripts`` tell whole
 conversations.
 
 
-What is left open, and where it will go
-=======================================
+Members
+=======
 
-- Change of membership through the log: everything is asked of ``membership.Membership``; ``EntryKind.MEMBERSHIP`` is
-  reserved.
-- Transfer of mastership: one more arrow in ``roles``; message types 12 to 15 are reserved for it and for checkpoints.
-"""
+Who votes is decided by the log (``membership`` has the argument): ``GroupConfig.members`` is where it begins. A node
+with one data directory is one acceptor; with another directory it is another one, which counts for nothing before a
+membership names it. The runtime's part in that:
+
+- Keep what the last MembershipRecord says, in one transaction with the ChosenRecord that comes with it, and give it back
+  as ``Restored.membership``.
+- Give the core the incarnation of a peer (``peer_incarnation``) before anything that comes from there, and drop what
+  still comes from a former one.
+- Start a directory that has never voted with ``Restored.may_vote`` False. ``admit`` is for the first start of the whole
+  set, when nobody has voted: note it durably, then call it.
+- Have the master put on record which directories the members run on (``change_members``, for all that are known at
+  once) as soon as it knows: until then no vote can be taken away, and a directory that was swapped before cannot be told
+  from the right one, except by itself.
+
+``changes`` says what is refused; ``transfer`` how the mastership is handed over.
