@@ -65,3 +65,4 @@ membership names it. The runtime's part in that:
   from the right one, except by itself.
 
 ``changes`` says what is refused; ``transfer`` how the mastership is handed over.
+"""
