@@ -41,8 +41,8 @@ Where things are
 
 ``group`` is the public face, ``inbox`` takes messages apart; ``roles`` says who this node is and how that changes. A
 voter remembers by ``acceptor``, knows what is chosen by ``learner``, decides when to stand by ``election``, gathers
-promises by ``phase1`` and leads by ``proposer``; ``lease`` is both sides of the master's lease; ``membership`` knows who
-votes where, ``changes`` what must not be changed, ``transfer`` how a mastership moves. Words: ``ballot``,
+promises by ``phase1`` and leads by ``proposer``; ``lease`` is both sides of the master's lease. ``membership`` knows
+who votes where, ``changes`` what must not be changed, ``transfer`` how a mastership moves. Words: ``ballot``,
 ``entry``, ``messages``, ``effects``, ``config``, ``errors``. The files in ``tests/paxos/transcripts`` tell whole
 conversations.
 
@@ -54,15 +54,15 @@ Who votes is decided by the log (``membership`` has the argument): ``GroupConfig
 with one data directory is one acceptor; with another directory it is another one, which counts for nothing before a
 membership names it. The runtime's part in that:
 
-- Keep what the last MembershipRecord says, in one transaction with the ChosenRecord that comes with it, and give it back
-  as ``Restored.membership``.
+- Keep what the last MembershipRecord says, in one transaction with the ChosenRecord that comes with it, and give it
+  back as ``Restored.membership``.
 - Give the core the incarnation of a peer (``peer_incarnation``) before anything that comes from there, and drop what
   still comes from a former one.
 - Start a directory that has never voted with ``Restored.may_vote`` False. ``admit`` is for the first start of the whole
   set, when nobody has voted: note it durably, then call it.
 - Have the master put on record which directories the members run on (``change_members``, for all that are known at
-  once) as soon as it knows: until then no vote can be taken away, and a directory that was swapped before cannot be told
-  from the right one, except by itself.
+  once) as soon as it knows: until then no vote can be taken away, and a directory that was swapped before cannot be
+  told from the right one, except by itself.
 
 ``changes`` says what is refused; ``transfer`` how the mastership is handed over.
 """
