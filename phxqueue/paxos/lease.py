@@ -94,8 +94,11 @@ class LeaseHeld:
 
     def _bound(self) -> float:
         """When the newest heartbeat was sent that a majority has answered, it or a later one."""
-        answered = sorted((self._answered.get(node, _NEVER) for node in self._others), reverse=True)
-        return answered[self._needed - 1] if self._needed <= len(answered) else _NEVER
+        answered = [self._answered.get(node, _NEVER) for node in self._others]
+        if self._needed > len(answered):
+            return _NEVER
+        answered.sort(reverse=True)
+        return answered[self._needed - 1]
 
     def sent(self, now: float) -> None:
         """A heartbeat goes out to everybody at ``now``."""

@@ -322,7 +322,8 @@ class Proposer:
             self._dismiss(now)
         if not self.settled:
             self._settle(out)
-        self._ask(out)
+        if self._barrier != NEVER:
+            self._ask(out)
         for link in self._links.values():
             out.send.append(Heartbeat(config.node_id, link.node, self.ballot, self._learner.known, now, config.version))
             link.live = link.live and self._heard_lately(link.peer, now)

@@ -23,6 +23,7 @@ from phxqueue.paxos.effects import BecameMaster, Effects, LostMaster, MasterChan
 from phxqueue.paxos.election import Election, PreVoteRound
 from phxqueue.paxos.learner import Learner
 from phxqueue.paxos.membership import Membership
+from phxqueue.paxos.messages import LearnRequest
 from phxqueue.paxos.peers import Peers
 from phxqueue.paxos.phase1 import Phase1
 from phxqueue.paxos.proposer import Proposer
@@ -42,6 +43,7 @@ class Roles:
 
     __slots__ = (
         "_acceptor",
+        "_asked_around",
         "_config",
         "_election",
         "_highest_seen",
@@ -82,6 +84,7 @@ class Roles:
         self.phase1_until = 0.0
         """Until when a candidate has time."""
         self._prepare_at = 0.0
+        self._asked_around = election.heard_at
         self._standing_aside = False
         self._highest_seen = max((entry.ballot for entry in acceptor.entries.values()), default=NO_BALLOT)
 
@@ -252,7 +255,7 @@ class Roles:
         if self.phase1 is not None:
             return min(self._prepare_at, self.phase1_until)
         if not self.may_stand:
-            return float("inf")
+            return self._ask_around_at
         return self._election.deadline if self.round is None else self.round.until
 
     def tick(self, now: float, out: Effects) -> None:
@@ -261,8 +264,25 @@ class Roles:
             self._tick_master(self.proposer, now, out)
         elif self.phase1 is not None:
             self._tick_candidate(self.phase1, now, out)
-        elif self.may_stand and now >= self.deadline:
+        elif not self.may_stand:
+            self._ask_around(now, out)
+        elif now >= self.deadline:
             self.start_round(now, out)
+
+    @property
+    def _ask_around_at(self) -> float:
+        """When a member that may not stand has heard of no master for so long that it asks what it has missed. Perhaps
+        it is the one that may, by a change that it does not know, and the others are waiting for it.
+        """
+        if self._config.node_id not in self._membership.current.kinds:
+            return float("inf")
+        return max(self._election.heard_at, self._asked_around) + self._config.recovery_timeout
+
+    def _ask_around(self, now: float, out: Effects) -> None:
+        if now >= self._ask_around_at:
+            self._asked_around = now
+            first = self._learner.known + 1
+            out.send += [LearnRequest(self._config.node_id, node, first, 1) for node in self._membership.peers]
 
     def _tick_master(self, proposer: Proposer, now: float, out: Effects) -> None:
         if proposer.majority_is_gone(now):

@@ -21,6 +21,7 @@ from phxqueue.paxos.messages import (
     PreVoteReply,
     Promise,
 )
+from phxqueue.paxos.roles import Role
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
@@ -120,6 +121,10 @@ class Driver:
         return self.step(Promise(sender, self.me, ballot, first, last, True, chosen, entries))
 
     # -- whole stretches ----------------------------------------------------------------------------------------------
+
+    def stands(self) -> bool:
+        """Whether the group stands for master when its next deadline comes."""
+        return bool(of_type(self.tick().send, PreVote) or self.group.role is not Role.FOLLOWER)
 
     def stand(self) -> int:
         """Come to the point where the promises of others are asked for. Returns the ballot."""

@@ -18,7 +18,7 @@ from phxqueue.paxos.effects import (
 from phxqueue.paxos.entry import Entry, EntryKind, make_entry
 from phxqueue.paxos.errors import ChangeRefused, InvariantViolation, NotMaster
 from phxqueue.paxos.members_codec import Change, encode_change
-from phxqueue.paxos.messages import Accept, Accepted, LearnReply, Prepare, PreVote, PreVoteReply, Promise
+from phxqueue.paxos.messages import Accept, Accepted, LearnReply, LearnRequest, Prepare, PreVote, PreVoteReply, Promise
 from tests.paxos.cluster import Cluster
 from tests.paxos.driver import Driver, ballot, make_config, members, of_type, value
 
@@ -330,9 +330,8 @@ def test_before_anything_is_on_record_a_fresh_directory_does_not_vote_by_itself(
     assert answer == Accepted(1, 0, ballot(1, 0), 0, -1, -1)
     assert of_type(driver.last.send_after, Accepted) == []
     driver.persist()
-    assert driver.group.next_deadline() == float("inf")
+    assert not driver.stands()
     driver.take(driver.group.admit(driver.now))
-    assert driver.group.next_deadline() < float("inf")
     assert driver.accept(0, ballot(1, 0), (0, "a")).send == [Accepted(1, 0, ballot(1, 0), 0, 0, -1)]
 
 
@@ -529,6 +528,21 @@ def test_a_node_that_left_still_tells_how_far_its_log_goes() -> None:
     driver.now += 1
     reply = driver.pre_vote(0, ballot(2, 0), chosen=3)
     assert (reply.granted, reply.chosen) == (False, 9)
+
+
+def test_a_member_that_may_not_stand_asks_what_it_missed_when_it_hears_of_no_master() -> None:
+    """A storm found it: the only one who could lead had been given its vote by a change that it had not heard of, and
+    the others were a witness, and a node that had lost its disk.
+    """
+    driver = Driver(make_config(0, members=(Member(0, LEARNER), Member(1), Member(2, WITNESS))))
+    assert driver.group.next_deadline() == pytest.approx(driver.now + driver.config.recovery_timeout)
+    asked = of_type(driver.tick().send, LearnRequest)
+    assert [message.receiver for message in asked] == [1, 2]
+    assert driver.group.next_deadline() == pytest.approx(driver.now + driver.config.recovery_timeout)
+    driver.heartbeat(1, ballot(1, 1))
+    driver.now += 1
+    driver.heartbeat(1, ballot(1, 1))
+    assert driver.group.next_deadline() == pytest.approx(driver.now + driver.config.recovery_timeout)
 
 
 def test_events_come_in_order_on_every_node() -> None:
