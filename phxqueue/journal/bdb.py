@@ -49,6 +49,14 @@ def count_failed_writes(binding: Any, environment: Any) -> Callable[[], int]:
     return lambda: len(failed)
 
 
+def log_message(environment: Any, message: bytes, transaction: Any) -> None:
+    """Put a remark into the log, as a record of this transaction. `bsddb3` wants it as text, `berkeleydb` as bytes."""
+    try:
+        environment.log_printf(message, transaction)
+    except TypeError:
+        environment.log_printf(message.decode(), transaction)
+
+
 def is_damaged(error: BaseException) -> bool:
     """Whether this error says that one page cannot be read (checksum or medium), and nothing worse."""
     if DAMAGED_PAGE in str(error):

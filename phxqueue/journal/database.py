@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from phxqueue.config.settings import JournalSettings
 from phxqueue.journal import bdb
 from phxqueue.journal.errors import START_OVER, Corrupt, JournalError, Unusable
+from phxqueue.journal.log_check import UNSYNCED
 
 MAX_SUBMISSION_WRITES = 32_768
 """Most writes of one submission. One transaction holds it, and the lock table is sized for it."""
@@ -232,17 +233,21 @@ class Database:
 
     def commit_unsynced(self, puts: list[Put]) -> None:
         """Store all of `puts` in one transaction that becomes durable with the next durable one."""
-        self._transact(puts, self.binding.DB_TXN_NOSYNC)
+        self._transact(puts, self.binding.DB_TXN_NOSYNC, mark=UNSYNCED)
 
-    def _transact(self, puts: Iterable[Put], commit_flags: int) -> None:
+    def _transact(self, puts: Iterable[Put], commit_flags: int, mark: bytes | None = None) -> None:
         transaction = self._env.txn_begin()
         try:
+            if mark is not None:
+                bdb.log_message(self._env, mark, transaction)
             for table, key, value in puts:
                 if value is not None:
                     self._tables[table].put(key, value, transaction)
                 else:
                     with suppress(self._not_found):
                         self._tables[table].delete(key, transaction)
+            if mark is not None:
+                bdb.log_message(self._env, mark, transaction)
         except BaseException:
             transaction.abort()
             raise

@@ -25,6 +25,7 @@ from phxqueue.journal.directory import (
     write_node_file,
 )
 from phxqueue.journal.errors import START_OVER, Corrupt, JournalError, Unusable
+from phxqueue.journal.log_check import check_log
 from phxqueue.journal.logfiles import log_file_name, prepare_first
 from phxqueue.journal.records import NodeIdentity, WantedIdentity
 
@@ -65,6 +66,8 @@ def open_directory(directory: Path, wanted: WantedIdentity, settings: JournalSet
         home = directory / DATABASE_DIRECTORY
         if text is None and not home.exists():
             _prepare_fresh(home, settings)
+        elif settings.sync == "always":
+            _check_log(home)
         database = Database(home, settings, binding)
         identity = _open_tables(database, directory, text, wanted)
         opened = Opened(lock, database, identity)
@@ -89,6 +92,16 @@ def _prepare_fresh(home: Path, settings: JournalSettings) -> None:
     except OSError as error:
         (home / log_file_name(1)).unlink(missing_ok=True)
         raise Unusable(f"{home} cannot be made: {error.strerror}; check the disk, then start again") from error
+
+
+def _check_log(home: Path) -> None:
+    """Refuse a log that recovery would cut off in its middle. Raises Corrupt, Unusable."""
+    try:
+        damage = check_log(home)
+    except OSError as error:
+        raise Unusable(f"the log in {home} cannot be read: {error.strerror}; check the disk, start again") from error
+    if damage is not None:
+        raise Corrupt(f"{home}: {damage}; this node no longer knows what it has promised and accepted: {START_OVER}")
 
 
 def _open_tables(database: Database, directory: Path, text: bytes | None, wanted: WantedIdentity) -> NodeIdentity:

@@ -138,10 +138,7 @@ def test_a_power_failure_loses_nothing_that_was_confirmed(faults: DiskFaults, sh
 
 
 def test_lied_about_flushes_take_back_what_was_confirmed(faults: DiskFaults, shim: Path, place: Path) -> None:
-    """What a disk that lies does to one node: the journal alone cannot notice a log that ends early.
-
-    Its peers can: tests/integration/test_disk_faults.py.
-    """
+    """What a disk that lies does to one node: the journal alone cannot notice a log that ends early."""
     with Child(place / "node", faults.environment(shim, power_loss=True), checkpoint_interval_s=60) as child:
         child.confirm(50)
         slot = faults.drop("sync")
