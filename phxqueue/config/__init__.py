@@ -34,17 +34,20 @@ from phxqueue.config.cluster import (
 from phxqueue.config.loading import (
     inspect_cluster,
     inspect_consumer_node,
+    inspect_lock_node,
     inspect_store_node,
     load_cluster,
     load_consumer_node,
+    load_lock_node,
     load_store_node,
 )
-from phxqueue.config.nodes import ConsumerNode, StoreNode
+from phxqueue.config.nodes import ConsumerNode, LockNode, StoreNode
 from phxqueue.config.problems import ConfigError, Problem, Report, UnknownIdError
 from phxqueue.config.reload import Change, Reloaded, differences
 from phxqueue.config.reload import reload as reload_snapshot
 from phxqueue.config.settings import (
     JournalSettings,
+    LockLimits,
     LogSettings,
     NetSettings,
     ReplicaSettings,
@@ -66,6 +69,8 @@ __all__ = [
     "JournalSettings",
     "Leaf",
     "LockGroup",
+    "LockLimits",
+    "LockNode",
     "LogSettings",
     "NetSettings",
     "NodeAddress",
@@ -94,9 +99,11 @@ __all__ = [
     "host_port",
     "inspect_cluster",
     "inspect_consumer_node",
+    "inspect_lock_node",
     "inspect_store_node",
     "load_cluster",
     "load_consumer_node",
+    "load_lock_node",
     "load_store_node",
     "reload_snapshot",
 ]

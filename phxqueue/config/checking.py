@@ -8,7 +8,7 @@ from pathlib import Path
 
 from phxqueue.config.drafts import read_part, report_of
 from phxqueue.config.files import ConsumersFile, LockFile, SchedulerFile, StoreFile, TopicFile
-from phxqueue.config.loading import inspect_cluster, inspect_consumer_node, inspect_store_node
+from phxqueue.config.loading import inspect_cluster, inspect_consumer_node, inspect_lock_node, inspect_store_node
 from phxqueue.config.problems import Problem, Report
 from phxqueue.config.replica_checks import check_replica_sets
 from phxqueue.config.syntax import Document, read_document
@@ -27,7 +27,11 @@ _MARKS = {
     "handlers": "consumer",
 }
 _WHOLE_CLUSTER = "globalconfig"
-_NODES = ("store", "consumer")
+_NODES: dict[str, Callable[..., tuple[object, Report]]] = {
+    "store": inspect_store_node,
+    "lock": inspect_lock_node,
+    "consumer": inspect_consumer_node,
+}
 
 
 def check(paths: Iterable[Path | str], *, check_files: bool = False) -> Report:
@@ -39,8 +43,7 @@ def check(paths: Iterable[Path | str], *, check_files: bool = False) -> Report:
     kinds = {path: _kind(path) for given in paths for path in _expand(Path(os.path.abspath(given)))}
     reports = [inspect_cluster(path, check_files=check_files)[1] for path in kinds if kinds[path] == _WHOLE_CLUSTER]
     for path in (path for path in kinds if kinds[path] in _NODES):
-        inspect = inspect_store_node if kinds[path] == "store" else inspect_consumer_node
-        reports.append(inspect(path, check_files=check_files)[1])
+        reports.append(_NODES[kinds[path]](path, check_files=check_files)[1])
     covered = {file for report in reports for file in report.files}
     reports += [_check_alone(path, kind) for path, kind in kinds.items() if path not in covered]
     problems = dict.fromkeys(problem for report in reports for problem in report.problems)
@@ -59,6 +62,8 @@ def _kind(path: Path) -> str:
     root = read_document(path).root
     kind = next((kind for mark, kind in _MARKS.items() if root is not None and mark in root), "")
     stem = path.name.partition(".")[0]
+    if (kind, stem) == ("store", "lock"):  # their files have the same fields
+        return stem
     return kind or (stem if stem in _MARKS.values() else "")
 
 

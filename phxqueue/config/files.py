@@ -309,9 +309,15 @@ class StoreFile(Block):
 
 
 class LockEntry(ReplicaSetEntry):
-    """`locks[]`: one replica set that holds locks. Checked, but without effect in this version."""
+    """`locks[]`: one replica set that holds locks."""
 
     lock_id: Id = setting(meaning="Number of the lock group, unique in the cluster.", restart=NEVER)
+    scale: Whole = setting(
+        100,
+        "Its share of the keys; 0: none. All lock nodes and their clients have to agree on it: see docs/lock.md.",
+        ge=0,
+        le=1_000_000,
+    )
 
 
 class LockFile(Block):

@@ -10,33 +10,35 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from phxqueue.config.building import build_cluster, certificate_directory, tls_paths
 from phxqueue.config.certificates import TlsPaths
-from phxqueue.config.cluster import Cluster, Consumer, Topic
+from phxqueue.config.cluster import Cluster, Consumer, NodeAddress, Topic
 from phxqueue.config.cluster_checks import check_cluster
 from phxqueue.config.drafts import Part, read_cluster, read_part, report_of
 from phxqueue.config.node_checks import (
     check_consumer_file,
     check_consumer_sizes,
     check_handlers,
+    check_lock_sizes,
     check_node_tls,
-    check_store_file,
+    check_replica_file,
     check_store_sizes,
     check_tls_files,
     find_consumer,
+    find_lock_node,
     find_store_node,
     topics_meant,
 )
-from phxqueue.config.node_files import ConsumerNodeFile, NodeFile, StoreNodeFile
-from phxqueue.config.nodes import ConsumerNode, StoreNode
+from phxqueue.config.node_files import ConsumerNodeFile, LockNodeFile, NodeFile, ReplicaNodeFile, StoreNodeFile
+from phxqueue.config.nodes import ConsumerNode, LockNode, StoreNode
 from phxqueue.config.places import candidates, find
 from phxqueue.config.problems import ConfigError, Report, shown_path
 from phxqueue.config.settings import NetSettings
 from phxqueue.config.syntax import Document, show
 
-SnapshotT = TypeVar("SnapshotT", Cluster, StoreNode, ConsumerNode)
+SnapshotT = TypeVar("SnapshotT", Cluster, StoreNode, LockNode, ConsumerNode)
 
 
 def load_cluster(path: Path | str) -> Cluster:
@@ -50,6 +52,11 @@ def load_cluster(path: Path | str) -> Cluster:
 def load_store_node(path: Path | str) -> StoreNode:
     """Read a store's node file and its cluster. Raises ConfigError."""
     return _wanted(*inspect_store_node(path))
+
+
+def load_lock_node(path: Path | str) -> LockNode:
+    """Read a lock node's file and its cluster. Raises ConfigError."""
+    return _wanted(*inspect_lock_node(path))
 
 
 def load_consumer_node(path: Path | str) -> ConsumerNode:
@@ -91,33 +98,58 @@ def inspect_store_node(path: Path | str, *, check_files: bool = False) -> tuple[
     content, document = part.content, part.document
     if content is None:
         return None, report_of(documents)
-    check_store_file(document, content)
+    check_replica_file(document, content)
     found = find_store_node(document, content, topics_meant(document, content, cluster)) if cluster else None
     if cluster is None or found is None:
         return None, report_of(documents)
     topic, store, node = found
-    net = merged_net(content, cluster)
-    check_store_sizes(document, content, net, topic, store)
-    tls = _node_tls(content, document, cluster, "store", f"{store.store_id}/{node.node_id}")
+    common = _replica_process(content, document, cluster, "store", store.store_id, node, check_files)
+    check_store_sizes(document, content, common["net"], topic, store)
+    return _outcome(StoreNode(topic=topic, store=store, limits=content.limits, **common), documents)
+
+
+def inspect_lock_node(path: Path | str, *, check_files: bool = False) -> tuple[LockNode | None, Report]:
+    """The lock process that a node file describes, with its cluster."""
+    part, cluster, documents = _read_node(path, LockNodeFile)
+    content, document = part.content, part.document
+    if content is None:
+        return None, report_of(documents)
+    check_replica_file(document, content)
+    found = find_lock_node(document, content, topics_meant(document, content, cluster)) if cluster else None
+    if cluster is None or found is None:
+        return None, report_of(documents)
+    topic, lock, node = found
+    common = _replica_process(content, document, cluster, "lock", lock.lock_id, node, check_files)
+    check_lock_sizes(document, content, common["net"], lock)
+    return _outcome(LockNode(topic=topic, lock=lock, limits=content.limits, **common), documents)
+
+
+def _replica_process(
+    content: ReplicaNodeFile,
+    document: Document,
+    cluster: Cluster,
+    role: str,
+    set_id: int,
+    node: NodeAddress,
+    check_files: bool,
+) -> dict[str, Any]:
+    """The fields of :class:`~phxqueue.config.nodes.ReplicaProcess`, all but `topic`."""
+    tls = _node_tls(content, document, cluster, role, f"{set_id}/{node.node_id}")
     check_node_tls(document, filter(None, (node.ip, content.bind_ip)), tls, cluster)
     if check_files:
         check_tls_files(document, tls)
-    snapshot = StoreNode(
-        cluster=cluster,
-        topic=topic,
-        store=store,
-        node=node,
-        data_dir=Path(os.path.abspath(content.data_dir)),
-        path=document.file,
-        bind_ip=content.bind_ip,
-        tls=tls,
-        journal=content.journal,
-        replica=content.replica,
-        limits=content.limits,
-        net=net,
-        log=content.log,
-    )
-    return _outcome(snapshot, documents)
+    return {
+        "cluster": cluster,
+        "node": node,
+        "data_dir": Path(os.path.abspath(content.data_dir)),
+        "path": document.file,
+        "bind_ip": content.bind_ip,
+        "tls": tls,
+        "journal": content.journal,
+        "replica": content.replica,
+        "net": merged_net(content, cluster),
+        "log": content.log,
+    }
 
 
 def inspect_consumer_node(path: Path | str, *, check_files: bool = False) -> tuple[ConsumerNode | None, Report]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from phxqueue.config.certificates import TlsPaths
-from phxqueue.config.cluster import Cluster, Consumer, NodeAddress, Store, Topic, host_port
+from phxqueue.config.cluster import Cluster, Consumer, LockGroup, NodeAddress, Store, Topic, host_port
 from phxqueue.config.cluster_checks import FRAME_OVERHEAD, SPARE, check_net
 from phxqueue.config.findings import check_at_least, check_at_most, is_loopback, list_ids
-from phxqueue.config.node_files import ConsumerNodeFile, NodeFile, StoreNodeFile
+from phxqueue.config.node_files import ConsumerNodeFile, LockNodeFile, NodeFile, ReplicaNodeFile, StoreNodeFile
 from phxqueue.config.problems import shown_path
 from phxqueue.config.settings import JournalSettings, NetSettings
 from phxqueue.config.syntax import Document, FieldPath, show
 
 _SHOWN_ADDRESSES = 9
+_LISTED = 64  # bytes of a key's entry in a list, beside key and client_id
 _FITS = f"an answer has to fit into a frame (net.max_frame_bytes), {SPARE}"
 
 
-def check_store_file(document: Document, content: StoreNodeFile) -> None:
+def check_replica_file(document: Document, content: ReplicaNodeFile) -> None:
     """Everything that does not need the cluster."""
     _check_journal(document, content.journal)
     replica = content.replica
@@ -83,17 +84,32 @@ def topics_meant(document: Document, content: NodeFile, cluster: Cluster) -> lis
 def find_store_node(
     document: Document, content: StoreNodeFile, topics: list[Topic]
 ) -> tuple[Topic, Store, NodeAddress] | None:
-    """The node with the file's address."""
+    """The store's node with the file's address."""
     nodes = [(topic, store, node) for topic in topics for store in topic.stores for node in store.nodes]
-    for topic, store, node in nodes:
+    place = _find_node(document, content, [node for _, _, node in nodes], topics, "storeconfig.conf")
+    return None if place is None else nodes[place]
+
+
+def find_lock_node(
+    document: Document, content: LockNodeFile, topics: list[Topic]
+) -> tuple[Topic, LockGroup, NodeAddress] | None:
+    """The lock group's node with the file's address."""
+    nodes = [(topic, lock, node) for topic in topics for lock in topic.locks for node in lock.nodes]
+    place = _find_node(document, content, [node for _, _, node in nodes], topics, "lockconfig.conf")
+    return None if place is None else nodes[place]
+
+
+def _find_node(
+    document: Document, content: ReplicaNodeFile, nodes: list[NodeAddress], topics: list[Topic], where: str
+) -> int | None:
+    """The place of the node with the file's address."""
+    for place, node in enumerate(nodes):
         if (node.ip, node.port) == (content.ip, content.port):
             if content.paxos_port not in (0, node.paxos_port):
-                document.error(
-                    ("paxos_port",), f"found {content.paxos_port}", f"{node.paxos_port}, as in storeconfig.conf"
-                )
-            return topic, store, node
+                document.error(("paxos_port",), f"found {content.paxos_port}", f"{node.paxos_port}, as in {where}")
+            return place
     if topics:
-        _address_unknown(document, content, "storeconfig.conf", (node.address for _, _, node in nodes))
+        _address_unknown(document, content, where, (node.address for node in nodes))
     return None
 
 
@@ -183,6 +199,28 @@ def check_store_sizes(document: Document, content: StoreNodeFile, net: NetSettin
         "the largest message (items_byte_size_limit, store_paxos_batch_bytes, max_message_bytes) has to fit",
     )
     check_at_most(document, ("limits", "limit_bytes"), limits.limit_bytes, net.max_frame_bytes - FRAME_OVERHEAD, _FITS)
+
+
+def check_lock_sizes(document: Document, content: LockNodeFile, net: NetSettings, lock: LockGroup) -> None:
+    """Frames and queues of a lock node are large enough for what its limits allow."""
+    check_net(document, net)
+    limits = content.limits
+    largest = limits.key_bytes + limits.client_id_bytes + limits.value_bytes
+    path: FieldPath = ("limits",)
+    why = "the largest request (key_bytes, client_id_bytes, value_bytes) has to fit"
+    check_at_least(document, (*path, "max_frame"), limits.max_frame, largest + FRAME_OVERHEAD, f"{why}, {SPARE}")
+    check_at_least(document, (*path, "queue_bytes"), limits.queue_bytes, largest, why)
+    check_at_least(document, (*path, "table_bytes"), limits.table_bytes, largest, why)
+    check_at_most(document, (*path, "lease_min_ms"), limits.lease_min_ms, limits.lease_max_ms, "at most lease_max_ms")
+    page = limits.list_keys * (limits.key_bytes + limits.client_id_bytes + _LISTED)
+    check_at_most(document, (*path, "list_keys"), page, net.max_frame_bytes - FRAME_OVERHEAD, f"bytes: {_FITS}")
+    check_at_least(
+        document,
+        ("replica", "max_peer_frame"),
+        content.replica.max_peer_frame,
+        max(limits.entry_bytes, largest, lock.max_message_bytes) + FRAME_OVERHEAD,
+        "the largest message (entry_bytes, value_bytes, max_message_bytes) has to fit",
+    )
 
 
 def check_consumer_sizes(document: Document, content: ConsumerNodeFile, net: NetSettings) -> None:

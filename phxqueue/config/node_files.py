@@ -7,6 +7,7 @@ from phxqueue.config.files import TlsBlock
 from phxqueue.config.schema import Block
 from phxqueue.config.settings import (
     JournalSettings,
+    LockLimits,
     LogSettings,
     NetSettings,
     ReplicaSettings,
@@ -29,11 +30,11 @@ class NodeFile(Block):
     log: LogSettings = setting(LogSettings(), "What is logged.")
 
 
-class StoreNodeFile(NodeFile):
-    """etc/store.N.conf: one store process."""
+class ReplicaNodeFile(NodeFile):
+    """What the file of every node that takes part in Paxos has."""
 
     paxos_port: Whole = setting(
-        0, "Checked against storeconfig.conf when given.", ge=0, le=65535, default_text="as in storeconfig.conf"
+        0, "Checked against the cluster's file when given.", ge=0, le=65535, default_text="as in the cluster's file"
     )
     bind_ip: Host = setting(
         "", "Address to listen on when it is not `ip` (containers, several networks).", default_text="`ip`"
@@ -43,7 +44,18 @@ class StoreNodeFile(NodeFile):
     )
     journal: JournalSettings = setting(JournalSettings(), "The disk.")
     replica: ReplicaSettings = setting(ReplicaSettings(), "How it follows its Paxos groups.")
+
+
+class StoreNodeFile(ReplicaNodeFile):
+    """etc/store.N.conf: one store process."""
+
     limits: StoreLimits = setting(StoreLimits(), "What it takes in and holds in memory.")
+
+
+class LockNodeFile(ReplicaNodeFile):
+    """etc/lock.N.conf: one lock process. It is known by its name: `lock.conf`, or `lock.` and anything."""
+
+    limits: LockLimits = setting(LockLimits(), "What it takes in and holds in memory.")
 
 
 class ConsumerNodeFile(NodeFile):

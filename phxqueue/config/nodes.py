@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from phxqueue.config.certificates import TlsPaths
-from phxqueue.config.cluster import Cluster, Consumer, NodeAddress, Store, Topic, host_port
+from phxqueue.config.cluster import Cluster, Consumer, LockGroup, NodeAddress, Store, Topic, host_port
 from phxqueue.config.fields import MIB
 from phxqueue.config.problems import Problem
 from phxqueue.config.settings import (
     JournalSettings,
+    LockLimits,
     LogSettings,
     NetSettings,
     ReplicaSettings,
@@ -21,20 +22,18 @@ from phxqueue.config.settings import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoreNode:
-    """One store process: `node` of `store` of `topic`."""
+class ReplicaProcess:
+    """What the process of a store's node and that of a lock group's node have in common."""
 
     cluster: Cluster
     topic: Topic
-    store: Store
     node: NodeAddress
     data_dir: Path
-    path: Path = Path("store.conf")
+    path: Path = Path("node.conf")
     bind_ip: str = ""  # where it listens, when that is not node.ip
     tls: TlsPaths | None = None  # None: off, loopback only
     journal: JournalSettings = field(default_factory=JournalSettings)
     replica: ReplicaSettings = field(default_factory=ReplicaSettings)
-    limits: StoreLimits = field(default_factory=StoreLimits)
     net: NetSettings = field(default_factory=NetSettings)
     log: LogSettings = field(default_factory=LogSettings)
     warnings: tuple[Problem, ...] = field(default=(), compare=False)  # about all files read; for the log
@@ -45,17 +44,38 @@ class StoreNode:
         return self.cluster.path
 
     @property
-    def identity_name(self) -> str:
-        """The name in its certificate: phxqueue://store/<identity_name>."""
-        return f"{self.store.store_id}/{self.node.node_id}"
-
-    @property
     def listen_address(self) -> str:
         return host_port(self.bind_ip or self.node.ip, self.node.port)
 
     @property
     def listen_paxos_address(self) -> str:
         return host_port(self.bind_ip or self.node.ip, self.node.paxos_port)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreNode(ReplicaProcess):
+    """One store process: `node` of `store` of `topic`."""
+
+    store: Store
+    limits: StoreLimits = field(default_factory=StoreLimits)
+
+    @property
+    def identity_name(self) -> str:
+        """The name in its certificate: phxqueue://store/<identity_name>."""
+        return f"{self.store.store_id}/{self.node.node_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockNode(ReplicaProcess):
+    """One lock process: `node` of `lock` of `topic`."""
+
+    lock: LockGroup
+    limits: LockLimits = field(default_factory=LockLimits)
+
+    @property
+    def identity_name(self) -> str:
+        """The name in its certificate: phxqueue://lock/<identity_name>."""
+        return f"{self.lock.lock_id}/{self.node.node_id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from phxqueue.config.files import (
     StoreFile,
     TopicFile,
 )
-from phxqueue.config.node_files import ConsumerNodeFile, NodeFile, StoreNodeFile
+from phxqueue.config.node_files import ConsumerNodeFile, LockNodeFile, NodeFile, StoreNodeFile
 from phxqueue.config.schema import Block
 from phxqueue.config.syntax import show
 
@@ -29,6 +29,7 @@ _FILES: tuple[tuple[str, type[Block]], ...] = (
     ("schedulerconfig.conf", SchedulerFile),
     ("lockconfig.conf", LockFile),
     ("store.conf (one per store process)", StoreNodeFile),
+    ("lock.conf (one per lock process)", LockNodeFile),
     ("consumer.conf (one per consumer process)", ConsumerNodeFile),
 )
 
@@ -47,7 +48,8 @@ globalconfig.conf            the topics, and where the files of each are
   consumerconfig.conf        the consumer processes
   schedulerconfig.conf       the schedulers (optional)
   lockconfig.conf            the replica sets that hold locks (optional)
-store.conf, consumer.conf    one process: its address, data directory, certificates, limits
+store.conf, lock.conf,
+consumer.conf                one process: its address, data directory, certificates, limits
 ```
 
 **Syntax.** YAML, and so JSON. The original's own files load unchanged: numbers may be quoted, a comma may follow the

@@ -46,13 +46,13 @@ from phxqueue.config.files import (
     TopicFile,
     TopicSection,
 )
-from phxqueue.config.loading import load_cluster, load_consumer_node, load_store_node
-from phxqueue.config.node_files import ConsumerNodeFile, StoreNodeFile
-from phxqueue.config.nodes import ConsumerNode, StoreNode
+from phxqueue.config.loading import load_cluster, load_consumer_node, load_lock_node, load_store_node
+from phxqueue.config.node_files import ConsumerNodeFile, LockNodeFile, StoreNodeFile
+from phxqueue.config.nodes import ConsumerNode, LockNode, ReplicaProcess, StoreNode
 from phxqueue.config.problems import ConfigError, Problem, Report
 from phxqueue.config.schema import Block
 
-SnapshotT = TypeVar("SnapshotT", Cluster, StoreNode, ConsumerNode)
+SnapshotT = TypeVar("SnapshotT", Cluster, StoreNode, LockNode, ConsumerNode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,7 @@ def reload(old: SnapshotT) -> Reloaded[SnapshotT]:
     loaders: dict[type, Callable[[Any], Any]] = {
         Cluster: load_cluster,
         StoreNode: load_store_node,
+        LockNode: load_lock_node,
         ConsumerNode: load_consumer_node,
     }
     new: SnapshotT = loaders[type(old)](old.path)
@@ -125,6 +126,7 @@ _MODELS: dict[type, type[Block]] = {
     NodeAddress: ReplicaAddr,
     Consumer: ConsumerEntry,
     StoreNode: StoreNodeFile,
+    LockNode: LockNodeFile,
     ConsumerNode: ConsumerNodeFile,
     TlsPaths: TlsBlock,
 }
@@ -155,6 +157,7 @@ _PASSED_OVER = {
     "certificates",
     "topic",
     "store",
+    "lock",
     "node",
     "consumer",
     "consumer_group_ids",
@@ -182,7 +185,7 @@ def differences(old: Any, new: Any, path: str = "", restart: Restart = Restart.R
 def _field_names(part: Any) -> list[str]:
     if isinstance(part, Block):
         return list(type(part).model_fields)
-    passed_over = _PASSED_OVER if isinstance(part, Cluster | StoreNode | ConsumerNode) else ()
+    passed_over = _PASSED_OVER if isinstance(part, Cluster | ReplicaProcess | ConsumerNode) else ()
     return [field.name for field in dataclasses.fields(part) if field.name not in passed_over]
 
 

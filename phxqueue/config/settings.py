@@ -16,6 +16,7 @@ from phxqueue.config.topic_settings import TopicSettings
 
 __all__ = [
     "JournalSettings",
+    "LockLimits",
     "LogSettings",
     "NetSettings",
     "ReplicaSettings",
@@ -318,6 +319,95 @@ class StoreLimits(Block):
         1.0, "How often a master looks for items that retention lets go.", unit="s", ge=0.01, le=3600.0
     )
     index_segment_rows: Whole = setting(4096, "Index rows per sealed segment.", unit="rows", ge=16, le=10_000_000)
+
+
+class LockLimits(Block):
+    """`limits:` of a lock node's file: what it takes in and holds in memory."""
+
+    max_frame: Whole = setting(4 * MIB, "Largest frame accepted from a client.", unit="bytes", ge=64 * KIB, le=1 * GIB)
+    max_connections: Whole = setting(
+        16_384, "Client connections; more are closed at once.", unit="connections", ge=1, le=1_000_000
+    )
+    max_in_flight_requests: Whole = setting(
+        16_384,
+        "Requests of one connection that are being worked on, waiting ones included; more are refused.",
+        unit="requests",
+        ge=1,
+        le=1_000_000,
+    )
+    key_bytes: Whole = setting(1024, "Longest name of a lock or string.", unit="bytes", ge=16, le=32 * KIB)
+    client_id_bytes: Whole = setting(1024, "Longest client_id.", unit="bytes", ge=16, le=32 * KIB)
+    value_bytes: Whole = setting(256 * KIB, "Longest value of a string.", unit="bytes", ge=0, le=64 * MIB)
+    lease_min_ms: Whole = setting(100, "Shortest lease.", unit="ms", ge=1, le=3_600_000)
+    lease_max_ms: Whole = setting(
+        86_400_000, "Longest lease; one without end has to be asked for as such.", unit="ms", ge=1000, le=2**40
+    )
+    table_keys: Whole = setting(
+        200_000,
+        "Locks and strings of one Paxos group; more are refused with RESOURCE_EXHAUSTED.",
+        unit="keys",
+        ge=1,
+        le=100_000_000,
+    )
+    table_bytes: Whole = setting(
+        64 * MIB,
+        "Bytes of the keys and values of one Paxos group; more are refused with RESOURCE_EXHAUSTED.",
+        unit="bytes",
+        ge=64 * KIB,
+        le=16 * GIB,
+    )
+    queue_operations: Whole = setting(
+        50_000,
+        "Changes waiting to be proposed, per Paxos group; more are refused with RESOURCE_EXHAUSTED.",
+        unit="operations",
+        ge=1,
+        le=10_000_000,
+    )
+    queue_bytes: Whole = setting(
+        32 * MIB,
+        "Their bytes, per Paxos group; more are refused with RESOURCE_EXHAUSTED.",
+        unit="bytes",
+        ge=64 * KIB,
+        le=16 * GIB,
+    )
+    retry_after_ms: Whole = setting(50, "When such a refused client should come again.", unit="ms", ge=1, le=60_000)
+    entry_operations: Whole = setting(
+        1000, "Changes that share one entry of the log at most.", unit="operations", ge=1, le=65_535
+    )
+    entry_bytes: Whole = setting(
+        1 * MIB, "Their bytes; a larger one travels alone.", unit="bytes", ge=1 * KIB, le=64 * MIB
+    )
+    open_entries: Whole = setting(
+        4,
+        "Entries in flight per Paxos group; what comes meanwhile shares the next one.",
+        unit="entries",
+        ge=1,
+        le=4096,
+    )
+    expire_operations: Whole = setting(
+        1000, "Leases that ran out which are cleaned up in one turn.", unit="leases", ge=1, le=65_535
+    )
+    wait_max_ms: Whole = setting(
+        60_000,
+        "Longest a call waits for a lock or a change; a longer wish is shortened, and the caller keeps its place.",
+        unit="ms",
+        ge=0,
+        le=86_400_000,
+    )
+    max_waiters: Whole = setting(
+        100_000, "Calls waiting for locks; more are refused.", unit="requests", ge=1, le=10_000_000
+    )
+    max_watches: Whole = setting(
+        100_000, "Calls waiting for changes; more are answered at once.", unit="requests", ge=1, le=10_000_000
+    )
+    list_keys: Whole = setting(1000, "Most keys in one page of a list.", unit="keys", ge=1, le=10_000)
+    cache_bytes: Whole = setting(
+        16 * MIB,
+        "Recent entries kept in memory, per node, for nodes that catch up.",
+        unit="bytes",
+        ge=0,
+        le=16 * GIB,
+    )
 
 
 class RetrySettings(Block):

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from phxqueue.proto import paxos_pb2, status_pb2, store_pb2
+from phxqueue.proto import lock_pb2, paxos_pb2, status_pb2, store_pb2
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -29,6 +29,15 @@ class Method(Generic[RequestT, ResponseT]):
 
 ADD = Method(1, "Add", store_pb2.AddRequest, store_pb2.AddResponse)
 GET = Method(2, "Get", store_pb2.GetRequest, store_pb2.GetResponse)
+GET_LOCK_INFO = Method(100, "GetLockInfo", lock_pb2.GetLockInfoRequest, lock_pb2.GetLockInfoResponse)
+ACQUIRE_LOCK = Method(101, "AcquireLock", lock_pb2.AcquireLockRequest, lock_pb2.AcquireLockResponse)
+RENEW_LOCK = Method(102, "RenewLock", lock_pb2.RenewLockRequest, lock_pb2.RenewLockResponse)
+RELEASE_LOCK = Method(103, "ReleaseLock", lock_pb2.ReleaseLockRequest, lock_pb2.ReleaseLockResponse)
+GET_STRING = Method(104, "GetString", lock_pb2.GetStringRequest, lock_pb2.GetStringResponse)
+SET_STRING = Method(105, "SetString", lock_pb2.SetStringRequest, lock_pb2.SetStringResponse)
+DELETE_STRING = Method(106, "DeleteString", lock_pb2.DeleteStringRequest, lock_pb2.DeleteStringResponse)
+WATCH = Method(107, "Watch", lock_pb2.WatchRequest, lock_pb2.WatchResponse)
+LIST_KEYS = Method(108, "ListKeys", lock_pb2.ListKeysRequest, lock_pb2.ListKeysResponse)
 NODE_STATUS = Method(900, "NodeStatus", status_pb2.NodeStatusRequest, status_pb2.NodeStatusResponse)
 PEER_HELLO = Method(1000, "PeerHello", paxos_pb2.PeerHelloRequest, paxos_pb2.PeerHelloResponse)
 PEER_FRAME = Method(1001, "PeerFrame", paxos_pb2.PeerFrame, paxos_pb2.PeerFrame)  # one-way

@@ -1,0 +1,86 @@
+"""Removes, through the log, what has outlived its lease by the master's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from phxqueue.lock.keeping import Keeping
+from phxqueue.lock.operations import expire_operation
+from phxqueue.lock.proposals import Result
+from phxqueue.lock.records import LOCKS, STRINGS, TableKey
+from phxqueue.net.status import RpcError
+from phxqueue.replica.interfaces import Clock, DelayedCall
+
+#: When what could not be proposed is tried again, in seconds.
+_RETRY_S = 0.1
+
+
+class Expiry:
+    """The clean-up of one Paxos group while this node is its master.
+
+    Args:
+        most: how many are proposed in one turn.
+        about_to_be_free: told of every lock whose removal has been offered.
+    """
+
+    def __init__(self, keeping: Keeping, clock: Clock, most: int, about_to_be_free: Callable[[str], None]) -> None:
+        self._keeping = keeping
+        self._clock = clock
+        self._most = most
+        self._about_to_be_free = about_to_be_free
+        self._timer: DelayedCall | None = None
+        self._timer_at = 0.0
+        self._running = False
+
+    def begin(self) -> None:
+        """A term has begun: every lease runs its full length again."""
+        keeping, now = self._keeping, self._clock.seconds()
+        table = keeping.table
+        leases = [((LOCKS, name), lock.version, lock.lease_ms) for name, lock in table.locks.items()]
+        leases += [((STRINGS, key), string.version, string.lease_ms) for key, string in table.strings.items()]
+        keeping.leases.restart(leases, now)
+        self._running = True
+        self.arm()
+
+    def end(self) -> None:
+        """The term is over: whatever expires is the next master's business."""
+        self._running = False
+        self._keeping.leases.clear()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    def note(self, key: TableKey) -> None:
+        """A key has changed: its lease begins again, or is gone."""
+        if not self._running:
+            return
+        record = self._keeping.table.record(key)
+        if record is None:
+            self._keeping.leases.forget(key)
+        else:
+            self._keeping.leases.begin(key, record.version, record.lease_ms, self._clock.seconds())
+
+    def arm(self) -> None:
+        """Come back when the next lease runs out."""
+        due = self._keeping.leases.next_due() if self._running else None
+        if due is None or (self._timer is not None and self._timer_at <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        for key, version in self._keeping.leases.take_due(self._clock.seconds(), self._most):
+            operation = expire_operation(key[0] == LOCKS, key[1], version)
+            self._keeping.change(key, operation, partial(self._done, key, version))
+            if key[0] == LOCKS:
+                self._about_to_be_free(key[1])
+        self.arm()
+
+    def _done(self, key: TableKey, version: int, result: Result) -> None:
+        if isinstance(result, RpcError):
+            self._keeping.leases.again(key, version, self._clock.seconds() + _RETRY_S)
+            self.arm()

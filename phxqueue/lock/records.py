@@ -1,0 +1,49 @@
+"""The values of the lock table: what is under a key, and what became of an operation on it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from phxqueue.net.status import Status
+from phxqueue.proto.lock_pb2 import LOCKS, STRINGS, KeySpace
+
+__all__ = ["LOCKS", "STRINGS", "KeySpace", "Lock", "Outcome", "Record", "String", "TableKey"]
+
+TableKey = tuple[int, str]
+"""(key space, key)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A lock that is held. `lease_ms` 0: until it is released."""
+
+    version: int
+    client_id: str
+    lease_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class String:
+    """A value under a key. `lease_ms` 0: for ever. `request_id`: of the write that made it; 0: none."""
+
+    version: int
+    value: bytes
+    lease_ms: int
+    request_id: int = 0
+
+
+Record = Lock | String
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one operation.
+
+    Attributes:
+        status: OK, or why nothing has changed: ALREADY_EXISTS (another client holds the lock), VERSION_MISMATCH,
+            NOT_FOUND, INVALID_ARGUMENT.
+        record: what is under the key now; None: nothing.
+    """
+
+    status: Status
+    record: Record | None = None

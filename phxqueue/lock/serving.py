@@ -1,0 +1,55 @@
+"""What the lock service needs of one Paxos group, and the answers it gives while the group cannot be served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from phxqueue.config import LockGroup, UnknownIdError
+from phxqueue.net.status import RpcError, Status
+
+
+class LockPaxosGroup(Protocol):
+    """The part of :class:`phxqueue.replica.group_runtime.GroupRuntime` the lock service uses; see there."""
+
+    group_id: int
+    state_machine: Any
+    on_applied: list[Callable[[int, bytes], None]]
+    on_mastership: list[Callable[[bool], None]]
+    on_window_free: list[Callable[[], None]]
+
+    @property
+    def window_free(self) -> bool: ...
+
+    def serving(self) -> bool: ...
+
+    def proposing(self) -> bool: ...
+
+    def master_node(self) -> int | None: ...
+
+    def unreachable_reason(self) -> str: ...
+
+    def propose(self, payload: bytes) -> Deferred[Any]: ...
+
+
+def not_serving(group: LockPaxosGroup, lock: LockGroup, node_id: int) -> RpcError:
+    """The answer to a request for a group this node may not serve now: who can, or why nobody can.
+
+    Nothing of the request has been carried out.
+    """
+    master = group.master_node()
+    if master is None or master == node_id:
+        return RpcError(Status.NO_MASTER, group.unreachable_reason())
+    try:
+        address = lock.node(master).address
+    except UnknownIdError as unknown:
+        return RpcError(
+            Status.NO_MASTER, f"group {group.group_id}: its master is not in this node's configuration: {unknown}"
+        )
+    return RpcError(
+        Status.NOT_MASTER,
+        f"node {node_id} of lock group {lock.lock_id} is not the master of group {group.group_id}; node {master} is",
+        redirect=address,
+    )

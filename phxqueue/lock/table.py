@@ -1,0 +1,256 @@
+"""The replicated state of one Paxos group of a lock group: what every replica computes from the same entries.
+
+Pure: entries in, outcomes out. Applying depends on the entry and the state before it alone. There is no time in here:
+that a lease has run out is something the master finds (:mod:`phxqueue.lock.leases`) and proposes like anything else,
+naming the version it means, so that a lock acquired anew meanwhile stays untouched.
+
+Every command names the mastership ("term") it was proposed in, and is void once the next one has begun. Consensus alone
+does not give that: an entry of a former master that reached one node only may be found, and chosen, masterships later.
+Here it would remove a lock whose lease a master in between has renewed, or repeat a write whose retry has long been
+overwritten. So a master's first entry begins a term, and it answers nobody before that one is applied.
+
+Versions are made of the instance of the entry and the operation's place in it: they rise strictly, for each key and in
+the whole group, whatever is released, expires or is taken by force in between. That makes them fencing tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import xxhash
+from google.protobuf.message import DecodeError
+from zope.interface import implementer
+
+from phxqueue.lock.records import LOCKS, STRINGS, Lock, Outcome, Record, String, TableKey
+from phxqueue.lock.snapshot import TableState, decode_state, encode_state
+from phxqueue.net.status import Status
+from phxqueue.proto.lock_pb2 import LockCommand, LockOperation
+from phxqueue.replica.errors import Halted
+from phxqueue.replica.interfaces import Checkpoint, IStateMachine
+
+#: The newest command this program understands; a newer one halts the group until the node is upgraded.
+COMMAND_VERSION = 1
+#: A version is instance << VERSION_SHIFT | place of the operation in its entry, counted from 1.
+VERSION_SHIFT = 16
+#: What follows: an entry holds at most so many operations.
+MAX_OPERATIONS = (1 << VERSION_SHIFT) - 1
+#: The number of EntryKind.VALUE; entries of other kinds (no-ops, membership) are not ours.
+VALUE_KIND = 0
+
+_INVALID = Outcome(Status.INVALID_ARGUMENT)
+_VOID = Outcome(Status.FENCED)
+
+
+@implementer(IStateMachine)
+class LockTable:
+    """All locks and strings of one Paxos group.
+
+    Attributes:
+        applied: instance of the last entry applied; -1 before the first.
+        term: the number of the last mastership that has begun; 0 before the first.
+        locks, strings: what is held and stored, by key.
+        size: bytes of all keys, values and client ids.
+        unreadable: entries that no command could be made of.
+        changed: keys that changed since `take_changed` was last called, when somebody has said by `watch` that he will.
+    """
+
+    def __init__(self) -> None:
+        self.applied = -1
+        self.term = 0
+        self.locks: dict[str, Lock] = {}
+        self.strings: dict[str, String] = {}
+        self.size = 0
+        self.unreadable = 0
+        self.changed: dict[TableKey, None] | None = None
+        kinds = LockOperation.Kind
+        self._operations: dict[int, Callable[[LockOperation, int], Outcome]] = {
+            kinds.ACQUIRE: self._acquire,
+            kinds.RENEW: self._renew,
+            kinds.RELEASE: self._release,
+            kinds.EXPIRE_LOCK: self._expire_lock,
+            kinds.SET: self._set,
+            kinds.DELETE: self._delete,
+            kinds.EXPIRE_STRING: self._expire_string,
+        }
+
+    def __len__(self) -> int:
+        """Number of keys."""
+        return len(self.locks) + len(self.strings)
+
+    def record(self, key: TableKey) -> Record | None:
+        """What is under a key."""
+        return self.locks.get(key[1]) if key[0] == LOCKS else self.strings.get(key[1])
+
+    def watch(self) -> None:
+        """Begin to note which keys change."""
+        self.changed = {}
+
+    def take_changed(self) -> dict[TableKey, None]:
+        """The keys that changed since the last call, in the order of their first change."""
+        changed, self.changed = self.changed, {}
+        return changed or {}
+
+    # ---- IStateMachine -----------------------------------------------------------------------------------------------
+
+    def apply(self, instance: int, kind: int, payload: bytes) -> list[Outcome] | Outcome | None:
+        """Apply one chosen entry.
+
+        Returns:
+            One outcome per operation of the command, all of them FENCED when its term is over; a single outcome for the
+            beginning of a term (OK) and for an entry that is no command (INVALID_ARGUMENT); None for other kinds.
+
+        Raises:
+            Halted: the command is newer than this program; nothing has changed, and nothing later may be applied.
+        """
+        if instance != self.applied + 1:
+            raise AssertionError(f"instance {instance} applied after {self.applied}")
+        outcomes: list[Outcome] | Outcome | None = None
+        if kind == VALUE_KIND:
+            outcomes = self._apply_command(instance, payload)
+        self.applied = instance
+        return outcomes
+
+    def _apply_command(self, instance: int, payload: bytes) -> list[Outcome] | Outcome:
+        try:
+            command = LockCommand.FromString(payload)
+        except DecodeError:
+            self.unreadable += 1
+            return _INVALID
+        if command.version > COMMAND_VERSION:
+            raise Halted(
+                f"entry {instance} is a command of version {command.version}; this program knows versions up to "
+                f"{COMMAND_VERSION}: install the version of PhxQueue that the other nodes run"
+            )
+        if command.version < 1 or len(command.operations) > MAX_OPERATIONS:
+            self.unreadable += 1
+            return _INVALID
+        version = instance << VERSION_SHIFT
+        if command.begins_term:
+            self.term = version + 1
+            return Outcome(Status.OK)
+        if command.term != self.term:
+            return [_VOID] * len(command.operations)
+        operations = self._operations
+        outcomes = []
+        for operation in command.operations:
+            version += 1
+            carry_out = operations.get(operation.kind)
+            outcomes.append(_INVALID if carry_out is None else carry_out(operation, version))
+        return outcomes
+
+    def checkpoint(self) -> Checkpoint:
+        """The whole state as of `applied`; there are no segments."""
+        return Checkpoint(applied=self.applied, state=self._encoded(), segments=())
+
+    def restore(self, state: bytes, segments: Any = ()) -> None:
+        """Become the state of a checkpoint. Raises CorruptState when it is damaged; nothing has changed then."""
+        restored = decode_state(state)
+        self.applied, self.term, self.unreadable = restored.applied, restored.term, restored.unreadable
+        self.locks, self.strings = restored.locks, restored.strings
+        self.size = sum(_size(key, lock) for key, lock in self.locks.items())
+        self.size += sum(_size(key, string) for key, string in self.strings.items())
+        if self.changed is not None:
+            self.changed = {}
+
+    def state_hash(self) -> int:
+        """Hash of everything replicated: equal on all replicas at equal `applied`."""
+        return xxhash.xxh3_64_intdigest(self._encoded())
+
+    def _encoded(self) -> bytes:
+        return encode_state(TableState(self.applied, self.term, self.unreadable, self.locks, self.strings))
+
+    # ---- locks -------------------------------------------------------------------------------------------------------
+
+    def _acquire(self, operation: LockOperation, version: int) -> Outcome:
+        """Grant a lock that is free, or taken by force. Its holder gets it as it is, under the version it has.
+
+        The holder's own repetition only changes the lease: it is a retry whose first answer was lost.
+        """
+        key, client_id = operation.key, operation.client_id
+        held = self.locks.get(key)
+        if held is not None and held.client_id == client_id and not operation.force:
+            return self._put_lock(key, Lock(held.version, client_id, operation.lease_ms))
+        if operation.HasField("expected_version") and operation.expected_version != (held.version if held else 0):
+            return Outcome(Status.VERSION_MISMATCH, held)
+        if held is not None and not operation.force:
+            return Outcome(Status.ALREADY_EXISTS, held)
+        return self._put_lock(key, Lock(version, client_id, operation.lease_ms))
+
+    def _renew(self, operation: LockOperation, version: int) -> Outcome:
+        held = self.locks.get(operation.key)
+        if held is None:
+            return Outcome(Status.NOT_FOUND)
+        if held.version != operation.expected_version or held.client_id != operation.client_id:
+            return Outcome(Status.VERSION_MISMATCH, held)
+        return self._put_lock(operation.key, Lock(held.version, held.client_id, operation.lease_ms))
+
+    def _release(self, operation: LockOperation, version: int) -> Outcome:
+        held = self.locks.get(operation.key)
+        if held is None:
+            return Outcome(Status.NOT_FOUND)
+        own = held.version == operation.expected_version and held.client_id == operation.client_id
+        if not own and not operation.force:
+            return Outcome(Status.VERSION_MISMATCH, held)
+        return self._drop_lock(operation.key)
+
+    def _expire_lock(self, operation: LockOperation, version: int) -> Outcome:
+        held = self.locks.get(operation.key)
+        if held is None or held.version != operation.expected_version:
+            return Outcome(Status.VERSION_MISMATCH, held)
+        return self._drop_lock(operation.key)
+
+    def _put_lock(self, key: str, lock: Lock) -> Outcome:
+        earlier = self.locks.get(key)
+        self.size += _size(key, lock) - (0 if earlier is None else _size(key, earlier))
+        self.locks[key] = lock
+        self._note(LOCKS, key)
+        return Outcome(Status.OK, lock)
+
+    def _drop_lock(self, key: str) -> Outcome:
+        self.size -= _size(key, self.locks.pop(key))
+        self._note(LOCKS, key)
+        return Outcome(Status.OK)
+
+    # ---- strings -----------------------------------------------------------------------------------------------------
+
+    def _set(self, operation: LockOperation, version: int) -> Outcome:
+        """Write a string, or not if it has another version. A retry of the write that made it has its outcome."""
+        key = operation.key
+        stored = self.strings.get(key)
+        if stored is not None and operation.request_id and stored.request_id == operation.request_id:
+            return Outcome(Status.OK, stored)
+        if operation.HasField("expected_version") and operation.expected_version != (stored.version if stored else 0):
+            return Outcome(Status.VERSION_MISMATCH, stored)
+        string = String(version, operation.value, operation.lease_ms, operation.request_id)
+        self.size += _size(key, string) - (0 if stored is None else _size(key, stored))
+        self.strings[key] = string
+        self._note(STRINGS, key)
+        return Outcome(Status.OK, string)
+
+    def _delete(self, operation: LockOperation, version: int) -> Outcome:
+        stored = self.strings.get(operation.key)
+        if stored is None:
+            return Outcome(Status.NOT_FOUND)
+        if operation.HasField("expected_version") and operation.expected_version != stored.version:
+            return Outcome(Status.VERSION_MISMATCH, stored)
+        return self._drop_string(operation.key)
+
+    def _expire_string(self, operation: LockOperation, version: int) -> Outcome:
+        stored = self.strings.get(operation.key)
+        if stored is None or stored.version != operation.expected_version:
+            return Outcome(Status.VERSION_MISMATCH, stored)
+        return self._drop_string(operation.key)
+
+    def _drop_string(self, key: str) -> Outcome:
+        self.size -= _size(key, self.strings.pop(key))
+        self._note(STRINGS, key)
+        return Outcome(Status.OK)
+
+    def _note(self, space: int, key: str) -> None:
+        if self.changed is not None:
+            self.changed[(space, key)] = None
+
+
+def _size(key: str, record: Record) -> int:
+    return len(key) + len(record.client_id if isinstance(record, Lock) else record.value)
