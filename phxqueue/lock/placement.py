@@ -1,4 +1,4 @@
-"""Which lock group a key belongs to, and which Paxos group of that. Pure: the same files give the same place everywhere.
+"""Which lock group a key belongs to, and which Paxos group of that. Pure: the same weights, the same place everywhere.
 
 Lock group: rendezvous hashing, weighted by `scale` (Thaler and Ravishankar 1998; weights after Schindelhauer and
 Schomaker 2005: the smallest -ln(u)/weight wins, u uniform in (0, 1) from a hash of group and key). Every group gets its

@@ -143,17 +143,20 @@ class Proposals:
     # ---- proposing ------------------------------------------------------------------------------
 
     def _may_propose(self) -> bool:
-        return bool(self._waiting) and self.term is not None and self.in_flight < self._limits.open_entries
+        return bool(self._waiting) and self.in_flight < self._limits.open_entries
 
     def _wake(self) -> None:
         """Propose at the end of this turn, together with what still arrives in it."""
-        if self._soon is None and self._may_propose():
+        if self._soon is None and self.term is not None and self._may_propose():
             self._soon = self._clock.callLater(0, self._flush)
 
     def _flush(self) -> None:
         self._soon = None
+        term = self.term
+        if term is None:
+            return
         while self._may_propose() and self._group.window_free:  # who hears False is told by on_window_free
-            self._propose(self._take())
+            self._propose(self._take(), term)
 
     def _take(self) -> list[_Offer]:
         """What fits into one entry, at least one operation."""
@@ -166,9 +169,9 @@ class Proposals:
         self._waiting_bytes -= size
         return taken
 
-    def _propose(self, offers: list[_Offer]) -> None:
+    def _propose(self, offers: list[_Offer], term: int) -> None:
         operations = [offer.operation for offer in offers]
-        command = LockCommand(version=COMMAND_VERSION, term=self.term, operations=operations)
+        command = LockCommand(version=COMMAND_VERSION, term=term, operations=operations)
         self.in_flight += 1
         outcome = self._group.propose(command.SerializeToString())
         outcome.addCallbacks(self._applied, self._failed, callbackArgs=(offers,), errbackArgs=(offers,))
