@@ -33,6 +33,19 @@ _directory = click.option(
 
 
 @main.command()
+@click.option("--consumers", default=1000, show_default=True)
+@click.option("--queues", default=10_000, show_default=True)
+@click.option("--seconds", default=200, show_default=True, help="Simulated.")
+@click.option("--seed", default=1, show_default=True)
+def balance(consumers: int, queues: int, seconds: int, seed: int) -> None:
+    """The scheduler on a simulated cluster under skewed load: static weights against its own."""
+    from benchmarks.balance import table
+
+    for line in table(consumers, queues, seconds, seed):
+        click.echo(line)
+
+
+@main.command()
 @click.option("--only", multiple=True, type=click.Choice([s.key for s in SCENARIOS]), help="Only this row; repeatable.")
 @click.option("--seconds", default=5.0, show_default=True, help="How long each row sends.")
 @click.option("--queues", default=1, show_default=True, help="Queues the messages are spread over.")
