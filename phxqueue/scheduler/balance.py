@@ -66,7 +66,7 @@ def overloaded(shares: Mapping[str, Share], rule: BalanceRule) -> list[str]:
     way from it to the top counts as too much (150 percent of 70 would be more than anybody can report).
     """
     mean = mean_load(shares)
-    limit = max(rule.max_load, min(mean * rule.max_mean_load / 100, (mean + 100) / 2))
+    limit = max(rule.max_load, min(mean * rule.max_mean_load / 100, max(mean, (mean + 100) / 2)))
     return sorted(
         name
         for name, share in shares.items()
