@@ -26,6 +26,9 @@ def leaves(cluster: Cluster) -> Iterator[Leaf]:
         for store in topic.stores:
             for node in store.nodes:
                 yield Leaf("store", f"{store.store_id}/{node.node_id}", (node.ip,))
+        for lock in topic.locks:
+            for node in lock.nodes:
+                yield Leaf("lock", f"{lock.lock_id}/{node.node_id}", (node.ip,))
         for consumer in topic.consumers:
             yield Leaf("consumer", consumer.name, (consumer.ip,))
     yield Leaf("client", DEFAULT_CLIENT, ())

@@ -21,6 +21,7 @@ from phxqueue.journal.records import NodeIdentity, WantedIdentity
 NODE_FILE = "NODE"
 LOCK_FILE = "LOCK"
 INCARNATION_BITS = 63
+_STORE = "store"
 
 _REMEDY = (
     "when it is the file NODE, remove it: it is written again from the database beside it; when it is the database, "
@@ -70,16 +71,18 @@ class DirectoryLock:
 
 def new_identity(wanted: WantedIdentity) -> NodeIdentity:
     """Make the identity of a fresh directory: a new incarnation."""
-    return NodeIdentity(
-        wanted.cluster, wanted.store_id, wanted.node_id, secrets.randbelow((1 << INCARNATION_BITS) - 1) + 1
-    )
+    incarnation = secrets.randbelow((1 << INCARNATION_BITS) - 1) + 1
+    return NodeIdentity(wanted.cluster, wanted.store_id, wanted.node_id, incarnation, wanted.role)
 
 
 def encode_identity(identity: NodeIdentity, paxos_groups: int) -> bytes:
     """Return the text of the NODE file, also kept inside the database."""
+    # A store's directory says nothing of its role: so it was before there were others.
+    role = {} if identity.role == _STORE else {"role": identity.role}
     fields = {
         "format": FORMAT_VERSION,
         "cluster": identity.cluster,
+        **role,
         "store_id": identity.store_id,
         "node_id": identity.node_id,
         "paxos_groups": paxos_groups,
@@ -102,9 +105,14 @@ def check_identity(text: bytes, where: Path, wanted: WantedIdentity) -> NodeIden
         )
     try:
         identity = NodeIdentity(
-            str(fields["cluster"]), int(fields["store_id"]), int(fields["node_id"]), int(fields["incarnation"])
+            str(fields["cluster"]),
+            int(fields["store_id"]),
+            int(fields["node_id"]),
+            int(fields["incarnation"]),
+            str(fields.get("role", _STORE)),
         )
-        found = WantedIdentity(identity.cluster, identity.store_id, identity.node_id, int(fields["paxos_groups"]))
+        groups = int(fields["paxos_groups"])
+        found = WantedIdentity(identity.cluster, identity.store_id, identity.node_id, groups, identity.role)
     except (ValueError, KeyError, TypeError) as error:
         raise Corrupt(f"{where} does not say whose data this is ({error!r}): {_REMEDY}") from error
     if found != wanted:
@@ -117,7 +125,8 @@ def check_identity(text: bytes, where: Path, wanted: WantedIdentity) -> NodeIden
 
 def _describe(node: WantedIdentity) -> str:
     groups = "1 Paxos group" if node.paxos_groups == 1 else f"{node.paxos_groups} Paxos groups"
-    return f"node {node.node_id} of store {node.store_id} of cluster {node.cluster!r} ({groups})"
+    replica_set = f"{'lock group' if node.role == 'lock' else node.role} {node.store_id}"
+    return f"node {node.node_id} of {replica_set} of cluster {node.cluster!r} ({groups})"
 
 
 def read_node_file(directory: Path) -> bytes | None:

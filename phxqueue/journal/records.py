@@ -14,12 +14,16 @@ MAX_INSTANCE = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class WantedIdentity:
-    """Whose data the caller expects in the directory; a fresh directory is made for exactly this node."""
+    """Whose data the caller expects in the directory; a fresh directory is made for exactly this node.
+
+    `role` is what kind of replica set `store_id` numbers: "store", "lock".
+    """
 
     cluster: str
     store_id: int
     node_id: int
     paxos_groups: int
+    role: str = "store"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class NodeIdentity:
     store_id: int
     node_id: int
     incarnation: int
+    role: str = "store"
 
 
 @dataclass(frozen=True, slots=True)

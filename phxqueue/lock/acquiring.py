@@ -207,6 +207,7 @@ class Acquiring:
         if waiter is not None:
             # The same acquisition has called again: the earlier call is lost, or superfluous.
             earlier, waiter.call = waiter.call, call
+            waiter.lease_ms = operation.lease_ms
             if earlier is not None:
                 earlier.succeed(self._not_acquired(name, held))
         else:

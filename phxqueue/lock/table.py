@@ -140,8 +140,8 @@ class LockTable:
         return outcomes
 
     def checkpoint(self) -> Checkpoint:
-        """The whole state as of `applied`; there are no segments."""
-        return Checkpoint(applied=self.applied, state=self._encoded(), segments=())
+        """The whole state as of `applied`; it rests on nothing else, and on no entry up to there."""
+        return Checkpoint(applied=self.applied, state=self._encoded(), segments=(), needed=self.applied + 1)
 
     def restore(self, state: bytes, segments: Any = ()) -> None:
         """Become the state of a checkpoint. Raises CorruptState when it is damaged; nothing has changed then."""

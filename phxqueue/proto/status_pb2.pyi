@@ -188,6 +188,46 @@ class QueueStatus(_message.Message):
 Global___QueueStatus: _TypeAlias = QueueStatus  # noqa: Y015
 
 @_typing.final
+class LockTableStatus(_message.Message):
+    """What the master of one Paxos group of a lock group has in its table."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    LOCKS_FIELD_NUMBER: _builtins.int
+    STRINGS_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    WAITERS_FIELD_NUMBER: _builtins.int
+    WATCHES_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.int
+    locks: _builtins.int
+    """held"""
+    strings: _builtins.int
+    bytes: _builtins.int
+    """of keys, values and client ids"""
+    waiters: _builtins.int
+    """calls waiting for locks"""
+    watches: _builtins.int
+    """calls waiting for changes"""
+    def __init__(
+        self,
+        *,
+        group_id: _builtins.int = ...,
+        locks: _builtins.int = ...,
+        strings: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        waiters: _builtins.int = ...,
+        watches: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "group_id", b"group_id", "locks", b"locks", "strings", b"strings", "waiters", b"waiters", "watches", b"watches"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LockTableStatus: _TypeAlias = LockTableStatus  # noqa: Y015
+
+@_typing.final
 class NodeStatusResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -201,7 +241,10 @@ class NodeStatusResponse(_message.Message):
     DISK_FREE_BYTES_FIELD_NUMBER: _builtins.int
     ACCEPTING_FIELD_NUMBER: _builtins.int
     RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
+    LOCK_ID_FIELD_NUMBER: _builtins.int
+    LOCK_TABLES_FIELD_NUMBER: _builtins.int
     store_id: _builtins.int
+    """a store's node"""
     node_id: _builtins.int
     version: _builtins.str
     uptime_s: _builtins.float
@@ -210,10 +253,16 @@ class NodeStatusResponse(_message.Message):
     accepting: _builtins.bool
     """false: below the low-water mark"""
     resident_bytes: _builtins.int
+    lock_id: _builtins.int
+    """a lock group's node"""
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupStatus]: ...
     @_builtins.property
     def queues(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueStatus]:
+        """of the groups this node is master of"""
+
+    @_builtins.property
+    def lock_tables(self) -> _containers.RepeatedCompositeFieldContainer[Global___LockTableStatus]:
         """of the groups this node is master of"""
 
     def __init__(
@@ -229,10 +278,12 @@ class NodeStatusResponse(_message.Message):
         disk_free_bytes: _builtins.int = ...,
         accepting: _builtins.bool = ...,
         resident_bytes: _builtins.int = ...,
+        lock_id: _builtins.int = ...,
+        lock_tables: _abc.Iterable[Global___LockTableStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "disk_free_bytes", b"disk_free_bytes", "groups", b"groups", "incarnation", b"incarnation", "node_id", b"node_id", "queues", b"queues", "resident_bytes", b"resident_bytes", "store_id", b"store_id", "uptime_s", b"uptime_s", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "disk_free_bytes", b"disk_free_bytes", "groups", b"groups", "incarnation", b"incarnation", "lock_id", b"lock_id", "lock_tables", b"lock_tables", "node_id", b"node_id", "queues", b"queues", "resident_bytes", b"resident_bytes", "store_id", b"store_id", "uptime_s", b"uptime_s", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

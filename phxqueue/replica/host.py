@@ -100,7 +100,7 @@ class ReplicaHost:
         try:
             self._journal = Journal.open(
                 place.data_dir,
-                WantedIdentity(place.cluster, place.set_id, place.node_id, self._set.paxos_groups),
+                WantedIdentity(place.cluster, place.set_id, place.node_id, self._set.paxos_groups, place.role.value),
                 self._journal_settings,
                 self._reactor,
                 replica_failed,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from twisted.logger import Logger
 
 import phxqueue
 from phxqueue.config import StoreNode, load_store_node
+from phxqueue.daemon.memory import resident_bytes
 from phxqueue.daemon.options import NodeOptions
 from phxqueue.daemon.role_service import ExpectedFailure, RoleService, prepare_process
 from phxqueue.net.address import Address
@@ -124,7 +124,7 @@ class StoreRole:
             node_id=node.node.node_id,
             version=phxqueue.__version__,
             uptime_s=time.monotonic() - self._started_at,
-            resident_bytes=_resident_bytes(),
+            resident_bytes=resident_bytes(),
         )
         if host is not None and self._service is not None:
             response.incarnation = host.incarnation
@@ -152,11 +152,6 @@ def _rpc_settings(node: StoreNode) -> RpcSettings:
         max_in_flight_calls=node.limits.max_in_flight_requests,
         overload_retry_after_ms=node.limits.retry_after_ms,
     )
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 class Options(NodeOptions):

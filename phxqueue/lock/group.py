@@ -1,0 +1,332 @@
+"""Everything the master of one Paxos group of a lock group does: the calls, and what follows from entries and time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from heapq import nsmallest
+from typing import TypeVar
+
+from google.protobuf.message import Message
+from twisted.internet.defer import Deferred
+
+from phxqueue.config import LockNode
+from phxqueue.lock.acquiring import Acquiring
+from phxqueue.lock.expiry import Expiry
+from phxqueue.lock.keeping import Keeping, failure_of, mismatch, not_found
+from phxqueue.lock.operations import (
+    acquire_operation,
+    delete_operation,
+    release_operation,
+    renew_operation,
+    set_operation,
+)
+from phxqueue.lock.proposals import Proposals, Result
+from phxqueue.lock.records import LOCKS, STRINGS, Lock, Record, String, TableKey
+from phxqueue.lock.serving import LockPaxosGroup, not_serving
+from phxqueue.lock.table import LockTable
+from phxqueue.lock.terms import Terms
+from phxqueue.lock.watches import Watch, Watches
+from phxqueue.net.status import RpcError, Status
+from phxqueue.proto.lock_pb2 import (
+    AcquireLockRequest,
+    AcquireLockResponse,
+    DeleteStringRequest,
+    DeleteStringResponse,
+    GetLockInfoRequest,
+    GetLockInfoResponse,
+    GetStringRequest,
+    GetStringResponse,
+    ListKeysRequest,
+    ListKeysResponse,
+    LockOperation,
+    ReleaseLockRequest,
+    ReleaseLockResponse,
+    RenewLockRequest,
+    RenewLockResponse,
+    SetStringRequest,
+    SetStringResponse,
+    WatchRequest,
+    WatchResponse,
+)
+from phxqueue.proto.status_pb2 import LockTableStatus
+from phxqueue.replica.interfaces import Clock
+
+ResponseT = TypeVar("ResponseT", bound=Message)
+
+
+class GroupService:
+    """Answers the calls for the keys of one Paxos group; what is wrong with a request is found before.
+
+    Args:
+        group: the Paxos group; its state machine is a :class:`LockTable`.
+        node: the node's configuration.
+        clock: monotonic seconds and timers.
+        accepting: False while the disk is below its low-water mark.
+        may_wait: checks that one more acquisition may wait on this node; raises RpcError.
+        may_watch: whether one more call may wait for a change.
+        number: gives any number of 64 bits.
+    """
+
+    def __init__(
+        self,
+        group: LockPaxosGroup,
+        node: LockNode,
+        clock: Clock,
+        *,
+        accepting: Callable[[], bool],
+        may_wait: Callable[[], None],
+        may_watch: Callable[[], bool],
+        number: Callable[[], int],
+    ) -> None:
+        self.group = group
+        self.table: LockTable = group.state_machine
+        self.watches = Watches(clock)
+        self._node = node
+        self._limits = node.limits
+        self._clock = clock
+        self._may_watch = may_watch
+        self.proposals = Proposals(group, node.limits, clock, refuse=self.refusal, before_answers=self._take_changes)
+        self.keeping = Keeping(group, self.proposals, node.limits, clock, accepting)
+        self.acquiring = Acquiring(self.keeping, clock, may_wait)
+        self._expiry = Expiry(self.keeping, clock, node.limits.expire_operations, self.acquiring.about_to_be_free)
+        self._terms = Terms(group, clock, begun=self._term_begun, number=number)
+        self.table.watch()
+        group.on_applied.append(self._applied)
+        group.on_mastership.append(self._mastership)
+        if group.proposing():  # mastership may be older than this service
+            self._terms.become_master()
+
+    def refusal(self) -> RpcError:
+        """The answer while this group cannot be served here."""
+        if self.group.proposing() and self.proposals.term is None:
+            return RpcError(
+                Status.NO_MASTER, f"group {self.group.group_id}: this node has just become master: ask again"
+            )
+        return not_serving(self.group, self._node.lock, self._node.node.node_id)
+
+    def status(self) -> LockTableStatus:
+        """What an operator wants to know of the table."""
+        return LockTableStatus(
+            group_id=self.group.group_id,
+            locks=len(self.table.locks),
+            strings=len(self.table.strings),
+            bytes=self.table.size,
+            waiters=len(self.acquiring.waiters),
+            watches=len(self.watches),
+        )
+
+    def stop_waiting(self, refuse: Callable[[], RpcError]) -> None:
+        """Let nobody wait here any longer: this node is stopping."""
+        self.acquiring.abandon(refuse)
+        self.watches.release()
+
+    def close(self) -> None:
+        """Refuse what waits, end all timers and let go of the group."""
+        self.group.on_applied.remove(self._applied)
+        self.group.on_mastership.remove(self._mastership)
+        self._terms.close()
+        self._expiry.end()
+        self.acquiring.abandon(self.refusal)
+        self.proposals.close()
+        self.watches.release()
+
+    # ---- what happens -----------------------------------------------------------------------------
+
+    def _mastership(self, is_master: bool) -> None:
+        """Whatever a former mastership knew beside the table is void, whichever way it changed."""
+        self._terms.lose_mastership()
+        self._expiry.end()
+        self.proposals.abandon()
+        self.acquiring.abandon(self.refusal)
+        self.watches.release()
+        if is_master:
+            self._terms.become_master()
+
+    def _term_begun(self, term: int) -> None:
+        self._take_changes()
+        self._expiry.begin()
+        self.proposals.begin(term)
+
+    def _applied(self, instance: int, payload: bytes) -> None:
+        self._take_changes()
+
+    def _take_changes(self) -> None:
+        """Something has been applied: leases begin and end, it may be somebody's turn, and who watches is told."""
+        changed = self.table.take_changed()
+        if not changed or self.proposals.term is None:
+            return
+        for key in changed:
+            self._expiry.note(key)
+        for key in changed:
+            if key[0] == LOCKS:
+                self.acquiring.changed(key[1])
+            self.watches.touch(key)
+        self._expiry.arm()
+
+    # ---- reading ----------------------------------------------------------------------------------
+
+    def get_lock_info(self, request: GetLockInfoRequest) -> GetLockInfoResponse:
+        """Who holds a lock."""
+        lock = self._read((LOCKS, request.lock_key))
+        assert isinstance(lock, Lock)
+        waiters = self.acquiring.waiters.count(request.lock_key)
+        return GetLockInfoResponse(lock_info=self.keeping.lock_info(request.lock_key, lock, waiters))
+
+    def get_string(self, request: GetStringRequest) -> GetStringResponse:
+        """What a string says."""
+        key = (STRINGS, request.key)
+        string = self._read(key)
+        assert isinstance(string, String)
+        return GetStringResponse(string_info=self.keeping.string_info(key, string))
+
+    def _read(self, key: TableKey) -> Record:
+        self._check_serving()
+        record = self.table.record(key)
+        if record is None:
+            raise not_found(key)
+        return record
+
+    def _check_serving(self) -> None:
+        if not self.keeping.serving():
+            raise self.refusal()
+
+    def list_keys(self, request: ListKeysRequest) -> ListKeysResponse:
+        """One page of the keys."""
+        self._check_serving()
+        limit = min(request.limit or self._limits.list_keys, self._limits.list_keys)
+        records = self.table.locks if request.key_space == LOCKS else self.table.strings
+        prefix, after = request.prefix, request.after
+        wanted = (key for key in records if key > after and key.startswith(prefix))
+        keys = nsmallest(limit + 1, wanted)
+        response = ListKeysResponse(more=len(keys) > limit)
+        for name in keys[:limit]:
+            if request.key_space == LOCKS:
+                waiters = self.acquiring.waiters.count(name)
+                response.locks.append(self.keeping.lock_info(name, self.table.locks[name], waiters))
+            else:
+                string = self.table.strings[name]
+                response.strings.append(self.keeping.string_info((STRINGS, name), string, with_value=False))
+        return response
+
+    def watch(self, request: WatchRequest) -> WatchResponse | Deferred[WatchResponse]:
+        """What is under a key, as soon as that is not what the caller knows."""
+        self._check_serving()
+        key = (int(request.key_space), request.key)
+        record = self.table.record(key)
+        known = (0 if record is None else record.version) == request.known_version
+        wait_s = min(request.wait_ms, self._limits.wait_max_ms) / 1000
+        if not known or not wait_s or not self._may_watch():
+            return self._watched(key)
+        answer: Deferred[WatchResponse] = Deferred(lambda _: self._stop_watching(watch))
+        watch = self.watches.park(key, wait_s, partial(self._answer_watch, key, answer))
+        return answer
+
+    def _stop_watching(self, watch: Watch) -> None:
+        self.watches.remove(watch)
+
+    def _answer_watch(self, key: TableKey, answer: Deferred[WatchResponse]) -> None:
+        if self.keeping.serving():
+            answer.callback(self._watched(key))
+        else:
+            answer.errback(self.refusal())
+
+    def _watched(self, key: TableKey) -> WatchResponse:
+        record = self.table.record(key)
+        if record is None:
+            return WatchResponse(version=0)
+        if isinstance(record, Lock):
+            waiters = self.acquiring.waiters.count(key[1])
+            return WatchResponse(version=record.version, lock_info=self.keeping.lock_info(key[1], record, waiters))
+        return WatchResponse(version=record.version, string_info=self.keeping.string_info(key, record))
+
+    # ---- changing ---------------------------------------------------------------------------------
+
+    def acquire_lock(self, request: AcquireLockRequest) -> Deferred[AcquireLockResponse]:
+        """Get a lock, wait for it, or be told who has it."""
+        operation = acquire_operation(request, self._limits)
+        self._check_proposing()
+        wait_s = min(request.wait_ms, self._limits.wait_max_ms) / 1000
+        return self.acquiring.acquire(operation, wait_s, request.waited_ms / 1000)
+
+    def renew_lock(self, request: RenewLockRequest) -> RenewLockResponse | Deferred[RenewLockResponse]:
+        """Let a lease run its full length again. Needs no entry as long as nothing about the lock changes."""
+        operation = renew_operation(request, self._limits)
+        self._check_proposing()
+        name = request.lock_key
+        key = (LOCKS, name)
+        if self.keeping.settled(key):
+            held = self._own(key, operation)
+            if held.lease_ms == operation.lease_ms:
+                self.keeping.renewed(key)
+                return self._renewed(name, held)
+        return self._changed(key, operation, partial(self._renewed, name))
+
+    def _renewed(self, name: str, lock: Record | None) -> RenewLockResponse:
+        assert isinstance(lock, Lock)
+        return RenewLockResponse(lock_info=self.keeping.lock_info(name, lock, self.acquiring.waiters.count(name)))
+
+    def release_lock(self, request: ReleaseLockRequest) -> Deferred[ReleaseLockResponse]:
+        """Give a lock back."""
+        operation = release_operation(request, self._limits)
+        self._check_proposing()
+        key = (LOCKS, request.lock_key)
+        if self.keeping.settled(key):
+            if self.table.record(key) is None:
+                raise not_found(key)
+            if not operation.force:
+                self._own(key, operation)
+        answer = self._changed(key, operation, lambda _: ReleaseLockResponse())
+        self.acquiring.about_to_be_free(request.lock_key)
+        return answer
+
+    def _own(self, key: TableKey, operation: LockOperation) -> Lock:
+        """The lock as its holder has it. Raises RpcError when the caller is not he."""
+        held = self.table.record(key)
+        if held is None:
+            raise not_found(key)
+        assert isinstance(held, Lock)
+        if held.version != operation.expected_version or held.client_id != operation.client_id:
+            raise mismatch(key, held)
+        return held
+
+    def set_string(self, request: SetStringRequest) -> Deferred[SetStringResponse]:
+        """Write a string."""
+        operation = set_operation(request, self._limits)
+        self._check_proposing()
+        return self._changed((STRINGS, request.key), operation, _written)
+
+    def delete_string(self, request: DeleteStringRequest) -> Deferred[DeleteStringResponse]:
+        """Remove a string."""
+        operation = delete_operation(request, self._limits)
+        self._check_proposing()
+        return self._changed((STRINGS, request.key), operation, lambda _: DeleteStringResponse())
+
+    def _check_proposing(self) -> None:
+        if not self.group.proposing():
+            raise self.refusal()
+
+    def _changed(
+        self, key: TableKey, operation: LockOperation, respond: Callable[[Record | None], ResponseT]
+    ) -> Deferred[ResponseT]:
+        """Have an operation carried out, and answer by what it has left under the key."""
+        self.keeping.check_room(operation)
+        answer: Deferred[ResponseT] = Deferred()
+        self.keeping.change(key, operation, partial(_answer, key, respond, answer))
+        return answer
+
+
+def _written(string: Record | None) -> SetStringResponse:
+    assert string is not None
+    return SetStringResponse(version=string.version)
+
+
+def _answer(
+    key: TableKey, respond: Callable[[Record | None], ResponseT], answer: Deferred[ResponseT], result: Result
+) -> None:
+    if isinstance(result, RpcError):
+        answer.errback(result)
+    elif result.status is Status.OK:
+        answer.callback(respond(result.record))
+    else:
+        answer.errback(failure_of(key, result.status, result.record))
