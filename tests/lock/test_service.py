@@ -7,7 +7,6 @@ import pytest
 from phxqueue.config import LockLimits
 from phxqueue.net.service import RpcService
 from phxqueue.net.status import Status
-from phxqueue.proto import methods
 from phxqueue.proto.lock_pb2 import LOCKS, STRINGS, LockCommand, LockOperation
 from phxqueue.replica.errors import OutcomeUnknown
 from tests.lock.rig import LockUnderTest, topic
