@@ -166,9 +166,16 @@ class Pub:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerGroup:
+    """Who reads. `ordered`: a failed item is tried again in its place, see `ordered_*` of topicconfig.conf."""
+
     consumer_group_id: int
     use_dynamic_scale: bool = True
     skip_lock: bool = False
+    ordered: bool = False
+    ordered_retries: int = 10  # -1: no end
+    ordered_retry_ms: int = 1000
+    ordered_retry_max_ms: int = 30_000
+    ordered_then: Literal["dead", "attempts"] = "dead"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -181,6 +181,35 @@ class ConsumerGroupEntry(Block):
     skip_lock: Flag = setting(
         False, "Its consumers own queues without a lock; so they do while there is no lock service.", restart=LIVE
     )
+    ordered: Flag = setting(
+        False,
+        "Strict order: an item with a uin that fails is tried again in its place; later items of its uin wait for "
+        "it, others go on.",
+        restart=LIVE,
+    )
+    ordered_retries: Whole = setting(
+        10,
+        "Attempts in place after the first; -1: no end.",
+        unit="attempts",
+        ge=-1,
+        le=1_000_000,
+        restart=LIVE,
+    )
+    ordered_retry_ms: Whole = setting(
+        1000,
+        "Pause before the first of them; doubles from one to the next.",
+        unit="ms",
+        ge=1,
+        le=3_600_000,
+        restart=LIVE,
+    )
+    ordered_retry_max_ms: Whole = setting(30_000, "Longest such pause.", unit="ms", ge=1, le=3_600_000, restart=LIVE)
+    ordered_then: Literal["dead", "attempts"] = setting(
+        "dead",
+        "What becomes of an item that has used them up. `dead`: a dead letter, and the next of its uin follows. "
+        "`attempts`: it walks the attempt chain of its pub and loses its place in the order.",
+        restart=LIVE,
+    )
 
 
 class SkipInfoEntry(Block):

@@ -64,12 +64,23 @@ class ConsumerNodeFile(NodeFile):
     handlers: dict[Id, HandlerPath] = setting(
         {}, 'Who handles what: handle_id → "module:object". Handlers may also come as Twisted plugins.'
     )
+    middleware: tuple[HandlerPath, ...] = setting(
+        (), 'What runs around every handler, outermost first: each a "module:object" with `before`, `after` or both.'
+    )
     nhandler: Whole = setting(100, "Items being handled at the same time.", unit="items", ge=1, le=1_000_000)
     handler_timeout_s: Decimal = setting(
         60.0, "Longest one item is handled; then it costs an attempt.", unit="s", ge=0.001, le=86_400.0
     )
     fetch_items: Whole = setting(2000, "Most items asked for in one Get.", unit="items", ge=1, le=1_000_000)
     fetch_bytes: Whole = setting(1 * MIB, "Most bytes asked for in one Get.", unit="bytes", ge=1 * KIB, le=512 * MIB)
+    window_items: Whole = setting(
+        100_000,
+        "Items of one queue from the oldest that is not finished to the newest fetched; nothing more is fetched above "
+        "it. After a crash at most these come again.",
+        unit="items",
+        ge=1,
+        le=100_000_000,
+    )
     prefetch_bytes: Whole = setting(
         64 * MIB,
         "Bytes fetched but not handled, over all queues; nothing more is fetched above it.",

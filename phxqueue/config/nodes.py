@@ -88,10 +88,12 @@ class ConsumerNode:
     consumer_group_ids: tuple[int, ...]  # the groups it takes part in, resolved
     handlers: Mapping[int, str]  # handle_id -> "module:object"
     path: Path = Path("consumer.conf")
+    middleware: tuple[str, ...] = ()  # "module:object"
     nhandler: int = 100
     handler_timeout_s: float = 60.0
     fetch_items: int = 2000
     fetch_bytes: int = 1 * MIB
+    window_items: int = 100_000
     prefetch_bytes: int = 64 * MIB
     get_wait_ms: int = 25_000
     ack_interval_ms: int = 100

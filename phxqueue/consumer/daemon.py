@@ -40,7 +40,7 @@ class ConsumerRole:
         node = self.node
         import_from(Path.cwd())
         try:
-            handlers = load_handlers(node.handlers)
+            handlers = load_handlers(node.handlers, middleware=node.middleware)
             if node.tls is not None:
                 self._tls = client_tls(node.tls)
                 self._tls.require(Identity(Role.CONSUMER, node.identity_name))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import enum
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from twisted.plugin import IPlugin, getPlugins
 from zope.interface import Attribute, Interface
 
-from phxqueue.consumer.items import Context, Item
+from phxqueue.consumer.items import BatchContext, Context, Item
 
 
 class Result(enum.Enum):
@@ -34,6 +36,18 @@ class IHandler(Interface):
         """
 
 
+class IBatchHandler(Interface):
+    """Handles several items of one handle_id at once. No two of them have the same uin (0 excepted)."""
+
+    def handle_batch(context: BatchContext, items: list[Item]) -> Any:
+        """Handle items of one queue.
+
+        Returns:
+            A list of Results, one for each item, or one Result for all; or a Deferred or coroutine of that. An
+            exception counts as RETRY for each.
+        """
+
+
 class IHandlerPlugin(IHandler):
     """A handler that is found by itself: an object in a module below twisted/plugins/ (see twisted.plugin).
 
@@ -46,33 +60,74 @@ class IHandlerPlugin(IHandler):
 Handle = Callable[[Context, Item], Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A handler, and what is to be known of it.
+
+    Attributes:
+        call: takes (context, item), or (batch context, items) when batch_items is not 0.
+        batch_items: most items that it takes at once.
+        timeout_s: longest it may take; None: handler_timeout_s of the consumer's file.
+        pooled: it runs in the process pool, which watches its time itself.
+    """
+
+    call: Callable[[Any, Any], Any]
+    batch_items: int = 0
+    timeout_s: float | None = None
+    pooled: bool = False
+
+
+class HandlerTimeout(Exception):
+    """A handler in the process pool took too long."""
+
+
 class HandlerError(Exception):
     """A handler that cannot be used: names it, what is wrong, and what to do."""
 
 
-def load_handlers(specifications: Mapping[int, str], *, plugins: bool = True) -> dict[int, Handle]:
+#: Items of one batch when a batch handler does not say `batch_items`.
+BATCH_ITEMS = 100
+
+
+def load_handlers(
+    specifications: Mapping[int, str], *, plugins: bool = True, middleware: Iterable[str] = ()
+) -> dict[int, Handler]:
     """The handlers of a consumer by handle_id.
 
     Args:
         specifications: "module:object" by handle_id; they come before plugins.
         plugins: whether to look for IHandlerPlugin objects too.
+        middleware: "module:object" of what runs around all of them, outermost first.
 
     Raises:
         HandlerError: listing every handler that cannot be used.
     """
-    found: dict[int, Handle] = {}
+    from phxqueue.consumer.middleware import load_middleware, wrapped
+
+    found: dict[int, Handler] = {}
     problems: list[str] = []
     if plugins:
         for plugin in plugin_handlers(problems):
-            found.setdefault(plugin.handle_id, plugin.handle)
+            if plugin.handle_id not in found:
+                _collect(found, plugin.handle_id, partial(as_handler, plugin, repr(plugin)), problems)
     for handle_id, specification in sorted(specifications.items()):
+        _collect(found, handle_id, partial(load_handler, specification), problems)
+    layers = []
+    for specification in middleware:
         try:
-            found[handle_id] = load_handler(specification)
+            layers.append(load_middleware(specification))
         except HandlerError as error:
-            problems.append(f"handle_id {handle_id}: {error}")
+            problems.append(f"middleware: {error}")
     if problems:
         raise HandlerError("; ".join(problems))
-    return found
+    return {handle_id: wrapped(handler, layers) for handle_id, handler in found.items()}
+
+
+def _collect(found: dict[int, Handler], handle_id: int, load: Callable[[], Handler], problems: list[str]) -> None:
+    try:
+        found[handle_id] = load()
+    except HandlerError as error:
+        problems.append(f"handle_id {handle_id}: {error}")
 
 
 def plugin_handlers(problems: list[str]) -> list[Any]:
@@ -89,11 +144,17 @@ def plugin_handlers(problems: list[str]) -> list[Any]:
     return list(plugins.values())
 
 
-def load_handler(specification: str) -> Handle:
-    """Import "module:object" and make a handler of it.
+def load_handler(specification: str) -> Handler:
+    """Import "module:object" and make a handler of it; see as_handler.
 
-    The object may be a function, an object with a method `handle`, or a class of such objects (it is called without
-    arguments, once).
+    Raises:
+        HandlerError: naming what is wrong.
+    """
+    return as_handler(load_object(specification), specification)
+
+
+def load_object(specification: str) -> Any:
+    """Import "module:object"; of a class, make one (without arguments).
 
     Raises:
         HandlerError: naming what is wrong.
@@ -115,29 +176,62 @@ def load_handler(specification: str) -> Handle:
         raise HandlerError(f"{specification!r}: {error}") from error
     except Exception as error:
         raise HandlerError(f"{specification!r}: importing it raised {type(error).__name__}: {error}") from error
-    return as_handle(found, specification)
+    return made(found, specification)
 
 
-def as_handle(found: Any, name: str) -> Handle:
-    """Make a handler of an object; see load_handler.
+def made(found: Any, name: str) -> Any:
+    """An object as it is; of a class, one of its objects.
+
+    Raises:
+        HandlerError: when none can be made.
+    """
+    if not inspect.isclass(found):
+        return found
+    try:
+        return found()
+    except Exception as error:
+        raise HandlerError(f"{name!r}: making a {found.__name__} raised {type(error).__name__}: {error}") from error
+
+
+def as_handler(found: Any, name: str) -> Handler:
+    """Make a handler of an object.
+
+    It may be a function, an object with a method `handle` or `handle_batch` (which comes first), or a class of such
+    objects (it is called without arguments, once). Attributes `batch_items` and `timeout_s` are looked at too.
 
     Raises:
         HandlerError: when it is none.
     """
-    if inspect.isclass(found):
-        try:
-            found = found()
-        except Exception as error:
-            raise HandlerError(f"{name!r}: making a {found.__name__} raised {type(error).__name__}: {error}") from error
+    if isinstance(found, Handler):
+        return found
+    found = made(found, name)
+    timeout_s = _number(found, "timeout_s", name)
+    if hasattr(found, "handle_batch"):
+        check_callable(found.handle_batch, name, "(context, items)")
+        items = _number(found, "batch_items", name)
+        return Handler(found.handle_batch, BATCH_ITEMS if items is None else int(items), timeout_s)
     handle = getattr(found, "handle", found)
     if not callable(handle):
         raise HandlerError(
-            f"{name!r} is neither a function nor has it a method handle(context, item); it is {type(found).__name__}"
+            f"{name!r} is neither a function nor has it a method handle(context, item) or handle_batch(context, "
+            f"items); it is {type(found).__name__}"
         )
+    check_callable(handle, name, "(context, item)")
+    return Handler(handle, timeout_s=timeout_s)
+
+
+def _number(found: Any, attribute: str, name: str) -> float | None:
+    value = getattr(found, attribute, None)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+        raise HandlerError(f"{name!r}: {attribute} is {value!r}; it has to be a number above 0")
+    return value
+
+
+def check_callable(function: Any, name: str, arguments: str) -> None:
+    """Raises HandlerError when it cannot be called with two arguments."""
     try:
-        inspect.signature(handle).bind(None, None)
+        inspect.signature(function).bind(*[None] * (arguments.count(",") + 1))
     except TypeError as error:
-        raise HandlerError(f"{name!r} cannot be called with (context, item): {error}") from error
+        raise HandlerError(f"{name!r} cannot be called with {arguments}: {error}") from error
     except ValueError:
         pass  # a built-in without a signature
-    return handle  # type: ignore[no-any-return]

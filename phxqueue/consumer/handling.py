@@ -1,96 +1,74 @@
-"""Handles the fetched items of one queue: in lanes, within the slots of the process, each to a definite end.
+"""Handles the fetched items of one queue: lined up, within the slots of the process, each to a definite end.
 
 An item is *finished* when its handler said OK or IGNORE, or when its next attempt (or its dead letter) is durable.
 Until then nothing at or above its cursor is acknowledged, so whatever happens to this process, it comes again. What a
 handler does wrong (raise, take too long, return nonsense) costs its item one attempt and is logged; it touches
-nothing else.
+nothing else. What follows a failed attempt: next_attempts.py.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from phxqueue.config import UnknownIdError
-from phxqueue.consumer.handlers import Handle, Result
-from phxqueue.consumer.items import Context, Item, Place
-from phxqueue.consumer.lanes import Lanes
-from phxqueue.consumer.settings import ConsumerSettings
-from phxqueue.consumer.sharing import HandlerSlots
+from phxqueue.consumer.handlers import Handler, HandlerTimeout, Result
+from phxqueue.consumer.items import BatchContext, Context, Item, Place
+from phxqueue.consumer.lineup import Gate, Lineup
+from phxqueue.consumer.next_attempts import NextAttempts, Ordering
 from phxqueue.consumer.slots import Slot
-from phxqueue.producer.attempts import NextAttempt
-from phxqueue.producer.errors import EnqueueError
-from phxqueue.producer.receipts import Receipt
-from phxqueue.proto.item_pb2 import QItem
+from phxqueue.consumer.timeouts import Timeouts
+from phxqueue.consumer.workshop import Workshop
 
 
-class Retrier(Protocol):
-    """What is needed of a Producer."""
+class Job:
+    """A handler at work, on one item or a batch."""
 
-    def enqueue_attempt(
-        self, item: QItem, consumer_group_id: int, last_error: str, *, dead: bool = False
-    ) -> tuple[NextAttempt, Deferred[Receipt]]:
-        """The item's next attempt."""
+    __slots__ = ("handler", "slots", "waiting")
 
-
-@dataclass(slots=True)
-class Stats:
-    """What a consumer process has done so far, in items unless said otherwise. It only ever counts up."""
-
-    fetched: int = 0
-    handled: int = 0  # handlers that came to an end
-    ok: int = 0
-    ignored: int = 0
-    retried: int = 0  # next attempts that are durable
-    dead: int = 0  # dead letters that are durable
-    raised: int = 0
-    timed_out: int = 0
-    unknown_handle: int = 0
-    unreadable: int = 0  # batches
-    skipped: int = 0  # by skip_infos or drop_all
-    resets: int = 0  # of a queue's position, by a store
-    gets: int = 0  # calls
-    acks: int = 0  # calls that only acknowledged
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workshop:
-    """What all handling in a process shares."""
-
-    clock: IReactorTime
-    settings: ConsumerSettings
-    stats: Stats
-    slots: HandlerSlots
-    handlers: Mapping[int, Handle]
-    retrier: Retrier
-    jitter: Callable[[], float]  # from 0 to 1
-    unknown_logged: set[int] = field(default_factory=set)  # handle_ids
+    def __init__(self, handler: Handler, slots: list[Slot], waiting: Deferred[Any]) -> None:
+        self.handler = handler
+        self.slots = slots
+        self.waiting = waiting
 
 
 class Handling:
-    """The items of one queue that are fetched and not finished."""
+    """The items of one queue that are fetched and not finished.
+
+    Args:
+        finished: told of every item when it is finished.
+        ordering: how attempts are made in place; None: the group is not ordered.
+        gate: what holds back an item (see lineup.Gate); None: nothing.
+    """
 
     log = Logger()
 
-    def __init__(self, place: Place, workshop: Workshop, finished: Callable[[Slot], None]) -> None:
+    def __init__(
+        self,
+        place: Place,
+        workshop: Workshop,
+        finished: Callable[[Slot], None],
+        *,
+        ordering: Ordering | None = None,
+        gate: Callable[[Slot], Gate | None] | None = None,
+    ) -> None:
         self._place = place
         self._workshop = workshop
         self._finished = finished
-        self._lanes: Lanes[Slot] = Lanes()
-        self._running: dict[Slot, tuple[Deferred[Any], float]] = {}  # in the order of their deadlines
-        self._retrying: dict[Slot, IDelayedCall | None] = {}  # re-enqueue under way (None) or to be tried again
+        self._lineup = Lineup(workshop.batch_items, gate)
+        self._next_attempts = NextAttempts(
+            place, workshop, ordering, self._attempt_over, self._again, self._check_stopped
+        )
+        self._running: dict[Job, None] = {}
+        self._timeouts: Timeouts[Job] = Timeouts(workshop.clock, self._timed_out)
         self._pump_call: IDelayedCall | None = None
-        self._timeout_call: IDelayedCall | None = None
         self._stopping: Deferred[None] | None = None
         self._stopped = False
-        self._trouble = False
         self.furthest = -1
         """The highest cursor of an item that was started."""
 
@@ -98,20 +76,25 @@ class Handling:
 
     def add(self, slot: Slot) -> None:
         """Line up; pump() starts what may start."""
-        self._lanes.add(slot.uin, slot)
+        self._lineup.add(slot)
 
     def drop(self, unwanted: Callable[[Slot], bool]) -> list[Slot]:
         """Forget items that have not started; returns them."""
-        return self._lanes.drop(unwanted)
+        return self._lineup.drop(unwanted)
+
+    @property
+    def held(self) -> int:
+        """Items that wait for nothing but their speed limit."""
+        return self._lineup.held
 
     def pump(self) -> None:
         """Start what may start, for a slice of time."""
-        workshop = self._workshop
+        workshop, lineup = self._workshop, self._lineup
         seconds = workshop.clock.seconds
         end = seconds() + workshop.settings.slice_s
         started = 0
-        while self._lanes.ready and not self._stopped and workshop.slots.take(self):
-            self.handle_one()
+        while not self._stopped and lineup.ready() and workshop.slots.take(self):
+            self._start(lineup.take())
             started += 1
             if not started & 15 and seconds() >= end:
                 self._pump_soon()
@@ -125,127 +108,167 @@ class Handling:
         self._pump_call = None
         self.pump()
 
-    # -- one item ------------------------------------------------------------------------------------
+    # -- at work -------------------------------------------------------------------------------------
 
     def handle_one(self) -> bool:
-        """Handle the next item, in a slot that was taken for it; see sharing.Handler."""
-        if not self._lanes.ready or self._stopped:
+        """Handle what comes next, in a slot that was taken for it; see sharing.Handler."""
+        if self._stopped or not self._lineup.ready():
             self._workshop.slots.give()
             return False
-        self._handle(self._lanes.take())
-        return self._lanes.ready
+        self._start(self._lineup.take())
+        return self._lineup.ready()
 
-    def _handle(self, slot: Slot) -> None:
-        workshop, message = self._workshop, slot.message
-        if slot.cursor > self.furthest:
-            self.furthest = slot.cursor
-        if slot.unreadable:
+    def _start(self, slots: list[Slot]) -> None:
+        workshop, first = self._workshop, slots[0]
+        self.furthest = max(self.furthest, max(slot.cursor for slot in slots) if len(slots) > 1 else first.cursor)
+        handler = None if first.unreadable else workshop.handler(first.message.meta.handle_id)
+        if handler is None:
             workshop.slots.give()
-            self._bury_unreadable(slot)
+            if first.unreadable:
+                self._bury_unreadable(first)
+            else:
+                self._unknown(first)
             return
-        handle_id = message.meta.handle_id
-        handle = workshop.handlers.get(handle_id)
-        if handle is None:
-            workshop.slots.give()
-            self._unknown(slot, handle_id)
-            return
-        deadline = workshop.clock.seconds() + workshop.settings.handler_timeout_s
-        context = Context(self._place, slot.cursor, message.count + 1, deadline, workshop.clock.seconds)
+        timeout_s = handler.timeout_s or workshop.settings.handler_timeout_s
         try:
-            outcome = handle(context, Item(message, slot.cursor))
+            outcome = self._call(handler, slots, workshop.clock.seconds() + timeout_s)
         except (Exception, SystemExit):
-            workshop.slots.give()
-            self._raised(slot, Failure())
+            self._leave_work(handler, slots)
+            self._raised(slots, Failure())
             return
-        if outcome.__class__ is Result:
-            workshop.slots.give()
-            self._conclude(slot, outcome)
+        if outcome.__class__ is Result or not inspect.isawaitable(outcome):
+            self._leave_work(handler, slots)
+            self._conclude(handler, slots, outcome)
         else:
-            self._wait(slot, outcome, deadline)
+            self._wait(handler, slots, outcome, timeout_s)
 
-    def _wait(self, slot: Slot, outcome: Any, deadline: float) -> None:
+    def _call(self, handler: Handler, slots: list[Slot], deadline: float) -> Any:
+        workshop, place = self._workshop, self._place
+        now, wall_s = workshop.clock.seconds, workshop.wall()
+        if not handler.batch_items:
+            [slot] = slots
+            item = Item(slot.message, slot.cursor)
+            return handler.call(Context(place, item, slot.attempt, deadline, now, wall_s), item)
+        items = [Item(slot.message, slot.cursor) for slot in slots]
+        contexts = [
+            Context(place, item, slot.attempt, deadline, now, wall_s) for item, slot in zip(items, slots, strict=True)
+        ]
+        return handler.call(BatchContext(contexts), items)
+
+    def _wait(self, handler: Handler, slots: list[Slot], outcome: Any, timeout_s: float) -> None:
         if isinstance(outcome, Deferred):
             waiting: Deferred[Any] = outcome
-        elif inspect.iscoroutine(outcome):
-            waiting = Deferred.fromCoroutine(outcome)
-        elif inspect.isawaitable(outcome):
-            waiting = Deferred.fromCoroutine(_await(outcome))
         else:
-            self._workshop.slots.give()
-            self._conclude(slot, outcome)
-            return
-        self._running[slot] = (waiting, deadline)
-        waiting.addCallbacks(self._answered, self._failed, callbackArgs=(slot,), errbackArgs=(slot,))
-        waiting.addErrback(self._bug, slot)
-        if slot in self._running and self._timeout_call is None:
-            clock = self._workshop.clock
-            self._timeout_call = clock.callLater(max(0.0, deadline - clock.seconds()), self._check_timeouts)
+            waiting = Deferred.fromCoroutine(outcome if inspect.iscoroutine(outcome) else _await(outcome))
+        job = Job(handler, slots, waiting)
+        self._running[job] = None
+        waiting.addCallbacks(self._answered, self._failed, callbackArgs=(job,), errbackArgs=(job,))
+        waiting.addErrback(self._bug, job)
+        if job in self._running and not handler.pooled:
+            self._timeouts.add(job, timeout_s)
 
-    def _answered(self, result: Any, slot: Slot) -> None:
-        if self._running.pop(slot, None) is not None:  # else its time was over before
-            self._workshop.slots.give()
-            self._conclude(slot, result)
-            self._pump_soon()
+    def _leave_work(self, handler: Handler, slots: list[Slot]) -> None:
+        self._workshop.slots.give()
+        if handler.batch_items:
+            self._lineup.batch_done(slots[0].message.meta.handle_id)
 
-    def _failed(self, failure: Failure, slot: Slot) -> None:
-        if self._running.pop(slot, None) is not None:
-            self._workshop.slots.give()
-            self._raised(slot, failure)
-            self._pump_soon()
-        elif not failure.check(CancelledError):
-            self.log.failure("{item}: its handler failed after its time was over", failure, item=self._name(slot))
-
-    def _bug(self, failure: Failure, slot: Slot) -> None:
-        self.log.failure("{item}: a defect of the consumer itself", failure, item=self._name(slot))
-
-    def _check_timeouts(self) -> None:
-        self._timeout_call = None
-        clock, limit = self._workshop.clock, self._workshop.settings.handler_timeout_s
-        while self._running:
-            slot, (waiting, deadline) = next(iter(self._running.items()))
-            left = deadline - clock.seconds()
-            if left > 1e-6:
-                self._timeout_call = clock.callLater(left, self._check_timeouts)
-                return
-            del self._running[slot]
-            self._workshop.slots.give()
-            self._workshop.stats.timed_out += 1
-            waiting.cancel()
-            why = f"its handler did not finish within {limit:g} s (handler_timeout_s)"
-            self.log.warn("{item}: {why}", item=self._name(slot), why=why)
-            self._end_attempt(slot, why)
+    def _ended(self, job: Job) -> bool:
+        """Whether a job that has ended was still waited for; else its time was over before."""
+        if job not in self._running:
+            return False
+        del self._running[job]
+        self._timeouts.remove(job)
+        self._leave_work(job.handler, job.slots)
         self._pump_soon()
+        return True
+
+    def _answered(self, result: Any, job: Job) -> None:
+        if self._ended(job):
+            self._conclude(job.handler, job.slots, result)
+
+    def _failed(self, failure: Failure, job: Job) -> None:
+        if self._ended(job):
+            if failure.check(HandlerTimeout):
+                self._end_late(job, failure.getErrorMessage())
+            else:
+                self._raised(job.slots, failure)
+        elif not failure.check(CancelledError):
+            name = job.slots[0].name(self._place)
+            self.log.failure("{item}: its handler failed after its time was over", failure, item=name)
+
+    def _bug(self, failure: Failure, job: Job) -> None:
+        name = job.slots[0].name(self._place)
+        self.log.failure("{item}: a defect of the consumer itself", failure, item=name)
+
+    def _timed_out(self, job: Job, timeout_s: float) -> None:
+        self._ended(job)
+        job.waiting.cancel()
+        self._end_late(job, f"its handler did not finish within {timeout_s:g} s (handler_timeout_s)")
+
+    def _end_late(self, job: Job, why: str) -> None:
+        for slot in job.slots:
+            self._workshop.stats.timed_out += 1
+            self.log.warn("{item}: {why}", item=slot.name(self._place), why=why)
+            self._next_attempts.end_attempt(slot, why)
 
     # -- results -------------------------------------------------------------------------------------
 
-    def _conclude(self, slot: Slot, result: Any) -> None:
+    def _conclude(self, handler: Handler, slots: list[Slot], outcome: Any) -> None:
+        if not handler.batch_items or outcome.__class__ is Result:
+            for slot in slots:
+                self._conclude_one(slot, outcome)
+        elif not isinstance(outcome, list | tuple) or len(outcome) != len(slots):
+            why = (
+                f"its handle_batch returned {outcome!r:.200} for {len(slots)} items: return one Result for each, in "
+                "their order, or one for all"
+            )
+            for slot in slots:
+                self._wrong(slot, why)
+        else:
+            for slot, result in zip(slots, outcome, strict=True):
+                self._conclude_one(slot, result)
+
+    def _conclude_one(self, slot: Slot, result: Any) -> None:
         stats = self._workshop.stats
-        stats.handled += 1
         if result is Result.OK:
+            stats.handled += 1
             stats.ok += 1
             self._finish(slot)
         elif result is Result.IGNORE:
+            stats.handled += 1
             stats.ignored += 1
             self._finish(slot)
         elif result is Result.RETRY:
-            self._end_attempt(slot, "its handler said RETRY")
+            stats.handled += 1
+            self._next_attempts.end_attempt(slot, "its handler said RETRY")
         elif result is Result.DEAD:
-            self._end_attempt(slot, "its handler said DEAD", dead=True)
+            stats.handled += 1
+            self._next_attempts.end_attempt(slot, "its handler said DEAD", dead=True)
         else:
-            stats.raised += 1
             why = f"its handler returned {result!r:.200}, which is no Result: return Result.OK, RETRY, IGNORE or DEAD"
-            self.log.error("{item}: {why}", item=self._name(slot), why=why)
-            self._end_attempt(slot, why)
+            self._wrong(slot, why)
 
-    def _raised(self, slot: Slot, failure: Failure) -> None:
+    def _wrong(self, slot: Slot, why: str) -> None:
         self._workshop.stats.handled += 1
         self._workshop.stats.raised += 1
-        self.log.failure("{item}: its handler raised; this attempt is over", failure, item=self._name(slot))
-        kind = failure.type.__name__ if failure.type is not None else "an error"
-        self._end_attempt(slot, f"{kind}: {failure.getErrorMessage()}")
+        self.log.error("{item}: {why}", item=slot.name(self._place), why=why)
+        self._next_attempts.end_attempt(slot, why)
 
-    def _unknown(self, slot: Slot, handle_id: int) -> None:
-        workshop = self._workshop
+    def _raised(self, slots: list[Slot], failure: Failure) -> None:
+        kind = failure.type.__name__ if failure.type is not None else "an error"
+        why = f"{kind}: {failure.getErrorMessage()}"
+        others = f" (and the {len(slots) - 1} others of its batch)" if len(slots) > 1 else ""
+        self.log.failure(
+            "{item}{others}: its handler raised; this attempt is over",
+            failure, item=slots[0].name(self._place), others=others,
+        )  # fmt: skip
+        for slot in slots:
+            self._workshop.stats.handled += 1
+            self._workshop.stats.raised += 1
+            self._next_attempts.end_attempt(slot, why)
+
+    def _unknown(self, slot: Slot) -> None:
+        workshop, handle_id = self._workshop, slot.message.meta.handle_id
         workshop.stats.unknown_handle += 1
         why = f"no handler for handle_id {handle_id}"
         if handle_id not in workshop.unknown_logged and len(workshop.unknown_logged) < 1000:
@@ -253,111 +276,44 @@ class Handling:
             self.log.error(
                 "{item}: {why}: register one under `handlers` of the consumer's file and restart it; until then such "
                 "items use up their attempts and become dead letters (said once)",
-                item=self._name(slot), why=why,
+                item=slot.name(self._place), why=why,
             )  # fmt: skip
-        self._end_attempt(slot, why)
+        self._next_attempts.end_attempt(slot, why)
 
     def _bury_unreadable(self, slot: Slot) -> None:
         self._workshop.stats.unreadable += 1
-        self.log.error("{item}: {why}; it becomes a dead letter", item=self._name(slot), why=slot.unreadable)
-        self._end_attempt(slot, slot.unreadable, dead=True)
+        name = slot.name(self._place)
+        self.log.error("{item}: {why}; it becomes a dead letter", item=name, why=slot.unreadable)
+        self._next_attempts.end_attempt(slot, slot.unreadable, dead=True)
 
     def _finish(self, slot: Slot) -> None:
-        self._lanes.done(slot.uin)
+        self._lineup.done(slot)
         self._finished(slot)
         self._check_stopped()
 
-    # -- next attempts -------------------------------------------------------------------------------
-
-    def _end_attempt(self, slot: Slot, why: str, *, dead: bool = False) -> None:
-        """The item's next attempt must be durable before it is finished here; its uin waits for that."""
-        if slot.stale:
-            self._finish(slot)  # it comes again, or somebody else has seen to it
-            return
-        message = slot.message
-        if not message.pub_id and not message.meta.pub_id:
-            message.pub_id = slot.pub_id
-        self._retrying[slot] = None
-        try:
-            attempt, stored = self._workshop.retrier.enqueue_attempt(
-                message, self._place.consumer_group_id, why, dead=dead
-            )
-        except UnknownIdError as error:
-            self._not_stored(Failure(error), slot, why, dead)
-            return
-        stored.addCallbacks(
-            self._stored,
-            self._not_stored,
-            callbackArgs=(slot, attempt, why),
-            errbackArgs=(slot, why, dead),
-        )
-        stored.addErrback(self._bug, slot)
-
-    def _stored(self, receipt: Receipt, slot: Slot, attempt: NextAttempt, why: str) -> None:
-        del self._retrying[slot]
-        stats = self._workshop.stats
-        if self._trouble:
-            self._trouble = False
-            self.log.info("{place}: later attempts can be enqueued again", place=self._place)
-        if attempt.reason is None:
-            stats.retried += slot.count
-        else:
-            stats.dead += slot.count
-            self.log.warn(
-                "{item} is a dead letter now (store {store_id}, queue {queue_id}, cursor {cursor}): {reason}; {why}",
-                item=self._name(slot), store_id=receipt.store_id, queue_id=receipt.queue_id, cursor=receipt.cursor,
-                reason=attempt.reason.value, why=why,
-            )  # fmt: skip
+    def _attempt_over(self, slot: Slot) -> None:
         self._finish(slot)
         self._pump_soon()
 
-    def _not_stored(self, failure: Failure, slot: Slot, why: str, dead: bool) -> None:
-        if not failure.check(EnqueueError, UnknownIdError):
-            self.log.failure("{item}: enqueueing its next attempt failed unexpectedly", failure, item=self._name(slot))
-        elif not self._trouble:
-            self.log.error(
-                "{item}: its next attempt cannot be enqueued: {error}; it stays unacknowledged and is tried again",
-                item=self._name(slot), error=failure.getErrorMessage(),
-            )  # fmt: skip
-        self._trouble = True
-        if self._stopped or self._stopping is not None:
-            del self._retrying[slot]
-            self._check_stopped()
-            return
-        settings = self._workshop.settings
-        pause = min(settings.backoff_max_s, settings.backoff_first_s * 2.0 ** min(slot.tries, 20))
-        slot.tries += 1
-        pause *= 0.5 + 0.5 * self._workshop.jitter()
-        self._retrying[slot] = self._workshop.clock.callLater(pause, self._try_again, slot, why, dead)
-
-    def _try_again(self, slot: Slot, why: str, dead: bool) -> None:
-        del self._retrying[slot]
-        self._end_attempt(slot, why, dead=dead)
-
-    def _name(self, slot: Slot) -> str:
-        meta = slot.message.meta
-        return (
-            f"item {meta.producer_id:x}-{meta.number} ({self._place}, cursor {slot.cursor}, handle_id "
-            f"{meta.handle_id}, uin {meta.uin}, attempt {slot.message.count + 1})"
-        )
+    def _again(self, slot: Slot) -> None:
+        self._lineup.again(slot)
+        self._pump_soon()
 
     # -- end -----------------------------------------------------------------------------------------
 
     @property
     def at_work(self) -> int:
         """Items whose handler runs or whose next attempt is being enqueued."""
-        return len(self._running) + len(self._retrying)
+        return sum(len(job.slots) for job in self._running) + len(self._next_attempts)
 
     def stop(self) -> Deferred[None]:
         """Finish what is at work and what has been added; fires when that is done. `abort` ends it early.
 
         The caller drops what it does not want begun any more, but for what lies below `furthest`: lanes take turns, so
-        something above it may be finished already, and could not be acknowledged over the gap.
+        something above it may be finished already, and could not be acknowledged over the gap. What waits for its
+        speed limit or for its next attempt in place is not waited for: it stays unfinished, and comes again.
         """
-        for slot, call in list(self._retrying.items()):
-            if call is not None:  # to be tried again later: it stays unfinished, and comes again
-                call.cancel()
-                del self._retrying[slot]
+        self._next_attempts.stop()
         self._stopping = Deferred()
         stopping = self._stopping
         self._pump_soon()
@@ -368,21 +324,21 @@ class Handling:
         """Cancel what is still at work: its items stay unfinished, and come again."""
         self._stopped = True
         running, self._running = self._running, {}
-        for waiting, _ in running.values():
+        for job in running:
             self._workshop.slots.give()
-            waiting.cancel()
-        self._retrying.clear()
+            job.waiting.cancel()
+        self._next_attempts.abort()
         self._check_stopped()
 
     def _check_stopped(self) -> None:
-        if self._stopping is None or self.at_work or (self._lanes.ready and not self._stopped):
+        if self._stopping is None or self.at_work or (not self._stopped and self._lineup.ready()):
             return
         self._stopped = True
         self._workshop.slots.leave(self)
-        for call in (self._pump_call, self._timeout_call):
-            if call is not None and call.active():
-                call.cancel()
-        self._pump_call = self._timeout_call = None
+        self._timeouts.clear()
+        if self._pump_call is not None and self._pump_call.active():
+            self._pump_call.cancel()
+        self._pump_call = None
         stopping, self._stopping = self._stopping, None
         stopping.callback(None)
 

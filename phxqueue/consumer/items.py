@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from twisted.logger import Logger
@@ -103,16 +103,23 @@ class Context:
         attempt: 1 for the first.
         cursor: of the item.
         deadline: when the handler's time is over, in seconds of the reactor's clock.
+        delay: seconds from its first enqueue to the beginning of this attempt.
+        attempt_delay: the same from the enqueue for this attempt.
     """
 
-    __slots__ = ("_now", "_place", "attempt", "cursor", "deadline")
+    __slots__ = ("_now", "_place", "attempt", "attempt_delay", "cursor", "deadline", "delay")
 
-    def __init__(self, place: Place, cursor: int, attempt: int, deadline: float, now: Callable[[], float]) -> None:
+    def __init__(
+        self, place: Place, item: Item, attempt: int, deadline: float, now: Callable[[], float], wall_s: float
+    ) -> None:
         self._place = place
         self._now = now
-        self.cursor = cursor
+        self.cursor = item.cursor
         self.attempt = attempt
         self.deadline = deadline
+        # Clocks of two machines: an item is never younger than nothing.
+        self.delay = max(0.0, wall_s - item.enqueued_at)
+        self.attempt_delay = max(0.0, wall_s - item.attempt_enqueued_at)
 
     @property
     def topic(self) -> str:
@@ -135,6 +142,11 @@ class Context:
         return self._place.queue_id
 
     @property
+    def place(self) -> Place:
+        """All of that."""
+        return self._place
+
+    @property
     def time_left(self) -> float:
         """Seconds until the handler's time is over; below 0: it is."""
         return self.deadline - self._now()
@@ -146,3 +158,39 @@ class Context:
 
     def __repr__(self) -> str:
         return f"<Context {self._place}, cursor {self.cursor}, attempt {self.attempt}>"
+
+
+class BatchContext:
+    """Where and when a batch is being handled.
+
+    Attributes:
+        contexts: of each item, in their order.
+    """
+
+    __slots__ = ("contexts",)
+
+    def __init__(self, contexts: Sequence[Context]) -> None:
+        self.contexts = tuple(contexts)
+
+    @property
+    def place(self) -> Place:
+        """The queue they came from, and for whom."""
+        return self.contexts[0].place
+
+    @property
+    def deadline(self) -> float:
+        """When the time for all of them is over, in seconds of the reactor's clock."""
+        return self.contexts[0].deadline
+
+    @property
+    def time_left(self) -> float:
+        """Seconds until then."""
+        return self.contexts[0].time_left
+
+    @property
+    def log(self) -> Logger:
+        """A logger whose events say which queue they are about."""
+        return Logger(namespace="phxqueue.handler", source=self)
+
+    def __repr__(self) -> str:
+        return f"<BatchContext {self.place}, {len(self.contexts)} items from cursor {self.contexts[0].cursor}>"

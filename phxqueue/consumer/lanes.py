@@ -50,6 +50,10 @@ class Lanes(Generic[ItemT]):
         else:
             del self._busy[uin]
 
+    def again(self, uin: int, item: ItemT) -> None:
+        """The item of this uin that was in work is to be taken again, before any other of its uin."""
+        self._ready.append((uin, item))
+
     def drop(self, unwanted: Callable[[ItemT], bool]) -> list[ItemT]:
         """Take out the items that are unwanted, as far as they are not in work; returns them."""
         waiting = {uin for uin, _ in self._ready}  # of those lanes no item is in work

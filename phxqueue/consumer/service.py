@@ -8,6 +8,7 @@ bound on memory, the producer for later attempts, and the connections.
 from __future__ import annotations
 
 import random as random_module
+import time
 from collections.abc import Callable, Mapping
 
 from twisted.application.service import Service
@@ -17,13 +18,14 @@ from twisted.logger import Logger
 
 from phxqueue.config import ConsumerNode, SkipInfo, Topic, UnknownIdError
 from phxqueue.consumer.assignment import Queue, Ring, owned
-from phxqueue.consumer.handlers import Handle
-from phxqueue.consumer.handling import Retrier, Stats, Workshop
+from phxqueue.consumer.handlers import Handle, Handler
 from phxqueue.consumer.items import Place
+from phxqueue.consumer.next_attempts import Ordering
 from phxqueue.consumer.settings import ConsumerSettings
 from phxqueue.consumer.sharing import Budget, HandlerSlots, StoreHealth
 from phxqueue.consumer.slots import Slot
 from phxqueue.consumer.worker import Source, Worker
+from phxqueue.consumer.workshop import Retrier, Stats, Workshop
 from phxqueue.producer.routes import store_route
 from phxqueue.producer.sender import Caller
 
@@ -41,6 +43,7 @@ class ConsumerService(Service):
         handlers: by handle_id; see handlers.load_handlers.
         clock: the reactor.
         settings: bounds and times; None: what the node's file says.
+        wall: the time of day, Unix seconds.
     """
 
     log = Logger()
@@ -50,11 +53,12 @@ class ConsumerService(Service):
         node: ConsumerNode,
         caller: Caller,
         retrier: Retrier,
-        handlers: Mapping[int, Handle],
+        handlers: Mapping[int, Handle | Handler],
         clock: IReactorTime,
         *,
         settings: ConsumerSettings | None = None,
         random: random_module.Random | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.setName(f"consumer {node.consumer.address}")  # type: ignore[no-untyped-call]
         self.settings = settings or ConsumerSettings.from_node(node)
@@ -73,6 +77,7 @@ class ConsumerService(Service):
             slots=HandlerSlots(self.settings.nhandler, clock),
             handlers=handlers,
             retrier=retrier,
+            wall=wall,
             jitter=(random or random_module.Random()).random,
         )
 
@@ -142,6 +147,7 @@ class ConsumerService(Service):
             health=health,
             keyed=_is_keyed(topic, queue_id),
             skip=_skip_rule(topic, group_id, queue_id),
+            ordering=Ordering.of_group(topic.consumer_group(group_id)),
         )
         worker = self._workers[key] = Worker(source, self._workshop)
         worker.fetch()

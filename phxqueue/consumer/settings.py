@@ -16,6 +16,7 @@ class ConsumerSettings:
             are done when they return).
         handler_timeout_s: a handler that takes longer costs its item the attempt.
         fetch_items, fetch_size: most of one Get.
+        window_items: items of one queue from the oldest unfinished to the newest fetched.
         prefetch_size: fetched and not finished, over all queues; nothing more is asked for above it.
         min_fetch_size: what a Get asks for at least, however many share prefetch_size.
         get_wait_s: longest a Get waits for an item.
@@ -33,6 +34,7 @@ class ConsumerSettings:
     handler_timeout_s: float = 60.0
     fetch_items: int = 1000
     fetch_size: int = 1 << 20
+    window_items: int = 100_000
     prefetch_size: int = 64 << 20
     min_fetch_size: int = 64 << 10
     get_wait_s: float = 10.0
@@ -54,6 +56,7 @@ class ConsumerSettings:
             handler_timeout_s=node.handler_timeout_s,
             fetch_items=node.fetch_items,
             fetch_size=node.fetch_bytes,
+            window_items=node.window_items,
             prefetch_size=node.prefetch_bytes,
             get_wait_s=node.get_wait_ms / 1000,
             get_deadline_s=node.retry.deadline_ms / 1000,

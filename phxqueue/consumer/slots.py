@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from google.protobuf.message import DecodeError
 
+from phxqueue.consumer.items import Place
 from phxqueue.producer.items import item_digest
 from phxqueue.proto.item_pb2 import Meta, QItem, QItems
 from phxqueue.proto.store_pb2 import GetBatch
@@ -24,6 +25,7 @@ class Slot:
         unreadable: why it cannot be handled, or "".
         stale: it is no longer ours (the store reset the position): its result counts for nothing.
         tries: failed re-enqueues.
+        tried_in_place: attempts in this very place that have failed (ordered groups).
     """
 
     __slots__ = (
@@ -35,6 +37,7 @@ class Slot:
         "pub_id",
         "size",
         "stale",
+        "tried_in_place",
         "tries",
         "uin",
         "unreadable",
@@ -52,6 +55,28 @@ class Slot:
         self.finished = False
         self.stale = False
         self.tries = 0
+        self.tried_in_place = 0
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt being made: 1 for the first."""
+        return self.message.count + self.tried_in_place + 1
+
+    def name(self, place: Place) -> str:
+        """What to call it in a log."""
+        meta = self.message.meta
+        return (
+            f"item {meta.producer_id:x}-{meta.number} ({place}, cursor {self.cursor}, handle_id "
+            f"{meta.handle_id}, uin {meta.uin}, attempt {self.attempt})"
+        )
+
+    def strip(self) -> None:
+        """Keep its name only: it is finished, and waits for items before it."""
+        meta = self.message.meta
+        self.message = QItem(
+            count=self.message.count,
+            meta=Meta(producer_id=meta.producer_id, number=meta.number, handle_id=meta.handle_id, uin=meta.uin),
+        )
 
 
 def read_batch(batch: GetBatch, start: int, group_bit: int, keyed: bool) -> Iterator[tuple[Slot, bool]]:

@@ -26,10 +26,12 @@ from twisted.python.failure import Failure
 
 from phxqueue.config import DEAD_LETTER_BASE, group_bit
 from phxqueue.consumer.cursor_window import Ack, CursorWindow
-from phxqueue.consumer.handling import Handling, Workshop
+from phxqueue.consumer.handling import Handling
 from phxqueue.consumer.items import Place
+from phxqueue.consumer.next_attempts import Ordering
 from phxqueue.consumer.sharing import Budget, StoreHealth
 from phxqueue.consumer.slots import Slot, read_batch
+from phxqueue.consumer.workshop import Workshop
 from phxqueue.net.routing import Route
 from phxqueue.net.status import Retry, RpcError, Status
 from phxqueue.producer.sender import Caller
@@ -47,6 +49,7 @@ class Source:
     Attributes:
         keyed: whether items of equal uin are handled one after another.
         skip: whether an item is passed over without being handled (skip_infos, drop_all).
+        ordering: how failed items are tried again in their place; None: the group is not ordered.
     """
 
     topic_id: int
@@ -57,6 +60,7 @@ class Source:
     health: StoreHealth
     keyed: bool = True
     skip: Callable[[Slot], bool] | None = None
+    ordering: Ordering | None = None
 
 
 class Worker:
@@ -69,7 +73,7 @@ class Worker:
         self._source = source
         self._workshop = workshop
         self._settings = workshop.settings
-        self._handling = Handling(source.place, workshop, self._finished)
+        self._handling = Handling(source.place, workshop, self._finished, ordering=source.ordering)
         self._group_bit = 0 if self.place.queue_id >= DEAD_LETTER_BASE else group_bit(self.place.consumer_group_id)
         self._window: CursorWindow[Slot] | None = None  # None: not a word from the store yet
         self._position: int | None = None  # where the store thinks we are
@@ -89,7 +93,7 @@ class Worker:
         """Ask for more, if there is room for it and nothing is being asked already."""
         if self._poll is not None or self._pause is not None or self._stopped or self._taking_in:
             return
-        if self._held >= self._settings.fetch_size:
+        if self._held >= self._settings.fetch_size or self._window_room <= 0:
             return
         size = self._source.budget.begin(self, self._settings.fetch_size)
         if not size:
@@ -98,13 +102,18 @@ class Worker:
         wait_s = self._settings.get_wait_s * (0.75 + 0.25 * self._workshop.jitter())
         ack = self._window.take_ack() if self._window is not None else None
         request = self._request(ack)
-        request.limit = self._settings.fetch_items
+        request.limit = min(self._settings.fetch_items, self._window_room)
         request.limit_bytes = size
         request.wait_ms = int(wait_s * 1000)
         self._workshop.stats.gets += 1
         self._poll = self._call(request, wait_s)
         self._poll.addCallbacks(self._answered, self._failed, callbackArgs=(ack,), errbackArgs=(ack,))
         self._poll.addErrback(self._bug)
+
+    @property
+    def _window_room(self) -> int:
+        """Items that may be fetched before the oldest unfinished one is finished."""
+        return self._settings.window_items - (0 if self._window is None else len(self._window))
 
     def _request(self, ack: Ack | None) -> GetRequest:
         place = self.place
@@ -155,7 +164,12 @@ class Worker:
             self._handling.pump()
         finally:
             self._taking_in = False
+        self._go_on_fetching()
+
+    def _go_on_fetching(self) -> None:
+        """Ask for more, and have what is finished acknowledged even if nothing more may be asked for now."""
         self.fetch()
+        self._acknowledge_soon()
 
     def _take_in(self, window: CursorWindow[Slot], response: GetResponse) -> None:
         skip = self._source.skip
@@ -245,10 +259,10 @@ class Worker:
         if self._window is None:
             return
         self._window.finish(slot)
-        if self._poll is None and not self._stopped:
-            self.fetch()
-        else:
-            self._acknowledge_soon()
+        if slot.cursor >= self._window.position:
+            slot.strip()
+        if not self._taking_in:
+            self._go_on_fetching()
 
     def _let_go(self, slot: Slot) -> None:
         self._held -= slot.size
@@ -311,11 +325,11 @@ class Worker:
         if self._poll is not None:
             self._poll.cancel()
         handling = self._handling
-        forgotten = handling.drop(lambda slot: slot.cursor > handling.furthest)
+        handling.drop(lambda slot: slot.cursor > handling.furthest)
         await handling.stop()
-        forgotten += handling.drop(lambda slot: True)
-        for slot in forgotten:
-            self._let_go(slot)
+        handling.drop(lambda slot: True)
+        self._source.budget.release(self._held)
+        self._held = 0
         if self._ack_call is not None:
             self._ack_call.cancel()
         await self._acknowledge(self._settings.final_ack_s)

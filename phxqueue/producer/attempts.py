@@ -37,18 +37,31 @@ class NextAttempt:
 
 
 def next_attempt(
-    topic: Topic, item: QItem, consumer_group_id: int, now_ms: int, last_error: str, *, dead: bool = False
+    topic: Topic,
+    item: QItem,
+    consumer_group_id: int,
+    now_ms: int,
+    last_error: str,
+    *,
+    dead: bool = False,
+    tried_in_place: int = 0,
 ) -> NextAttempt:
     """What becomes of an item after a failed attempt: a copy of it, for this consumer group only.
 
     `meta` stays as it was at the first enqueue; `count` rises by one, `atime_ms` is now. A dead letter says in its
     sys_cookies why it is one; the text of the last error is cut to what the topic's limit leaves room for.
 
+    Args:
+        dead: it goes to the dead letters at once.
+        tried_in_place: failed attempts in its queue that left no trace in the item; they were all it had.
+
     Raises:
         UnknownIdError: when the topic no longer has the item's pub.
     """
     count = item.count + 1
     info = topic.attempt_queue_info(item.pub_id or item.meta.pub_id, count)
+    if tried_in_place:
+        count, info = count + tried_in_place, None
     copy = QItem()
     copy.CopyFrom(item)
     copy.count = count

@@ -195,16 +195,17 @@ class Producer:
         return call.deferred
 
     def enqueue_attempt(
-        self, item: QItem, consumer_group_id: int, last_error: str, *, dead: bool = False
+        self, item: QItem, consumer_group_id: int, last_error: str, *, dead: bool = False, tried_in_place: int = 0
     ) -> tuple[NextAttempt, Deferred[Receipt]]:
         """The next attempt of an item that a consumer group could not handle: along the attempt chain, then to the
-        dead letters (`dead`: at once). Used by the consumer.
+        dead letters (see attempts.next_attempt). Used by the consumer.
 
         Raises:
             UnknownIdError: the topic no longer has the item's pub.
         """
+        now_ms = int(self._wall_clock() * 1000)
         attempt = next_attempt(
-            self.topic, item, consumer_group_id, int(self._wall_clock() * 1000), last_error, dead=dead
+            self.topic, item, consumer_group_id, now_ms, last_error, dead=dead, tried_in_place=tried_in_place
         )
         return attempt, self._enqueue_item(attempt)
 

@@ -17,4 +17,4 @@ def test_handlers_are_found_in_the_working_directory(tmp_path: Path, monkeypatch
     import_from(tmp_path)
     import_from(tmp_path)
     assert sys.path.count(str(tmp_path)) == 1
-    assert callable(load_handlers({1: "started_here:handle"}, plugins=False)[1])
+    assert callable(load_handlers({1: "started_here:handle"}, plugins=False)[1].call)

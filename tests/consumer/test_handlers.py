@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from phxqueue.consumer import Context, HandlerError, IHandler, IHandlerPlugin, Item, Result, handlers, load_handlers
 from phxqueue.consumer.echo import EchoHandler, QuietHandler
-from phxqueue.consumer.handlers import as_handle, load_handler
+from phxqueue.consumer.handlers import as_handler, load_handler
 
 HERE = __name__
 
@@ -63,14 +63,14 @@ def module(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["function", "coroutine", "Counting", "Nested.instance"])
 def test_what_may_be_a_handler(name: str) -> None:
-    assert callable(load_handler(f"shop_orders:{name}"))
+    assert callable(load_handler(f"shop_orders:{name}").call)
 
 
 def test_a_class_is_made_once() -> None:
     before = Counting.made
     found = load_handlers({1: "shop_orders:Counting", 2: "phxqueue.consumer.echo:EchoHandler"}, plugins=False)
     assert Counting.made == before + 1
-    assert isinstance(found[2].__self__, EchoHandler)  # type: ignore[attr-defined]
+    assert isinstance(found[2].call.__self__, EchoHandler)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_plugins_are_found_and_the_file_comes_before_them(monkeypatch: pytest.Mo
     plugins = [Plugin(1), Plugin(3), object()]
     monkeypatch.setattr(handlers, "getPlugins", lambda interface: iter(plugins))
     found = load_handlers({1: "shop_orders:function"})
-    assert found[1] is load_handler("shop_orders:function")
-    assert found[3].__self__ is plugins[1]  # type: ignore[attr-defined]
+    assert found[1] == load_handler("shop_orders:function")
+    assert found[3].call.__self__ is plugins[1]  # type: ignore[attr-defined]
     assert set(found) == {1, 3}
     plugins.append(Plugin(3))
     with pytest.raises(HandlerError, match="are plugins for it; remove one"):
@@ -131,7 +131,7 @@ def test_the_real_plugin_search_runs() -> None:
 
 
 def test_a_builtin_without_signature_is_accepted() -> None:
-    assert as_handle(max, "max") is max
+    assert as_handler(max, "max").call is max
 
 
 def test_the_quiet_handler_finishes_everything() -> None:

@@ -80,6 +80,10 @@ def make_topic(
         Pub(pub_id=1, queue_info_ids=(1, 2), consumer_group_ids=(1, 2)),
         Pub(pub_id=2, queue_info_ids=(1,), consumer_group_ids=(1,)),
     ),
+    consumer_groups: tuple[ConsumerGroup, ...] = (
+        ConsumerGroup(consumer_group_id=1),
+        ConsumerGroup(consumer_group_id=2),
+    ),
     **settings: Any,
 ) -> Topic:
     """A small topic: pub 1 has three attempts, pub 2 one."""
@@ -90,7 +94,7 @@ def make_topic(
         settings=TopicSettings(**settings),
         queue_infos=queue_infos,
         pubs=pubs,
-        consumer_groups=(ConsumerGroup(consumer_group_id=1), ConsumerGroup(consumer_group_id=2)),
+        consumer_groups=consumer_groups,
         stores=stores,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -13,10 +13,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from phxqueue.config import DEAD_LETTER_BASE, Cluster, Consumer, ConsumerNode, Topic, load_cluster
-from phxqueue.consumer.handlers import Handle, as_handle
-from phxqueue.consumer.handling import Stats
+from phxqueue.consumer.handlers import as_handler
 from phxqueue.consumer.items import Item
+from phxqueue.consumer.middleware import as_middleware, wrapped
 from phxqueue.consumer.service import ConsumerService
+from phxqueue.consumer.workshop import Stats
 from phxqueue.producer import Producer
 from phxqueue.producer.attempts import ATTEMPTS, GROUP, LAST_ERROR, REASON
 from phxqueue.producer.routes import store_route
@@ -54,10 +55,11 @@ class InMemoryCluster:
 
     Args:
         handlers: by handle_id; what the files of a consumer could name: functions, coroutine functions, objects with a
-            method `handle`, classes of such objects.
+            method `handle` or `handle_batch`, classes of such objects.
         topic: the configuration; None: pub 1 with three attempts, see small_topic. Or the path of a globalconfig.conf
             with one topic: delays, attempts and pubs are then those of production.
         consumer_group_ids: the groups that the handlers consume for; None: all of the topic.
+        middleware: what runs around all handlers, outermost first: objects with `before`, `after` or both.
         reactor: None: the global one.
 
     Attributes:
@@ -71,11 +73,13 @@ class InMemoryCluster:
         topic: Topic | str | Path | None = None,
         *,
         consumer_group_ids: Collection[int] | None = None,
+        middleware: Iterable[Any] = (),
         reactor: Any = None,
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor
-        found: dict[int, Handle] = {number: as_handle(each, f"handler {number}") for number, each in handlers.items()}
+        layers = [as_middleware(each, f"middleware {each!r}") for each in middleware]
+        found = {number: wrapped(as_handler(each, f"handler {number}"), layers) for number, each in handlers.items()}
         self._reactor = reactor
         self.topic = replace(_topic(topic, handlers), consumers=(_ME,))
         groups = [group.consumer_group_id for group in self.topic.consumer_groups]
@@ -92,7 +96,7 @@ class InMemoryCluster:
             consumer_group_ids=tuple(sorted(self._groups)),
             handlers={},
         )
-        self._consumer = ConsumerService(node, self._stores, self.producer, found, self.clock)
+        self._consumer = ConsumerService(node, self._stores, self.producer, found, self.clock, wall=self._wall)
 
     async def __aenter__(self) -> InMemoryCluster:
         self._consumer.startService()
