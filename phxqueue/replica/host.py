@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
@@ -27,6 +27,7 @@ from phxqueue.replica.group_runtime import GroupRuntime
 from phxqueue.replica.interfaces import IStateMachine
 from phxqueue.replica.node import ReplicaNode, ReplicaSettings
 from phxqueue.replica.peers import Membership, PeerLinks, PeerSettings, peer_service
+from phxqueue.replica.timing import group_times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,11 +203,7 @@ class ReplicaHost:
             members=tuple(
                 Member(node.node_id, kinds[node.kind], rank.get(node.node_id, 0)) for node in self._set.nodes
             ),
-            heartbeat_interval=self._set.heartbeat_interval_ms / 1000,
-            lease=self._set.master_lease_ms / 1000,
-            max_clock_drift=self._set.max_clock_drift_ms / 1000,
-            election_stagger=self._set.election_stagger_ms / 1000,
-            step_down_after=2 * self._set.master_lease_ms / 1000,
+            **asdict(group_times(self._set)),
             window=self._set.window,
             window_bytes=self._set.window_bytes,
             accept_ahead=4 * self._set.window,

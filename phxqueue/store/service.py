@@ -234,9 +234,10 @@ class StoreService:
         return get(request, served, group.reading)
 
     def _refusal(self, group: GroupService) -> RpcError:
-        if self._stopping:
+        refusal = group.refusal()
+        if self._stopping and refusal.status is not Status.NOT_MASTER:  # else it says where to go
             return RpcError(Status.NO_MASTER, f"{self._name} is stopping; its groups go to another node")
-        return group.refusal()
+        return refusal
 
     def _disk_full(self) -> RpcError:
         return RpcError(

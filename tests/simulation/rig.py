@@ -15,11 +15,25 @@ STEADY = Workload(
 
 
 class PeacefulCluster(Simulation):
-    """Three nodes with default times and bounds. All checkers watch, as in any other run."""
+    """Three nodes with default times and bounds. All checkers watch, as in any other run.
 
-    def __init__(self, seed: int, workload: Workload = STEADY, nodes: int = 3) -> None:
+    Args:
+        time_scale: multiplies the times of the protocol.
+        delay: how long a message travels at least and at most, seconds.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        workload: Workload = STEADY,
+        nodes: int = 3,
+        *,
+        time_scale: float = 1.0,
+        delay: tuple[float, float] = (0.0001, 0.001),
+    ) -> None:
         shape = ClusterShape(
             nodes=nodes,
+            time_scale=time_scale,
             window=64,
             window_bytes=16 << 20,
             max_message_bytes=4 << 20,
@@ -30,9 +44,10 @@ class PeacefulCluster(Simulation):
         )
         super().__init__(seed, Profile(name="the test's own"), shape, workload)
         self.watch.hash_every = 1000  # these runs are long, and the state grows with them
+        self.cluster.network.faults.delay_min, self.cluster.network.faults.delay_max = delay
         self.start_nodes()
         self.start_clients()
-        self.run_for(2.0)
+        self.run_for(2.0 * max(time_scale, 1.0))
         assert self.master is not None
         assert self.books.acknowledgements
 

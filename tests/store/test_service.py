@@ -8,6 +8,7 @@ from phxqueue.config import dead_letter_queue
 from phxqueue.net.service import RpcService
 from phxqueue.net.status import Status
 from phxqueue.proto.methods import ADD, GET
+from phxqueue.replica.errors import OutcomeUnknown
 from tests.store.fakes import StoreUnderTest, batch, topic
 
 
@@ -56,6 +57,30 @@ def test_draining_takes_nothing_new_and_waits_for_what_was_taken() -> None:
     store.group.choose(2)
     assert drained.called
     assert [call.answer.results[0].first_cursor for call in (in_flight, waiting)] == [0, 10]
+
+
+def test_a_service_that_drains_says_where_its_groups_have_gone() -> None:
+    store = StoreUnderTest(paxos_groups=2)
+    store.service.drain()
+    store.groups[0].lose(OutcomeUnknown("handed over"), master=2)
+    told = store.add(batch(2)).error
+    assert (told.status, told.redirect) == (Status.NOT_MASTER, "127.0.0.1:5102")
+    assert store.get(2).error.redirect == "127.0.0.1:5102"
+    assert store.add(batch(1)).error.status is Status.NO_MASTER  # this one it still has, and takes nothing more for it
+
+
+def test_what_has_no_outcome_in_time_does_not_keep_a_service_from_stopping() -> None:
+    store = StoreUnderTest(auto=False, paxos_groups=2)
+    in_flight = store.add(batch(2))
+    store.clock.advance(0)
+    drained = store.service.drain()
+    late: list[float] = []
+    drained.addTimeout(5.0, store.clock, onTimeoutCancel=lambda _, timeout: late.append(timeout))
+    store.clock.advance(5.0)
+    assert late == [5.0]
+    store.service.close()
+    store.groups[0].choose()  # too late for anybody, and no error either
+    assert in_flight.outcome is not None
 
 
 def test_draining_an_idle_service_is_done_at_once_and_takes_cursors_along() -> None:
