@@ -10,8 +10,9 @@ from twisted.internet.defer import Deferred, DeferredLock
 
 from phxqueue.admin.rendering import Place
 from phxqueue.config import DEAD_LETTER_BASE, group_bit
+from phxqueue.consumer.claims import Ack, Claims
 from phxqueue.net.routing import Route
-from phxqueue.producer.items import MASK64, item_digest
+from phxqueue.proto.digest import MASK64, Claim, item_digest
 from phxqueue.proto.item_pb2 import QItem, QItems
 from phxqueue.proto.methods import GET
 from phxqueue.proto.store_pb2 import GetBatch, GetRequest, GetResponse
@@ -118,9 +119,10 @@ class QueueReader:
         self._output = output
         self._next: int | None = None  # where the next Get starts
         self._finished = 0  # everything below has been printed
-        self._acked = 0
-        self._ack_count = 0
-        self._ack_digest = 0
+        self._acked: int | None = None  # None: not known yet
+        self._claims = Claims()
+        self._count = 0  # printed or passed over since the last claim
+        self._digest_sum = 0
 
     async def run(self) -> None:
         """Fetch, print, acknowledge with the next fetch."""
@@ -136,7 +138,7 @@ class QueueReader:
 
     async def acknowledge(self) -> None:
         """Tell the store what has been printed since the last Get."""
-        if not self._reading.peek and self._finished > self._acked:
+        if not self._reading.peek and self._acked is not None and self._finished > self._acked:
             await self._get(0, 0)
 
     async def _get(self, limit: int, wait_ms: int) -> GetResponse:
@@ -152,26 +154,33 @@ class QueueReader:
         )
         if self._next is not None:
             request.next_cursor = self._next
-        acknowledged = self._finished
-        if not self._reading.peek and acknowledged > self._acked:
-            request.prev_cursor = acknowledged
-            request.ack_count = self._ack_count
-            request.ack_digest_sum = self._ack_digest
+        ack = self._take_ack()
+        if ack is not None:
+            ack.write(request)
         wait_s = wait_ms / 1000
         response: GetResponse = await self._caller.call(
             self._route, GET, request, DEADLINE_S + wait_s, try_timeout_s=wait_s + DEADLINE_S / 2
         )
-        if request.HasField("prev_cursor"):
-            self._acked = acknowledged
-            self._ack_count = self._ack_digest = 0
+        self._claims.settle(response.durable_cursor)
         return response
+
+    def _take_ack(self) -> Ack | None:
+        if self._reading.peek or self._acked is None or self._finished <= self._acked:
+            return None
+        self._claims.add(Claim(self._acked, self._finished, self._count, self._digest_sum & MASK64))
+        self._acked = self._finished
+        self._count = self._digest_sum = 0
+        return self._claims.ack()
 
     def _resynchronize(self, response: GetResponse) -> None:
         """Follow the store when it says that the group stands elsewhere: somebody else reads for it, too."""
-        if response.reset and self._next is not None:
+        if self._acked is not None and not response.reset:
+            return
+        if self._next is not None:
             self.resets += 1
-            self._finished = self._acked = response.prev_cursor
-            self._ack_count = self._ack_digest = 0
+        self._finished = self._acked = response.prev_cursor
+        self._count = self._digest_sum = 0
+        self._claims.clear()
 
     def _items(self, response: GetResponse) -> Iterator[tuple[Place, QItem]]:
         start = response.prev_cursor if self._next is None or response.reset else self._next
@@ -185,11 +194,18 @@ class QueueReader:
         for offset, item in enumerate(QItems.FromString(batch.items).items):
             cursor = batch.first_cursor + offset
             mask = item.consumer_group_ids or batch.header.consumer_group_ids
-            if cursor >= start and (everything or mask & bit):
+            if cursor < start:
+                continue
+            if everything or mask & bit:
                 yield Place(self._store_id, self._queue_id, cursor), item
+            else:
+                self._done(cursor, item)
 
     def _printed(self, place: Place, item: QItem) -> None:
-        self._finished = place.cursor + 1
-        self._ack_count += 1
-        digest = item_digest(item.meta.producer_id, item.meta.number, item.buffer)
-        self._ack_digest = (self._ack_digest + digest) & MASK64
+        self._done(place.cursor, item)
+
+    def _done(self, cursor: int, item: QItem) -> None:
+        """An item is printed, or is for other groups."""
+        self._finished = cursor + 1
+        self._count += 1
+        self._digest_sum += item_digest(item.meta.producer_id, item.meta.number, item.buffer)

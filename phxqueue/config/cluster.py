@@ -22,6 +22,9 @@ DEAD_LETTER_BASE = 1 << 20
 #: A consumer group is one bit of an item's 64-bit mask.
 MAX_CONSUMER_GROUP_ID = 64
 
+Reconcile = Literal["off", "alarm", "strict"]
+"""What becomes of an acknowledgement that what is stored contradicts, from the mildest on."""
+
 NodeKind = Literal["voter", "witness", "learner"]
 ItemT = TypeVar("ItemT")
 
@@ -162,6 +165,7 @@ class Pub:
     consumer_group_ids: tuple[int, ...]
     retention_s: float = 86_400.0  # how long a queue keeps what everybody has acknowledged ...
     retention_bytes: int = 256 * MIB  # ... unless that is more than this
+    reconcile: Reconcile = "alarm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -165,6 +165,13 @@ class PubEntry(Block):
         le=1 << 50,
         restart=LIVE,
     )
+    reconcile: Literal["off", "alarm", "strict"] = setting(
+        "alarm",
+        "What an acknowledgement is compared with what is stored for: nothing; an alarm when items were lost, invented "
+        "or altered; `strict`: then it is refused as well, and the items come again. Of several pubs of a queue the "
+        "strictest counts.",
+        restart=LIVE,
+    )
 
 
 class ConsumerGroupEntry(Block):

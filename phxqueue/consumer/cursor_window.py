@@ -1,18 +1,19 @@
 """What of a queue has been fetched, and up to where it is finished without a gap. Pure.
 
 Handlers finish in any order; a queue is acknowledged by one cursor, below which everything is finished. The window
-holds the items between that cursor and the end of what was fetched. Every acknowledgement says how many items were
-really finished since the one before, and the sum of their digests: that is what the store reconciles.
+holds the items between that cursor and the end of what was fetched. Every acknowledgement claims how many items were
+really finished, and the sum of their digests: that is what the store reconciles. A claim is repeated until the store
+says that the acknowledgement is durable, because a new master has to check what the old one has not replicated.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-MASK64 = (1 << 64) - 1
+from phxqueue.consumer.claims import Ack, Claims
+from phxqueue.proto.digest import MASK64, Claim
 
 
 class Fetched(Protocol):
@@ -27,16 +28,6 @@ class Fetched(Protocol):
 ItemT = TypeVar("ItemT", bound=Fetched)
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
-    """Everything in [start, stop) that is for this group is finished: `count` items with this digest sum."""
-
-    start: int
-    stop: int
-    count: int
-    digest_sum: int
-
-
 class CursorWindow(Generic[ItemT]):
     """The fetched and not yet acknowledged part of a queue.
 
@@ -45,13 +36,15 @@ class CursorWindow(Generic[ItemT]):
         confirmed: the highest cursor that the store has confirmed to be acknowledged.
     """
 
-    __slots__ = ("_count", "_digest_sum", "_items", "_start", "confirmed", "end")
+    __slots__ = ("_claims", "_count", "_digest_sum", "_items", "_owed", "_start", "confirmed", "end")
 
     def __init__(self, position: int) -> None:
         self.end = position
         self.confirmed = position
         self._items: deque[ItemT] = deque()
-        self._start = position  # of the next acknowledgement
+        self._claims = Claims()
+        self._owed = False  # the last acknowledgement has to be said again
+        self._start = position  # of the next claim
         self._count = 0
         self._digest_sum = 0
 
@@ -67,7 +60,7 @@ class CursorWindow(Generic[ItemT]):
     @property
     def to_acknowledge(self) -> bool:
         """Whether more is finished than was said in the acknowledgements taken so far."""
-        return self.position > self._start
+        return self._owed or self.position > self._start
 
     def extend(self, items: Iterable[ItemT], end: int) -> None:
         """More was fetched: these items, in order, and nothing else for this group below `end`."""
@@ -86,23 +79,28 @@ class CursorWindow(Generic[ItemT]):
     def take_ack(self) -> Ack | None:
         """What can be acknowledged now, for the next request; None: nothing new."""
         stop = self.position
-        if stop <= self._start:
+        if stop > self._start:
+            self._claims.add(Claim(self._start, stop, self._count, self._digest_sum & MASK64))
+            self._start, self._count, self._digest_sum = stop, 0, 0
+        elif not self._owed:
             return None
-        ack = Ack(self._start, stop, self._count, self._digest_sum & MASK64)
-        self._start, self._count, self._digest_sum = stop, 0, 0
-        return ack
+        self._owed = False
+        return self._claims.ack()
 
     def confirm(self, ack: Ack) -> None:
         """The store has taken this acknowledgement."""
         self.confirmed = max(self.confirmed, ack.stop)
 
+    def told(self, acked: int, durable: int) -> None:
+        """What the store says of the group's position: acknowledged, and acknowledged so that no failover undoes it."""
+        self._claims.settle(durable)
+        if acked < self.confirmed:
+            self._owed = True  # a new master, which has not heard of the last ones
+
     def give_back(self, ack: Ack) -> None:
         """Nobody knows whether the store has taken it: it will be part of the next one."""
-        if ack.stop <= self.confirmed:
-            return  # a later one went through, and with it everything below
-        self._start = min(self._start, ack.start)
-        self._count += ack.count
-        self._digest_sum += ack.digest_sum
+        if ack.stop > self.confirmed:
+            self._owed = True
 
     def advance(self, position: int) -> list[ItemT]:
         """Somebody else has acknowledged up to here: forget what is below; returns the unfinished items forgotten."""
@@ -112,5 +110,7 @@ class CursorWindow(Generic[ItemT]):
         self.end = max(self.end, position)
         if position > self._start:
             self._start, self._count, self._digest_sum = position, 0, 0
+            self._claims.clear()
+            self._owed = False
         self.confirmed = max(self.confirmed, position)
         return [item for item in forgotten if not item.finished]

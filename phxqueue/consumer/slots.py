@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from google.protobuf.message import DecodeError
 
 from phxqueue.consumer.items import Place
-from phxqueue.producer.items import item_digest
+from phxqueue.proto.digest import item_digest
 from phxqueue.proto.item_pb2 import Meta, QItem, QItems
 from phxqueue.proto.store_pb2 import GetBatch
 

@@ -25,7 +25,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from phxqueue.config import DEAD_LETTER_BASE, group_bit
-from phxqueue.consumer.cursor_window import Ack, CursorWindow
+from phxqueue.consumer.claims import Ack
+from phxqueue.consumer.cursor_window import CursorWindow
 from phxqueue.consumer.handling import Handling
 from phxqueue.consumer.items import Place
 from phxqueue.consumer.next_attempts import Ordering
@@ -126,9 +127,7 @@ class Worker:
         if self._position is not None:
             request.next_cursor = self._position
         if ack is not None:
-            request.prev_cursor = ack.stop
-            request.ack_count = ack.count
-            request.ack_digest_sum = ack.digest_sum
+            ack.write(request)
         return request
 
     def _call(self, request: GetRequest, wait_s: float) -> Deferred[Any]:
@@ -152,10 +151,12 @@ class Worker:
         window = self._window
         if window is None:
             window = self._window = CursorWindow(response.prev_cursor)
-        if ack is not None:
+        if ack is not None and not response.reset:
             window.confirm(ack)
         if response.reset:
             window = self._reset(window, response.prev_cursor)
+        else:
+            window.told(response.prev_cursor, response.durable_cursor)
         self._take_in(window, response)
         self._position = response.next_cursor
         # What is handled right away is acknowledged by the next Get already.
@@ -291,7 +292,9 @@ class Worker:
 
     def _acknowledged(self, response: GetResponse, window: CursorWindow[Slot], ack: Ack) -> None:
         self._ack_call = None
-        window.confirm(ack)
+        if not response.reset:  # else the next Get finds out where the group stands
+            window.confirm(ack)
+            window.told(response.prev_cursor, response.durable_cursor)
         self._source.health.worked()
         self._acknowledge_soon()
 

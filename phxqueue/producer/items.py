@@ -18,9 +18,8 @@ from xxhash import xxh3_64_intdigest
 
 from phxqueue.net.envelope import varint
 from phxqueue.producer.errors import BadText, BufferNotBytes, ItemTooLarge
+from phxqueue.proto.digest import item_digest
 from phxqueue.proto.item_pb2 import Cookies, Meta, QItem, QItems
-
-MASK64 = (1 << 64) - 1
 
 #: Bytes of `items_byte_size_limit` that a new item must leave free: what later attempts and the dead-letter
 #: queue write into it must never make it too large for its next queue.
@@ -32,11 +31,6 @@ _identity = Struct("<QQ").pack
 _ITEM_TAG = varint(QItems.ITEMS_FIELD_NUMBER << 3 | 2)
 _BUFFER_TAG = varint(QItem.BUFFER_FIELD_NUMBER << 3 | 2)
 _META_TAG = varint(QItem.META_FIELD_NUMBER << 3 | 2)
-
-
-def item_digest(producer_id: int, number: int, buffer: bytes) -> int:
-    """The item's share of a batch's `digest_sum`: xxh3_64 over its identity (16 bytes, little-endian) and buffer."""
-    return xxh3_64_intdigest(_identity(producer_id, number) + buffer)
 
 
 class ItemEncoder:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from phxqueue.producer.entries import ManyCall, PieceEntry, Target
 from phxqueue.producer.errors import EnqueueError, InvalidItem
-from phxqueue.producer.items import MASK64
 from phxqueue.producer.plans import Plan, Planner
+from phxqueue.proto.digest import MASK64
 
 
 class NewItem(NamedTuple):

@@ -7,7 +7,7 @@ from functools import reduce
 from operator import or_
 
 from phxqueue.producer.entries import Entry
-from phxqueue.producer.items import MASK64
+from phxqueue.proto.digest import MASK64
 from phxqueue.proto.store_pb2 import AddRequest
 
 

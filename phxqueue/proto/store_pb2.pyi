@@ -126,8 +126,7 @@ class GetRequest(_message.Message):
     WAIT_MS_FIELD_NUMBER: _builtins.int
     LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     FENCING_TOKEN_FIELD_NUMBER: _builtins.int
-    ACK_COUNT_FIELD_NUMBER: _builtins.int
-    ACK_DIGEST_SUM_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
     topic_id: _builtins.int
     store_id: _builtins.int
     queue_id: _builtins.int
@@ -146,9 +145,10 @@ class GetRequest(_message.Message):
     """0 = the server's own bound"""
     fencing_token: _builtins.int
     """0 = none"""
-    ack_count: _builtins.int
-    """items finished since the last acknowledgement (reconciliation)"""
-    ack_digest_sum: _builtins.int
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___AckClaim]:
+        """what the acknowledgement rests on (reconciliation); the last one ends at prev_cursor"""
+
     def __init__(
         self,
         *,
@@ -163,12 +163,11 @@ class GetRequest(_message.Message):
         wait_ms: _builtins.int = ...,
         limit_bytes: _builtins.int = ...,
         fencing_token: _builtins.int = ...,
-        ack_count: _builtins.int = ...,
-        ack_digest_sum: _builtins.int = ...,
+        claims: _abc.Iterable[Global___AckClaim] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_next_cursor", b"_next_cursor", "_prev_cursor", b"_prev_cursor", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_next_cursor", b"_next_cursor", "_prev_cursor", b"_prev_cursor", "ack_count", b"ack_count", "ack_digest_sum", b"ack_digest_sum", "consumer_group_id", b"consumer_group_id", "fencing_token", b"fencing_token", "limit", b"limit", "limit_bytes", b"limit_bytes", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor", "queue_id", b"queue_id", "random", b"random", "store_id", b"store_id", "topic_id", b"topic_id", "wait_ms", b"wait_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_next_cursor", b"_next_cursor", "_prev_cursor", b"_prev_cursor", "claims", b"claims", "consumer_group_id", b"consumer_group_id", "fencing_token", b"fencing_token", "limit", b"limit", "limit_bytes", b"limit_bytes", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor", "queue_id", b"queue_id", "random", b"random", "store_id", b"store_id", "topic_id", b"topic_id", "wait_ms", b"wait_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__next_cursor: _TypeAlias = _typing.Literal["next_cursor"]  # noqa: Y015
     _WhichOneofArgType__next_cursor: _TypeAlias = _typing.Literal["_next_cursor", b"_next_cursor"]  # noqa: Y015
@@ -180,6 +179,41 @@ class GetRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prev_cursor) -> _WhichOneofReturnType__prev_cursor | None: ...
 
 Global___GetRequest: _TypeAlias = GetRequest  # noqa: Y015
+
+@_typing.final
+class AckClaim(_message.Message):
+    """What a consumer has finished of a stretch of a queue. Claims of one request follow each other without a gap; they
+    reach back to a cursor that the store has told to be durable, so that a new master can check them, too.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    DIGEST_SUM_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    stop: _builtins.int
+    """one past the last cursor"""
+    count: _builtins.int
+    """items received in [start, stop) and finished, those included that are for other groups only"""
+    digest_sum: _builtins.int
+    """sum of their digests mod 2^64, see docs/wire-protocol.md"""
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        stop: _builtins.int = ...,
+        count: _builtins.int = ...,
+        digest_sum: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "digest_sum", b"digest_sum", "start", b"start", "stop", b"stop"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AckClaim: _TypeAlias = AckClaim  # noqa: Y015
 
 @_typing.final
 class GetBatch(_message.Message):
@@ -221,6 +255,7 @@ class GetResponse(_message.Message):
     NEXT_CURSOR_FIELD_NUMBER: _builtins.int
     RESET_FIELD_NUMBER: _builtins.int
     END_CURSOR_FIELD_NUMBER: _builtins.int
+    DURABLE_CURSOR_FIELD_NUMBER: _builtins.int
     prev_cursor: _builtins.int
     """acknowledged position after this call"""
     next_cursor: _builtins.int
@@ -229,6 +264,8 @@ class GetResponse(_message.Message):
     """the position asked for was not the group's: delivery restarts at prev_cursor"""
     end_cursor: _builtins.int
     """one past the queue's last item"""
+    durable_cursor: _builtins.int
+    """up to here acknowledgements survive any failover: claims below are done with"""
     @_builtins.property
     def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetBatch]:
         """whole batches; the first may begin before next_cursor"""
@@ -241,10 +278,11 @@ class GetResponse(_message.Message):
         next_cursor: _builtins.int = ...,
         reset: _builtins.bool = ...,
         end_cursor: _builtins.int = ...,
+        durable_cursor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "end_cursor", b"end_cursor", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor", "reset", b"reset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "durable_cursor", b"durable_cursor", "end_cursor", b"end_cursor", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor", "reset", b"reset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

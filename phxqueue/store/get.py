@@ -7,8 +7,6 @@ in the same step in which the answer leaves.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -18,52 +16,17 @@ from phxqueue.config import MAX_CONSUMER_GROUP_ID, group_bit
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.store_pb2 import GetRequest, GetResponse
 from phxqueue.replica.errors import Overloaded, ReplicaError
-from phxqueue.replica.interfaces import Clock, DelayedCall
-from phxqueue.store.entries import Answer, ParsedEntries, ParsedEntry
-from phxqueue.store.group import StoreGroup
-from phxqueue.store.long_poll import LongPolls, Parked
-from phxqueue.store.positions import Positions
-from phxqueue.store.proposals import Proposals
+from phxqueue.replica.interfaces import DelayedCall
+from phxqueue.store.acknowledge import acknowledge
+from phxqueue.store.entries import Answer, ParsedEntry
+from phxqueue.store.long_poll import Parked
 from phxqueue.store.queues import StoreQueues
+from phxqueue.store.reading import Reading
 from phxqueue.store.rows import Wanted, plan
 from phxqueue.store.served import ServedQueue, ServedQueues, groups_of
 
 #: Later than every timestamp.
 _FOR_EVER = 1 << 63
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GetLimits:
-    """Bounds of the reading side.
-
-    Attributes:
-        wait_max_ms: longest long poll; a longer wish is shortened.
-        items: most items in one answer.
-        size: most bytes in one answer; one larger batch travels alone.
-        scan_rows: index rows that one Get looks at before others get their turn.
-    """
-
-    wait_max_ms: int = 30_000
-    items: int = 10_000
-    size: int = 4 << 20
-    scan_rows: int = 10_000
-
-
-@dataclass(slots=True)
-class Reading:
-    """What Gets of one Paxos group work with."""
-
-    group: StoreGroup
-    machine: StoreQueues
-    positions: Positions
-    proposals: Proposals
-    parsed: ParsedEntries
-    cold: ParsedEntries
-    polls: LongPolls
-    limits: GetLimits
-    clock: Clock
-    wall_ms: Callable[[], int]
-    refuse: Callable[[], RpcError]
 
 
 def get(request: GetRequest, served: ServedQueues, reading: Reading) -> GetResponse | Deferred[GetResponse]:
@@ -74,25 +37,39 @@ def get(request: GetRequest, served: ServedQueues, reading: Reading) -> GetRespo
     _check_group(request, queue)
     if request.random:
         return _peek(request, queue, reading)
-    machine, positions = reading.machine, reading.positions
     key = request.queue_id, request.consumer_group_id
-    highest = positions.fence(key, request.fencing_token)
+    highest = reading.positions.fence(key, request.fencing_token)
     if 0 < request.fencing_token < highest:
         raise RpcError(
             Status.FENCED,
             f"consumer group {key[1]} of queue {key[0]} is read under lock version {highest}, this Get carries "
             f"{request.fencing_token}: its lock has passed to another consumer",
         )
-    lost = not _acknowledge(request, reading)
+    taken = acknowledge(request, queue, reading)
+    if isinstance(taken, Deferred):
+        return taken.addCallback(lambda in_place: _go_on(request, queue, reading, in_place))
+    return _go_on(request, queue, reading, taken)
+
+
+def _go_on(
+    request: GetRequest, queue: ServedQueue, reading: Reading, in_place: bool
+) -> GetResponse | Deferred[GetResponse]:
+    """The acknowledgement is taken in, or the reader is not in its place: find where to read."""
+    machine, positions = reading.machine, reading.positions
+    key = request.queue_id, request.consumer_group_id
     acked = positions.acked(key, machine.acked_cursor(*key))
     end = machine.end_cursor(request.queue_id)
     if request.limit == 0:
         delivered = positions.delivered(key)
         return GetResponse(
-            prev_cursor=acked, next_cursor=acked if delivered is None else delivered, reset=lost, end_cursor=end
+            prev_cursor=acked,
+            next_cursor=acked if delivered is None else delivered,
+            reset=not in_place,
+            end_cursor=end,
+            durable_cursor=machine.acked_cursor(*key),
         )
     wanted = request.next_cursor if request.HasField("next_cursor") else None
-    position, reset = (acked, True) if lost else positions.start(key, wanted, acked, end)
+    position, reset = positions.start(key, wanted, acked, end) if in_place else (acked, True)
     return GetCall(request, queue, position, reset, reading).start()
 
 
@@ -110,18 +87,6 @@ def _check_group(request: GetRequest, queue: ServedQueue) -> None:
             f"consumer_group_id: consumer group {group_id} is in no pub of queue {request.queue_id}; groups that read "
             f"it: {groups_of(queue.readers)}",
         )
-
-
-def _acknowledge(request: GetRequest, reading: Reading) -> bool:
-    """Take `prev_cursor` in; False when it cannot be a position in this queue (of a store that was set up anew)."""
-    if not request.HasField("prev_cursor"):
-        return True
-    machine, key = reading.machine, (request.queue_id, request.consumer_group_id)
-    if request.prev_cursor > machine.end_cursor(request.queue_id):
-        return False
-    if reading.positions.acknowledge(key, request.prev_cursor, machine.acked_cursor(*key)):
-        reading.proposals.move(*key, request.prev_cursor)
-    return True
 
 
 def _peek(request: GetRequest, queue: ServedQueue, reading: Reading) -> GetResponse | Deferred[GetResponse]:
@@ -231,7 +196,8 @@ class GetCall:
         response.next_cursor = self._position
         response.end_cursor = reading.machine.end_cursor(self._queue_id)
         if not self._request.random:
-            response.prev_cursor = reading.positions.acked(self._key, reading.machine.acked_cursor(*self._key))
+            durable = response.durable_cursor = reading.machine.acked_cursor(*self._key)
+            response.prev_cursor = reading.positions.acked(self._key, durable)
             response.reset = self._reset
             reading.positions.deliver(self._key, self._position)
         return response
@@ -240,34 +206,17 @@ class GetCall:
 
     def _entry(self, instance: int) -> ParsedEntry | None:
         """Return an entry that is in memory."""
-        reading = self._reading
-        key = (reading.group.group_id, instance)
-        entry = reading.parsed.get(key) or self._cold.get(instance) or reading.cold.get(key)
-        if entry is None:
-            payload = reading.group.cached(instance)
-            if payload is None:
-                return None
-            entry = self._parse(instance, payload)
-            reading.parsed.put(key, entry)
-        return entry
-
-    def _parse(self, instance: int, payload: bytes) -> ParsedEntry:
-        return ParsedEntry(payload, self._reading.machine.refused.get(instance, ()))
+        return self._cold.get(instance) or self._reading.entry(instance)
 
     def _read(self, instances: list[int]) -> None:
-        """Read entries off the reactor, then look again.
+        """Read entries off the reactor, then look again."""
 
-        They are kept apart: a reader far behind must not push out what everybody at the tail reads.
-        """
-
-        def keep(payloads: list[bytes]) -> None:
-            for instance, payload in zip(instances, payloads, strict=True):
-                entry = self._cold[instance] = self._parse(instance, payload)
-                self._reading.cold.put((self._reading.group.group_id, instance), entry)
+        def keep(entries: dict[int, ParsedEntry]) -> None:
+            self._cold.update(entries)
             self._resume()
 
         self._answer_later()
-        self._reading.group.read(instances).addCallbacks(keep, self._unreadable).addErrback(self._fail)
+        self._reading.read(instances).addCallbacks(keep, self._unreadable).addErrback(self._fail)
 
     def _unreadable(self, failure: Failure) -> None:
         failure.trap(ReplicaError)

@@ -7,8 +7,17 @@ whatever its files say. A reload makes a new snapshot.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
-from phxqueue.config import DEAD_LETTER_BASE, MAX_CONSUMER_GROUP_ID, Store, Topic, dead_letter_queue, group_bit
+from phxqueue.config import (
+    DEAD_LETTER_BASE,
+    MAX_CONSUMER_GROUP_ID,
+    Reconcile,
+    Store,
+    Topic,
+    dead_letter_queue,
+    group_bit,
+)
 from phxqueue.store.retention import RetentionPolicy
 
 ALL_GROUPS = (1 << MAX_CONSUMER_GROUP_ID) - 1
@@ -24,6 +33,7 @@ class ServedQueue:
         delay_ms: how long an item rests here before it is delivered.
         by_mask: deliver an item only to the groups of its mask. Not so in a dead-letter queue: whoever looks after
             dead letters sees all of them.
+        reconcile: what becomes of an acknowledgement that is wrong; of several pubs the strictest counts.
         retention: how long it keeps what everybody has acknowledged; of several pubs the longest counts.
     """
 
@@ -32,6 +42,7 @@ class ServedQueue:
     delay_ms: int
     by_mask: bool
     retention: RetentionPolicy
+    reconcile: Reconcile = "alarm"
 
 
 class ServedQueues:
@@ -93,13 +104,20 @@ def _queues(topic: Topic, store: Store) -> dict[int, ServedQueue]:
                 delay_ms=round(topic.queue_info_of_queue(queue_id).delay * 1000),
                 by_mask=True,
                 retention=_longest(retention, earlier.retention) if earlier else retention,
+                reconcile=_strictest(pub.reconcile, earlier.reconcile) if earlier else pub.reconcile,
             )
-        queues[dead_letter_queue(pub.pub_id)] = ServedQueue({pub.pub_id: mask}, ALL_GROUPS, 0, False, retention)
+        queues[dead_letter_queue(pub.pub_id)] = ServedQueue(
+            {pub.pub_id: mask}, ALL_GROUPS, 0, by_mask=False, retention=retention, reconcile=pub.reconcile
+        )
     return queues
 
 
 def _longest(one: RetentionPolicy, other: RetentionPolicy) -> RetentionPolicy:
     return RetentionPolicy(max(one.age_ms, other.age_ms), max(one.size, other.size))
+
+
+def _strictest(one: Reconcile, other: Reconcile) -> Reconcile:
+    return max(one, other, key=get_args(Reconcile).index)
 
 
 def groups_of(mask: int) -> str:

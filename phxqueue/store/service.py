@@ -18,12 +18,13 @@ from phxqueue.replica.interfaces import Clock
 from phxqueue.store.add import add, check_address, group_of_request
 from phxqueue.store.batcher import BatcherLimits
 from phxqueue.store.entries import ParsedEntries
-from phxqueue.store.get import GetLimits, Reading, get
+from phxqueue.store.get import get
 from phxqueue.store.group import StoreGroup, not_serving
 from phxqueue.store.long_poll import LongPolls
 from phxqueue.store.positions import Positions
 from phxqueue.store.proposals import Proposals
 from phxqueue.store.queues import StoreQueues
+from phxqueue.store.reading import GetLimits, Reading
 from phxqueue.store.retention import RetentionPolicy
 from phxqueue.store.served import ServedQueues
 from phxqueue.store.trimming import Trimming

@@ -18,7 +18,7 @@ from phxqueue.config import DEAD_LETTER_BASE, ConfigError, Topic, load_cluster
 from phxqueue.net.address import Address
 from phxqueue.net.routing import Route
 from phxqueue.net.status import RpcError, Status
-from phxqueue.producer.items import item_digest
+from phxqueue.proto.digest import item_digest
 from phxqueue.proto.item_pb2 import BatchHeader, Cookie, Cookies, Meta, QItem, QItems
 from phxqueue.proto.store_pb2 import GetBatch, GetRequest, GetResponse
 
@@ -103,9 +103,10 @@ async def test_everything_is_printed_then_acknowledged() -> None:
     assert store.acked == 5
     first, second = store.requests
     assert not first.HasField("prev_cursor")
-    assert (second.prev_cursor, second.ack_count) == (5, 5)
+    [claim] = second.claims
+    assert (second.prev_cursor, claim.start, claim.stop, claim.count) == (5, 0, 5, 5)
     digests = sum(item_digest(7, number, f"item {number}".encode()) for number in range(5))
-    assert second.ack_digest_sum == digests % 2**64
+    assert claim.digest_sum == digests % 2**64
 
 
 @pytest_twisted.ensureDeferred
@@ -149,7 +150,8 @@ async def test_items_for_other_groups_are_passed_over() -> None:
     await read(reader_of(store, written))
     assert written.lines == ["item 0", "item 2"]
     assert store.acked == 3
-    assert sum(request.ack_count for request in store.requests) == 2
+    [claim] = store.requests[-1].claims
+    assert (claim.start, claim.stop, claim.count) == (0, 3, 3), "claimed is what came, also for others"
 
 
 @pytest_twisted.ensureDeferred

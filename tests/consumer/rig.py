@@ -9,7 +9,7 @@ from typing import Any
 from phxqueue.config import Cluster, Consumer, ConsumerNode, Topic, group_bit
 from phxqueue.consumer import ConsumerService, ConsumerSettings, Result
 from phxqueue.consumer.items import Context, Item
-from phxqueue.producer.items import MASK64, item_digest
+from phxqueue.proto.digest import MASK64, item_digest
 from phxqueue.proto.store_pb2 import GetRequest
 from tests.producer import rig as producer_rig
 from tests.producer.fake_store import FakeStore
@@ -103,20 +103,28 @@ class AckChecker:
         self._get(request, answer)
 
     def _check(self, request: GetRequest) -> None:
-        key = (request.store_id, request.queue_id, request.consumer_group_id)
-        start = self._store.acked[key]
-        if request.prev_cursor <= start:
-            return
+        """The claims reach without a gap from below what is acknowledged to what is to be, and each of them is true."""
+        place = (request.store_id, request.queue_id)
+        acked = self._store.acked[(*place, request.consumer_group_id)]
+        position = request.claims[0].start
+        if position > acked:
+            self.wrong.append(f"{place}: claims begin at {position}, {acked} is acknowledged")
+        for claim in request.claims:
+            count, digests = self._stored(place, request.consumer_group_id, claim.start, claim.stop)
+            if (claim.start, claim.count, claim.digest_sum) != (position, count, digests):
+                self.wrong.append(f"{place}: [{position}, {claim.stop}) has {count} items, claimed is {claim}")
+            position = claim.stop
+        if position != request.prev_cursor:
+            self.wrong.append(f"{place}: claims end at {position}, acknowledged is {request.prev_cursor}")
+        self.checked += 1
+
+    def _stored(self, place: tuple[int, int], consumer_group_id: int, start: int, stop: int) -> tuple[int, int]:
         count, digests = 0, 0
-        bit = group_bit(request.consumer_group_id)
-        for batch in self._store.queues[key[:2]].batches:
-            if not batch.header.consumer_group_ids & bit:
+        for batch in self._store.queues[place].batches:
+            if not batch.header.consumer_group_ids & group_bit(consumer_group_id):
                 continue
-            items = self._store.items_of(batch)
-            for cursor, item in enumerate(items, batch.first):
-                if start <= cursor < request.prev_cursor:
+            for cursor, item in enumerate(self._store.items_of(batch), batch.first):
+                if start <= cursor < stop:
                     count += 1
                     digests += item_digest(item.meta.producer_id, item.meta.number, item.buffer)
-        self.checked += 1
-        if (request.ack_count, request.ack_digest_sum) != (count, digests & MASK64):
-            self.wrong.append(f"{key}: [{start}, {request.prev_cursor}) has {count} items, {request.ack_count} claimed")
+        return count, digests & MASK64

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phxqueue.consumer.cursor_window import Ack, CursorWindow
+from phxqueue.consumer.claims import Ack, Claims
+from phxqueue.consumer.cursor_window import CursorWindow
+from phxqueue.proto.digest import Claim
 
 
 @dataclass(eq=False)
@@ -29,16 +31,17 @@ def test_only_a_prefix_without_gap_is_acknowledged() -> None:
     assert window.take_ack() is None
     window.finish(items[0])
     assert window.position == 13, "12 is for other groups"
-    assert window.take_ack() == Ack(10, 13, count=2, digest_sum=21)
+    first, second = Claim(10, 13, count=2, digest_sum=21), Claim(13, 15, count=1, digest_sum=13)
+    assert window.take_ack() == Ack(13, (first,))
     assert window.take_ack() is None
     window.finish(items[2])
-    assert window.take_ack() == Ack(13, 15, count=1, digest_sum=13), "the invisible end belongs to it"
+    assert window.take_ack() == Ack(15, (first, second)), "the invisible end belongs to it"
 
 
 def test_an_answer_without_items_for_this_group_is_acknowledged_too() -> None:
     window: CursorWindow[Fetched] = CursorWindow(0)
     window.extend((), 7)
-    assert window.take_ack() == Ack(0, 7, 0, 0)
+    assert window.take_ack() == Ack(7, (Claim(0, 7, 0, 0),))
 
 
 def test_an_acknowledgement_that_got_lost_is_part_of_the_next() -> None:
@@ -48,10 +51,60 @@ def test_an_acknowledgement_that_got_lost_is_part_of_the_next() -> None:
     window.finish(items[0])
     window.finish(items[1])
     first = window.take_ack()
-    assert first == Ack(0, 2, 2, 0), "sums are modulo 2^64"
+    assert first == Ack(2, (Claim(0, 2, 2, 0),)), "sums are modulo 2^64"
+    window.give_back(first)
+    assert window.to_acknowledge
+    assert window.take_ack() == first
     window.finish(items[2])
     window.give_back(first)
-    assert window.take_ack() == Ack(0, 3, 3, 2**63)
+    assert window.take_ack() == Ack(3, (*first.claims, Claim(2, 3, 1, 2**63)))
+
+
+def test_claims_are_repeated_until_the_store_has_them_for_good() -> None:
+    window: CursorWindow[Fetched] = CursorWindow(0)
+    items = [Fetched(cursor) for cursor in range(4)]
+    window.extend(items, 4)
+    acks = []
+    for item in items[:3]:
+        window.finish(item)
+        ack = window.take_ack()
+        assert ack is not None
+        window.confirm(ack)
+        acks.append(ack)
+        window.told(acked=ack.stop, durable=1)
+    assert [len(ack.claims) for ack in acks] == [1, 1, 2]
+    window.told(acked=3, durable=3)
+    window.finish(items[3])
+    assert window.take_ack() == Ack(4, (Claim(3, 4, 1, 1),))
+
+
+def test_a_new_master_that_missed_acknowledgements_gets_them_again() -> None:
+    window: CursorWindow[Fetched] = CursorWindow(0)
+    window.extend([Fetched(0)], 1)
+    window.finish(window._items[0])
+    ack = window.take_ack()
+    assert ack is not None
+    window.confirm(ack)
+    window.told(acked=1, durable=0)
+    assert not window.to_acknowledge
+    window.told(acked=0, durable=0)
+    assert window.to_acknowledge
+    assert window.take_ack() == ack
+    assert window.take_ack() is None
+
+
+def test_many_claims_become_fewer_and_still_add_up() -> None:
+    window: CursorWindow[Fetched] = CursorWindow(0)
+    items = [Fetched(cursor, digest=2**62) for cursor in range(200)]
+    window.extend(items, 200)
+    for item in items:
+        window.finish(item)
+        ack = window.take_ack()
+    assert ack is not None
+    assert len(ack.claims) == Claims.MOST
+    assert [claim.start for claim in ack.claims] == [0, *(claim.stop for claim in ack.claims[:-1])]
+    assert sum(claim.count for claim in ack.claims) == 200
+    assert sum(claim.digest_sum for claim in ack.claims) % 2**64 == 200 * 2**62 % 2**64
 
 
 def test_a_lost_acknowledgement_that_a_later_one_covers_is_not_repeated() -> None:
@@ -68,8 +121,9 @@ def test_a_lost_acknowledgement_that_a_later_one_covers_is_not_repeated() -> Non
     window.give_back(first)
     assert window.confirmed == 2
     assert not window.to_acknowledge
+    window.told(acked=2, durable=2)
     window.finish(items[2])
-    assert window.take_ack() == Ack(2, 3, 1, 1)
+    assert window.take_ack() == Ack(3, (Claim(2, 3, 1, 1),))
 
 
 def test_advance_forgets_what_others_acknowledged() -> None:
@@ -81,24 +135,36 @@ def test_advance_forgets_what_others_acknowledged() -> None:
     assert (window.position, window.confirmed) == (3, 3)
     window.finish(items[0])  # came to an end after all
     window.finish(items[3])
-    assert window.take_ack() == Ack(3, 4, 1, 1)
+    assert window.take_ack() == Ack(4, (Claim(3, 4, 1, 1),))
     assert window.advance(100) == [items[4], items[5]]
     assert (window.position, window.end) == (100, 100)
 
 
 @given(st.integers(0, 2**32))
-def test_acknowledgements_that_went_through_cover_each_item_exactly_once(seed: int) -> None:
-    """Items finish in any order, acknowledgements are lost or not: those the store took are gap-free and add up."""
+def test_whatever_gets_lost_the_store_can_check_every_acknowledgement(seed: int) -> None:
+    """Items finish in any order, acknowledgements get lost, masters forget what is not durable: the claims of each
+    acknowledgement reach back to where the store stands, without a gap, and are true."""
     rng = random.Random(seed)
     window: CursorWindow[Fetched] = CursorWindow(5)
     everything: list[Fetched] = []
     at_work: list[Fetched] = []
-    acked, finished_before = 5, 0
-    taken: list[Ack] = []
-    end = 5
-    for _ in range(100):
+    acked = durable = end = 5
+
+    def take(ack: Ack) -> None:
+        assert ack.claims[0].start <= acked
+        assert ack.claims[-1].stop == ack.stop
+        position = ack.claims[0].start
+        for claim in ack.claims:
+            inside = [item for item in everything if claim.start <= item.cursor < claim.stop]
+            assert claim.start == position
+            assert claim.count == len(inside)
+            assert claim.digest_sum == sum(item.digest for item in inside) % 2**64
+            assert all(item.finished for item in inside)
+            position = claim.stop
+
+    for _ in range(120):
         action = rng.random()
-        if action < 0.3:
+        if action < 0.25:
             batch = []
             for _ in range(rng.randint(0, 4)):
                 end += rng.randint(0, 2)
@@ -107,26 +173,31 @@ def test_acknowledgements_that_went_through_cover_each_item_exactly_once(seed: i
             window.extend(batch, end)
             everything += batch
             at_work += batch
-        elif action < 0.8 and at_work:
+        elif action < 0.7 and at_work:
             window.finish(at_work.pop(rng.randrange(len(at_work))))
+        elif action < 0.78:
+            acked = durable  # another master
+            window.told(acked, durable)
         else:
             ack = window.take_ack()
             if ack is None:
                 continue
-            assert ack.start == acked
-            assert all(item.finished for item in everything if item.cursor < ack.stop)
-            if rng.random() < 0.6:
+            take(ack)
+            fate = rng.random()
+            if fate < 0.8:
+                acked = max(acked, ack.stop)
+                if rng.random() < 0.5:
+                    durable = acked
+            if fate < 0.6:
                 window.confirm(ack)
-                taken.append(ack)
-                acked = ack.stop
+                window.told(acked, durable)
             else:
                 window.give_back(ack)
     for item in at_work:
         window.finish(item)
     last = window.take_ack()
     if last is not None:
-        taken.append(last)
-    assert sum(ack.count for ack in taken) == len(everything) - finished_before
-    assert sum(ack.digest_sum for ack in taken) % 2**64 == sum(item.digest for item in everything) % 2**64
-    assert window.position == end
+        take(last)
+        acked = last.stop
+    assert acked == window.position == end
     assert len(window) == 0

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from phxqueue.config import UnknownIdError, dead_letter_queue
 from phxqueue.producer import Receipt
 from phxqueue.producer.attempts import ATTEMPTS, GROUP, LAST_ERROR, REASON, Reason, next_attempt
-from phxqueue.producer.items import encode_item, item_digest, make_cookies, read_cookies
+from phxqueue.producer.items import encode_item, make_cookies, read_cookies
+from phxqueue.proto.digest import item_digest
 from phxqueue.proto.item_pb2 import Meta, QItem
 from tests.producer.fake_store import make_topic
 from tests.producer.rig import Rig, watch

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phxqueue.producer import BadText, BufferNotBytes, ItemTooLarge
-from phxqueue.producer.items import HEADROOM, ItemEncoder, encode_item, item_digest, read_cookies
+from phxqueue.producer.items import HEADROOM, ItemEncoder, encode_item, read_cookies
+from phxqueue.proto.digest import item_digest
 from phxqueue.proto.item_pb2 import QItem, QItems
 
 U64 = st.integers(0, 2**64 - 1)

@@ -61,7 +61,7 @@ def test_one_turn_makes_one_request_with_a_true_header() -> None:
     assert batch.header.consumer_group_ids == 0b11
     assert (batch.header.first_atime_ms, batch.header.last_atime_ms) == (1_000_000, 1_000_000)
     assert (batch.header.producer_id, batch.header.sequence) == (rig.producer.producer_id, 1)
-    from phxqueue.producer.items import item_digest
+    from phxqueue.proto.digest import item_digest
     from phxqueue.proto.item_pb2 import QItems
 
     digests = [item_digest(i.meta.producer_id, i.meta.number, i.buffer) for i in QItems.FromString(batch.items).items]

@@ -1,0 +1,57 @@
+"""What an acknowledgement claims: how much was finished, and the sum of its digests. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from phxqueue.proto.digest import MASK64, Claim
+from phxqueue.proto.store_pb2 import GetRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Everything below `stop` is finished, as these claims say of what is not known to be durable yet."""
+
+    stop: int
+    claims: tuple[Claim, ...]
+
+    def write(self, request: GetRequest) -> None:
+        """Make it part of a request."""
+        request.prev_cursor = self.stop
+        for claim in self.claims:
+            request.claims.add(start=claim.start, stop=claim.stop, count=claim.count, digest_sum=claim.digest_sum)
+
+
+class Claims:
+    """What was acknowledged and may still be lost with the store's master: the next acknowledgement says it again.
+
+    Without a gap, oldest first; at most MOST of them, of more the oldest are added up.
+    """
+
+    MOST = 64
+
+    def __init__(self) -> None:
+        self._claims: deque[Claim] = deque()
+
+    def add(self, claim: Claim) -> None:
+        """A stretch that follows the last one."""
+        claims = self._claims
+        claims.append(claim)
+        if len(claims) > self.MOST:
+            one, two = claims.popleft(), claims.popleft()
+            digests = (one.digest_sum + two.digest_sum) & MASK64
+            claims.appendleft(Claim(one.start, two.stop, one.count + two.count, digests))
+
+    def settle(self, durable: int) -> None:
+        """The store will never forget what lies below this cursor."""
+        while self._claims and self._claims[0].stop <= durable:
+            self._claims.popleft()
+
+    def clear(self) -> None:
+        """The group stands elsewhere now: what was claimed here is nobody's business any more."""
+        self._claims.clear()
+
+    def ack(self) -> Ack | None:
+        """All of them."""
+        return Ack(self._claims[-1].stop, tuple(self._claims)) if self._claims else None

@@ -1,0 +1,176 @@
+"""Taking an acknowledgement in: is it in its place, is what it claims true, may the cursor move.
+
+Claims reach from a position that the store has told to be durable to the one acknowledged, in pieces as they were
+acknowledged before. So whatever master gets them finds its own position among them, and checks what lies above.
+Claims that begin above it leave out what lies between: they come from a reader that stands elsewhere (before
+a replay, for instance), move nothing, and the reader is told to start again.
+
+A claim that what is stored contradicts is an alarm (`reconcile = alarm`), and with `reconcile = strict` it moves
+nothing either: the items come again.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from phxqueue.config import group_bit
+from phxqueue.net.status import RpcError, Status
+from phxqueue.proto.digest import MASK64, Claim
+from phxqueue.proto.store_pb2 import GetRequest
+from phxqueue.store.entries import ParsedEntry
+from phxqueue.store.reading import Reading
+from phxqueue.store.reconciliation import Audit, dispute
+from phxqueue.store.served import ServedQueue
+
+log = Logger(namespace="phxqueue.store.reconciliation")
+
+#: Most claims of one request: a consumer adds up the oldest when it has more that are not durable.
+MOST_CLAIMS = 256
+
+#: Entries read from disk at a time to check a claim: only claims far behind need any.
+READS_AT_ONCE = 64
+
+
+def acknowledge(request: GetRequest, queue: ServedQueue, reading: Reading) -> bool | Deferred[bool]:
+    """Take `prev_cursor` in. False: this reader does not stand where its group does, and has to be reset.
+
+    Raises (or fails with) RpcError: INVALID_ARGUMENT when it must claim something and does not, and what `read` of a
+    Paxos group raises.
+    """
+    if not request.HasField("prev_cursor"):
+        return True
+    machine, key = reading.machine, (request.queue_id, request.consumer_group_id)
+    acked = reading.positions.acked(key, machine.acked_cursor(*key))
+    if request.prev_cursor > machine.end_cursor(request.queue_id):
+        return False  # no position in this queue: of a store that was set up anew
+    if request.prev_cursor <= acked:
+        return True
+    if not request.claims:
+        return _take_unclaimed(request, queue, reading)
+    claim = _open_claim(request, acked)
+    if claim is None:
+        return False
+    if queue.reconcile == "off":
+        return _move(request, reading)
+    if claim.start < machine.first_cursor(request.queue_id):
+        reading.audits.unchecked += 1
+        return _move(request, reading)
+    return _Check(request, claim, queue, reading).start()
+
+
+def _open_claim(request: GetRequest, acked: int) -> Claim | None:
+    """What the claims say of everything that is not acknowledged yet; None: there is a gap before it."""
+    claims = request.claims
+    _check_claims(request)
+    first = next((number for number, claim in enumerate(claims) if claim.stop > acked), len(claims) - 1)
+    if claims[first].start > acked:
+        return None
+    new = claims[first:]
+    count, digests = sum(claim.count for claim in new), sum(claim.digest_sum for claim in new)
+    return Claim(new[0].start, request.prev_cursor, count, digests & MASK64)
+
+
+def _check_claims(request: GetRequest) -> None:
+    claims = request.claims
+    if len(claims) > MOST_CLAIMS:
+        raise RpcError(Status.INVALID_ARGUMENT, f"claims: {len(claims)}, more than {MOST_CLAIMS}: add the oldest up")
+    position = claims[0].start
+    for claim in claims:
+        if claim.start != position or claim.stop <= claim.start:
+            raise RpcError(
+                Status.INVALID_ARGUMENT,
+                f"claims: [{claim.start}, {claim.stop}) does not follow {position}: one begins where the other ends",
+            )
+        position = claim.stop
+    if position != request.prev_cursor:
+        raise RpcError(
+            Status.INVALID_ARGUMENT, f"claims: they end at {position} and prev_cursor is {request.prev_cursor}"
+        )
+
+
+def _take_unclaimed(request: GetRequest, queue: ServedQueue, reading: Reading) -> bool:
+    if queue.reconcile == "strict":
+        raise RpcError(
+            Status.INVALID_ARGUMENT,
+            f"prev_cursor: queue {request.queue_id} is reconciled strictly (reconcile of its pub): an acknowledgement "
+            "has to carry claims, see docs/wire-protocol.md",
+        )
+    reading.audits.unclaimed += 1
+    return _move(request, reading)
+
+
+def _move(request: GetRequest, reading: Reading) -> bool:
+    key = request.queue_id, request.consumer_group_id
+    if reading.positions.acknowledge(key, request.prev_cursor, reading.machine.acked_cursor(*key)):
+        reading.proposals.move(*key, request.prev_cursor)
+    return True
+
+
+class _Check:
+    """One claim, compared with what is stored: at once when that is in memory, as it nearly always is."""
+
+    def __init__(self, request: GetRequest, claim: Claim, queue: ServedQueue, reading: Reading) -> None:
+        self._request = request
+        self._queue = queue
+        self._reading = reading
+        self._claim = claim
+        self._cold: dict[int, ParsedEntry] = {}  # entries read from disk for this check
+        mask = group_bit(request.consumer_group_id) if queue.by_mask else 0
+        index = reading.machine.queues[request.queue_id]
+        self._audit = Audit(index, claim.start, claim.stop, mask)
+
+    def start(self) -> bool | Deferred[bool]:
+        """The answer, or a Deferred of it."""
+        return self._judge() if self._step() else Deferred.fromCoroutine(self._go_on())
+
+    def _step(self) -> bool:
+        return self._audit.step(self._entry, self._reading.limits.scan_rows, READS_AT_ONCE)
+
+    def _entry(self, instance: int) -> ParsedEntry | None:
+        return self._cold.get(instance) or self._reading.entry(instance)
+
+    async def _go_on(self) -> bool:
+        reading = self._reading
+        while True:
+            if self._audit.missing:
+                self._cold = await reading.read(self._audit.missing)
+            else:
+                await reading.pause()
+            if not reading.group.serving():
+                raise reading.refuse()
+            if self._step():
+                return self._conclude()
+
+    def _conclude(self) -> bool:
+        """Time has passed: others may have acknowledged, what they did may be trimmed, or mastership was away."""
+        request, reading, claim = self._request, self._reading, self._claim
+        key = request.queue_id, request.consumer_group_id
+        acked = reading.positions.acked(key, reading.machine.acked_cursor(*key))
+        if claim.stop <= acked:
+            return True
+        if claim.start > acked:
+            return False
+        if claim.start < reading.machine.first_cursor(request.queue_id):
+            reading.audits.unchecked += 1
+            return _move(request, reading)
+        return self._judge()
+
+    def _judge(self) -> bool:
+        request, reading, claim = self._request, self._reading, self._claim
+        if self._audit.agrees(claim):
+            reading.audits.agreed += 1
+            return _move(request, reading)
+        reading.audits.disputed += 1
+        strict = self._queue.reconcile == "strict"
+        log.error(
+            "reconciliation: queue {queue} of store {store}, consumer group {group}, {problem}. {consequence}",
+            queue=request.queue_id,
+            store=request.store_id,
+            group=request.consumer_group_id,
+            problem=dispute(claim, self._audit),
+            consequence="The acknowledgement is refused, the items come again (reconcile = strict)."
+            if strict
+            else "The acknowledgement counts nevertheless (reconcile = alarm).",
+        )
+        return False if strict else _move(request, reading)

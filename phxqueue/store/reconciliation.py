@@ -1,0 +1,150 @@
+"""What a consumer must have finished, to acknowledge a stretch of a queue: the store's side of reconciliation. Pure.
+
+Every acknowledgement claims how many items were finished from one cursor to another, and the sum of their digests
+(section 8 of the design). The index knows the same of all items, as prefix sums over cursors; here the two meet. What
+counts for a consumer group is every batch whose mask has its bit, whole: which of its items are for the group alone
+is the consumer's to see.
+
+The sums of rows whose batches are all alike are in the index. Items are looked at in two cases: in a row of several
+masks the headers of its batches, and in a row that the claim begins or ends in the midst of, the items themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from phxqueue.proto.digest import MASK64, Claim, item_digest
+from phxqueue.proto.item_pb2 import QItem, QItems
+from phxqueue.store.entries import ParsedEntry, StoredBatch
+from phxqueue.store.index import UNIFORM, QueueIndex
+
+FindEntry = Callable[[int], ParsedEntry | None]
+"""find(instance): an entry that is in memory, or None."""
+
+
+class Audit:
+    """Adds up what is stored in the range of a claim, in steps.
+
+    Attributes:
+        count, digest_sum: of the items found so far.
+        missing: instances whose entries have to be read before it can go on.
+    """
+
+    def __init__(self, index: QueueIndex, start: int, stop: int, mask: int) -> None:
+        """`mask`: bit of the consumer group; 0: every batch counts."""
+        self.count = 0
+        self.digest_sum = 0
+        self.missing: list[int] = []
+        self._index = index
+        self._position = start
+        self._stop = stop
+        self._mask = mask
+
+    def step(self, entry: FindEntry, rows: int, reads: int) -> bool:
+        """Go on for at most so many rows. True: done. False: come again, with the entries in `missing`, if any.
+
+        Args:
+            reads: most entries named in `missing` at once.
+        """
+        index, mask, stop = self._index, self._mask, self._stop
+        self.missing = []
+        # Rows below the first are trimmed: acknowledged by everybody long ago.
+        self._position = max(self._position, index.first_cursor)
+        row = index.find(self._position)
+        last = min(len(index), row + rows)
+        while row < last and self._position < stop:
+            first, end = index.firsts[row], index.row_end(row)
+            if mask and not index.masks[row] & mask:
+                pass
+            elif first >= self._position and end <= stop and index.flags[row] & UNIFORM:
+                self.count += end - first
+                self.digest_sum += index.row_digest(row)
+            else:
+                parsed = entry(index.instances[row])
+                if parsed is None:
+                    self.missing = self._unread(row, last, entry, reads)
+                    return False
+                for batch in parsed.batches(index.queue_id):
+                    self._add(batch, first + batch.offset)
+            self._position = end
+            row += 1
+        return self._position >= stop or row >= len(index)
+
+    def agrees(self, claim: Claim) -> bool:
+        """Whether a consumer that claims this has finished what is stored; when the last step said "done"."""
+        return claim.count == self.count and claim.digest_sum == self.digest_sum & MASK64
+
+    def _add(self, batch: StoredBatch, first: int) -> None:
+        """Add what of a batch lies in the range and is not added yet."""
+        low, high = max(first, self._position), min(first + batch.count, self._stop)
+        if low >= high or (self._mask and not batch.mask & self._mask):
+            return
+        if high - low == batch.count:
+            self.count += batch.count
+            self.digest_sum += batch.batch.header.digest_sum
+            return
+        items = _readable(batch)
+        if len(items) != batch.count:
+            # Nobody can read it: a consumer finishes it as one, and its header stands for it.
+            if low == first:
+                self.count += batch.count
+                self.digest_sum += batch.batch.header.digest_sum
+            return
+        self.count += high - low
+        self.digest_sum += sum(
+            item_digest(item.meta.producer_id, item.meta.number, item.buffer)
+            for item in items[low - first : high - first]
+        )
+
+    def _unread(self, row: int, last: int, entry: FindEntry, most: int) -> list[int]:
+        """The instances that this and the next steps need and do not have."""
+        index, mask = self._index, self._mask
+        found: list[int] = []
+        while row < last and len(found) < most and index.firsts[row] < self._stop:
+            inside = index.firsts[row] >= self._position and index.row_end(row) <= self._stop
+            needed = not (inside and index.flags[row] & UNIFORM) and (not mask or index.masks[row] & mask)
+            if needed and entry(index.instances[row]) is None:
+                found.append(index.instances[row])
+            row += 1
+        return found
+
+
+def _readable(batch: StoredBatch) -> Sequence[QItem]:
+    try:
+        return QItems.FromString(batch.items).items
+    except DecodeError:
+        return ()
+
+
+@dataclass(slots=True)
+class Audits:
+    """What became of the acknowledgements of one Paxos group's queues since this node became its master.
+
+    Attributes:
+        agreed: claims that the stored items confirm.
+        disputed: claims that they do not: something was lost, invented or altered on the way.
+        unclaimed: acknowledgements that claim nothing (of clients that do not count).
+        unchecked: claims of which the stored side is trimmed already.
+    """
+
+    agreed: int = 0
+    disputed: int = 0
+    unclaimed: int = 0
+    unchecked: int = 0
+
+
+def dispute(claim: Claim, audit: Audit) -> str:
+    """Say what is wrong with a claim, and what it can come from."""
+    stored, finished = audit.count, claim.count
+    where = f"cursors {claim.start} to {claim.stop - 1}"
+    if finished < stored:
+        return f"{where}: {stored} items are stored and only {finished} were finished: {stored - finished} were lost"
+    if finished > stored:
+        return f"{where}: {stored} items are stored but {finished} were finished: {finished - stored} were invented"
+    return (
+        f"{where}: {stored} items were finished, but their digests add up to {claim.digest_sum:016x} instead of "
+        f"{audit.digest_sum & MASK64:016x}: one or more were altered, or handled in the place of others"
+    )
