@@ -8,10 +8,18 @@ from typing import Any
 
 import click
 from google.protobuf.json_format import MessageToDict
+from twisted.internet.defer import Deferred
 
 from phxqueue.admin import edge
 from phxqueue.admin.clients import open_pool
 from phxqueue.admin.context import ClusterContext, cluster_command
+from phxqueue.admin.lock_status import (
+    LockReport,
+    ask_lock_nodes,
+    lock_documents,
+    lock_groups_without_master,
+    lock_lines,
+)
 from phxqueue.admin.node_status import (
     ANSWER_TIMEOUT_S,
     Backlog,
@@ -34,25 +42,29 @@ from phxqueue.config import DEAD_LETTER_BASE, Topic
 def status(settings: ClusterContext, as_json: bool, all_queues: bool, timeout: float) -> None:
     """Ask every node how it is.
 
-    Exit status 1 when a Paxos group has no master: its queues stand still.
+    Exit status 1 when a Paxos group has no master: its queues (or locks) stand still. Lock groups of which no node
+    runs do not count.
     """
     cluster = settings.load()
     topic = settings.topic_of(cluster)
     tls = settings.tls_of(cluster)
 
-    async def main(reactor: Any) -> list[NodeReport]:
+    async def main(reactor: Any) -> tuple[list[NodeReport], list[LockReport]]:
         pool = open_pool(reactor, cluster, topic, tls)
         try:
-            return await ask_all(pool, topic, timeout)
+            locks = Deferred.fromCoroutine(ask_lock_nodes(pool, topic, timeout))
+            return await ask_all(pool, topic, timeout), await locks
         finally:
             await pool.close()
 
-    reports = edge.run(main)
+    reports, lock_reports = edge.run(main)
     if as_json:
-        click.echo(json.dumps(as_document(topic, reports), indent=2))
+        document = {**as_document(topic, reports), "locks": lock_documents(lock_reports)}
+        click.echo(json.dumps(document, indent=2))
     else:
-        click.echo("\n".join(as_text(topic, reports, all_queues=all_queues)))
-    if without_master(topic, reports):
+        lines = [*as_text(topic, reports, all_queues=all_queues), *lock_lines(topic, lock_reports)]
+        click.echo("\n".join(lines))
+    if without_master(topic, reports) or lock_groups_without_master(topic, lock_reports):
         raise click.exceptions.Exit(1)
 
 
