@@ -63,158 +63,109 @@ def failover(call: float, returned: float, floor: int) -> Any:
     return op(call, returned, "failover", {}, floor=floor)
 
 
-GOOD = [
-    ("register", [read(0, 1, None)]),
-    ("register", [write(0, 1, 5), read(2, 3, 5)]),
-    ("register", [write(0, 10, 1), read(1, 2, 1), read(3, 4, 1)]),
-    ("register", [write(0, 10, 1), read(1, 2, None), read(3, 4, 1)]),
-    ("register", [write(0, 10, 1), write(0, 10, 2), read(11, 12, 1)]),
-    ("register", [write(0, None, 1), read(1, 2, None), read(50, 51, 1)]),
-    ("register", [write(0, None, 1), read(1, 2, None), read(50, 51, None)]),
-    ("register", [cas(0, 1, None, 1, True), cas(2, 3, None, 2, False), read(4, 5, 1)]),
-    ("register", [cas(0, 9, None, 1, True), cas(0, 9, 1, 2, True), read(10, 11, 2)]),
-    ("versioned-register", [versioned_read(0, 1, None, 0)]),
-    ("versioned-register", [versioned_write(0, 1, "a", 7), versioned_read(2, 3, "a", 7)]),
-    (
-        "versioned-register",
+GOOD: dict[str, list[list[Operation]]] = {
+    "register": [
+        [read(0, 1, None)],
+        [write(0, 1, 5), read(2, 3, 5)],
+        [write(0, 10, 1), read(1, 2, 1), read(3, 4, 1)],
+        [write(0, 10, 1), read(1, 2, None), read(3, 4, 1)],
+        [write(0, 10, 1), write(0, 10, 2), read(11, 12, 1)],
+        [write(0, None, 1), read(1, 2, None), read(50, 51, 1)],
+        [write(0, None, 1), read(1, 2, None), read(50, 51, None)],
+        [cas(0, 1, None, 1, True), cas(2, 3, None, 2, False), read(4, 5, 1)],
+        [cas(0, 9, None, 1, True), cas(0, 9, 1, 2, True), read(10, 11, 2)],
+    ],
+    "versioned-register": [
+        [versioned_read(0, 1, None, 0)],
+        [versioned_write(0, 1, "a", 7), versioned_read(2, 3, "a", 7)],
         [versioned_write(0, 5, "a", 9), versioned_write(0, 5, "b", 7), versioned_read(6, 7, "a", 9)],
-    ),
-    (
-        "versioned-register",
         [op(0, None, "write", value="a"), versioned_read(2, 3, "a", 4), versioned_cas(4, 5, 4, "b", 6)],
-    ),
-    ("versioned-register", [op(0, None, "write", value="a"), versioned_cas(2, 3, 4, "b", 6)]),
-    (
-        "versioned-register",
+        [op(0, None, "write", value="a"), versioned_cas(2, 3, 4, "b", 6)],
         [versioned_write(0, 1, "a", 7), versioned_cas(2, 3, 6, "b", None), versioned_read(4, 5, "a", 7)],
-    ),
-    (
-        "versioned-register",
         [versioned_write(0, 1, "a", 7), versioned_write(2, 3, None, 8), versioned_read(4, 5, None, 0)],
-    ),
-    ("queue-end", [append(0, 1, 3, 0), append(2, 3, 1, 3), end(4, 5, 4)]),
-    ("queue-end", [append(0, 9, 3, 1), append(0, 9, 1, 0), end(1, 8, 1)]),
-    ("queue-end", [append(0, None, 3), append(2, 3, 1, 3)]),
-    ("queue-end", [append(0, None, 3), append(2, 3, 1, 0), end(4, 5, 4)]),
-    ("queue-end", [append(0, None, 3, 1), append(2, 3, 1, 0), end(4, 5, 4)]),
-    ("cursor", [ack(0, 1, 5), acked(2, 3, 5)]),
-    ("cursor", [ack(0, 1, 5), ack(2, 3, 3), acked(4, 5, 5)]),
-    ("cursor", [ack(0, 9, 5), acked(1, 2, 0), acked(3, 4, 5)]),
-    ("cursor", [ack(0, None, 5), acked(1, 2, 0), acked(3, 4, 5)]),
-    ("cursor", [ack(0, 1, 5), failover(2, 3, 0), acked(4, 5, 3), acked(6, 7, 3)]),
-    ("cursor", [ack(0, 1, 5), failover(2, 3, 5), acked(4, 5, 5)]),
-    ("cursor", [ack(0, 1, 5), failover(0.5, 3, 0), acked(4, 5, 5), ack(6, 7, 9), acked(8, 9, 9)]),
-    ("cursor", [ack(0, 1, 5), op(2, 3, "replay", {}, position=1), acked(4, 5, 1)]),
-]
+    ],
+    "queue-end": [
+        [append(0, 1, 3, 0), append(2, 3, 1, 3), end(4, 5, 4)],
+        [append(0, 9, 3, 1), append(0, 9, 1, 0), end(1, 8, 1)],
+        [append(0, None, 3), append(2, 3, 1, 3)],
+        [append(0, None, 3), append(2, 3, 1, 0), end(4, 5, 4)],
+        [append(0, None, 3, 1), append(2, 3, 1, 0), end(4, 5, 4)],
+    ],
+    "cursor": [
+        [ack(0, 1, 5), acked(2, 3, 5)],
+        [ack(0, 1, 5), ack(2, 3, 3), acked(4, 5, 5)],
+        [ack(0, 9, 5), acked(1, 2, 0), acked(3, 4, 5)],
+        [ack(0, None, 5), acked(1, 2, 0), acked(3, 4, 5)],
+        [ack(0, 1, 5), failover(2, 3, 0), acked(4, 5, 3), acked(6, 7, 3)],
+        [ack(0, 1, 5), failover(2, 3, 5), acked(4, 5, 5)],
+        [ack(0, 1, 5), failover(0.5, 3, 0), acked(4, 5, 5), ack(6, 7, 9), acked(8, 9, 9)],
+        [ack(0, 1, 5), op(2, 3, "replay", {}, position=1), acked(4, 5, 1)],
+    ],
+}
 
-BAD = [
-    ("a value nobody wrote", "register", [write(0, 1, 5), read(2, 3, 6)]),
-    ("a read of what is written later", "register", [read(0, 1, 5), write(2, 3, 5)]),
-    ("a stale read", "register", [write(0, 1, 1), write(2, 3, 2), read(4, 5, 1)]),
-    ("new, then old", "register", [write(0, 1, 1), write(2, 20, 2), read(3, 4, 2), read(5, 6, 1)]),
-    ("a lost update", "register", [write(0, 1, 1), cas(2, 9, 1, 2, True), cas(2, 9, 1, 3, True)]),
-    ("a swap that did not look", "register", [write(0, 1, 1), cas(2, 3, 4, 5, True)]),
-    ("a swap refused without a reason", "register", [write(0, 1, 1), cas(2, 3, 1, 5, False)]),
-    (
-        "two readers disagree",
-        "register",
-        [
-            write(0, 9, 1),
-            write(0, 9, 2),
-            read(10, 11, 1),
-            read(12, 13, 2),
-        ],
-    ),
-    ("a lost write undone", "register", [write(0, None, 1), read(1, 2, 1), read(3, 4, None)]),
-    ("a version given twice", "versioned-register", [versioned_write(0, 1, "a", 7), versioned_write(2, 3, "b", 7)]),
-    ("a version that falls", "versioned-register", [versioned_write(0, 1, "a", 7), versioned_write(2, 3, "b", 6)]),
-    (
-        "the version falls after a deletion",
-        "versioned-register",
-        [
+BAD: dict[str, dict[str, list[Operation]]] = {
+    "register": {
+        "a value nobody wrote": [write(0, 1, 5), read(2, 3, 6)],
+        "a read of what is written later": [read(0, 1, 5), write(2, 3, 5)],
+        "a stale read": [write(0, 1, 1), write(2, 3, 2), read(4, 5, 1)],
+        "new, then old": [write(0, 1, 1), write(2, 20, 2), read(3, 4, 2), read(5, 6, 1)],
+        "a lost update": [write(0, 1, 1), cas(2, 9, 1, 2, True), cas(2, 9, 1, 3, True)],
+        "a swap that did not look": [write(0, 1, 1), cas(2, 3, 4, 5, True)],
+        "a swap refused without a reason": [write(0, 1, 1), cas(2, 3, 1, 5, False)],
+        "two readers disagree": [write(0, 9, 1), write(0, 9, 2), read(10, 11, 1), read(12, 13, 2)],
+        "a lost write undone": [write(0, None, 1), read(1, 2, 1), read(3, 4, None)],
+    },
+    "versioned-register": {
+        "a version given twice": [versioned_write(0, 1, "a", 7), versioned_write(2, 3, "b", 7)],
+        "a version that falls": [versioned_write(0, 1, "a", 7), versioned_write(2, 3, "b", 6)],
+        "the version falls after a deletion": [
             versioned_write(0, 1, "a", 7),
             versioned_write(2, 3, None, 8),
             versioned_write(4, 5, "b", 7),
         ],
-    ),
-    (
-        "a stale version",
-        "versioned-register",
-        [
-            versioned_write(0, 1, "a", 7),
-            versioned_write(2, 3, "b", 8),
-            versioned_read(4, 5, "a", 7),
-        ],
-    ),
-    (
-        "two swaps of one version",
-        "versioned-register",
-        [
+        "a stale version": [versioned_write(0, 1, "a", 7), versioned_write(2, 3, "b", 8), versioned_read(4, 5, "a", 7)],
+        "two swaps of one version": [
             versioned_write(0, 1, "a", 7),
             versioned_cas(2, 9, 7, "b", 8),
             versioned_cas(2, 9, 7, "c", 9),
         ],
-    ),
-    (
-        "two versions of one lost write",
-        "versioned-register",
-        [
+        "two versions of one lost write": [
             op(0, None, "write", value="a"),
             versioned_read(1, 2, "a", 3),
             versioned_read(3, 4, "a", 4),
         ],
-    ),
-    (
-        "a swap refused at its version",
-        "versioned-register",
-        [
-            versioned_write(0, 1, "a", 7),
-            versioned_cas(2, 3, 7, "b", None),
-        ],
-    ),
-    ("a cursor given twice", "queue-end", [append(0, 9, 1, 0), append(0, 9, 1, 0)]),
-    ("a gap", "queue-end", [append(0, 1, 1, 0), append(2, 3, 1, 2)]),
-    ("an old end", "queue-end", [append(0, 1, 1, 0), end(2, 3, 0)]),
-    ("a batch in front of an earlier one", "queue-end", [append(0, 1, 1, 1), append(2, 3, 1, 0)]),
-    ("an append that is known, nowhere", "queue-end", [append(0, None, 3, 1), end(1, 2, 0), append(3, 4, 1, 9)]),
-    ("the end of a lost append, then without it", "queue-end", [append(0, None, 3), end(1, 2, 3), end(3, 4, 0)]),
-    ("an acknowledgement nobody made", "cursor", [ack(0, 1, 5), acked(2, 3, 6)]),
-    ("an acknowledgement forgotten", "cursor", [ack(0, 1, 5), acked(2, 3, 4)]),
-    ("back without a failover", "cursor", [ack(0, 1, 5), failover(2, 3, 0), acked(4, 5, 3), acked(6, 7, 2)]),
-    (
-        "forward without an acknowledgement",
-        "cursor",
-        [
-            ack(0, 1, 5),
-            failover(2, 3, 0),
-            acked(4, 5, 3),
-            acked(6, 7, 5),
-        ],
-    ),
-    ("below what was replicated", "cursor", [ack(0, 1, 5), failover(2, 3, 4), acked(4, 5, 3)]),
-    (
-        "two masters answer",
-        "cursor",
-        [
-            ack(0, 1, 5),
-            failover(2, 3, 2),
-            acked(4, 5, 2),
-            acked(4, 6, 5),
-            acked(7, 8, 2),
-        ],
-    ),
-]
+        "a swap refused at its version": [versioned_write(0, 1, "a", 7), versioned_cas(2, 3, 7, "b", None)],
+    },
+    "queue-end": {
+        "a cursor given twice": [append(0, 9, 1, 0), append(0, 9, 1, 0)],
+        "a gap": [append(0, 1, 1, 0), append(2, 3, 1, 2)],
+        "an old end": [append(0, 1, 1, 0), end(2, 3, 0)],
+        "a batch in front of an earlier one": [append(0, 1, 1, 1), append(2, 3, 1, 0)],
+        "an append that is known, nowhere": [append(0, None, 3, 1), end(1, 2, 0), append(3, 4, 1, 9)],
+        "the end of a lost append, then without it": [append(0, None, 3), end(1, 2, 3), end(3, 4, 0)],
+    },
+    "cursor": {
+        "an acknowledgement nobody made": [ack(0, 1, 5), acked(2, 3, 6)],
+        "an acknowledgement forgotten": [ack(0, 1, 5), acked(2, 3, 4)],
+        "back without a failover": [ack(0, 1, 5), failover(2, 3, 0), acked(4, 5, 3), acked(6, 7, 2)],
+        "forward without an acknowledgement": [ack(0, 1, 5), failover(2, 3, 0), acked(4, 5, 3), acked(6, 7, 5)],
+        "below what was replicated": [ack(0, 1, 5), failover(2, 3, 4), acked(4, 5, 3)],
+        "two masters answer": [ack(0, 1, 5), failover(2, 3, 2), acked(4, 5, 2), acked(4, 6, 5), acked(7, 8, 2)],
+    },
+}
 
 
-@pytest.mark.parametrize(("kind", "history"), GOOD)
+@pytest.mark.parametrize(
+    ("kind", "history"), [(kind, history) for kind, histories in GOOD.items() for history in histories]
+)
 def test_good_histories(kind: str, history: list[Operation]) -> None:
     result = search(MODELS[kind], history)
     assert result.verdict is Verdict.LINEARIZABLE, result
 
 
-@pytest.mark.parametrize(("kind", "history"), [bad[1:] for bad in BAD], ids=[bad[0] for bad in BAD])
-def test_bad_histories(kind: str, history: list[Operation]) -> None:
-    result = search(MODELS[kind], history)
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, histories in BAD.items() for name in histories])
+def test_bad_histories(kind: str, name: str) -> None:
+    result = search(MODELS[kind], BAD[kind][name])
     assert result.verdict is Verdict.NOT_LINEARIZABLE, result
     assert result.stuck
 

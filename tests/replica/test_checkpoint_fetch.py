@@ -157,6 +157,20 @@ class Rig:
         return self.behind.core.complete and self.behind.state_machine.applied == LAST
 
 
+def rig_without_old_entries() -> Rig:
+    """A checkpoint was installed, and nobody gives the entries below it."""
+    rig = Rig()
+
+    def spoil(request: Any, answer: Any) -> Any:
+        if isinstance(request, LogReadRequest) and request.first < LAST - 255:
+            raise RpcError(Status.UNAVAILABLE, "not now")
+        return answer
+
+    rig.wire.spoil = spoil
+    rig.tell()
+    return rig
+
+
 def test_everything_comes_and_is_installed() -> None:
     rig = Rig()
     rig.tell()
@@ -168,15 +182,7 @@ def test_everything_comes_and_is_installed() -> None:
 
 
 def test_while_entries_are_missing_it_votes_but_says_so() -> None:
-    rig = Rig()
-
-    def spoil(request: Any, answer: Any) -> Any:
-        if isinstance(request, LogReadRequest) and request.first < LAST - 255:
-            raise RpcError(Status.UNAVAILABLE, "not now")
-        return answer
-
-    rig.wire.spoil = spoil
-    rig.tell()
+    rig = rig_without_old_entries()
     assert (rig.behind.state_machine.applied, rig.behind.core.complete) == (LAST, False)
     assert rig.behind.status().incomplete
     rig.node.receive([(3, Heartbeat(1, 0, BALLOT, LAST, rig.clock.seconds(), 1))])
@@ -309,15 +315,7 @@ def test_what_is_not_needed_any_more_is_not_fetched() -> None:
 
 
 def test_a_gap_that_nobody_can_fill_any_more_makes_room_for_a_newer_checkpoint() -> None:
-    rig = Rig()
-
-    def spoil(request: Any, answer: Any) -> Any:
-        if isinstance(request, LogReadRequest) and request.first < LAST - 255:
-            raise RpcError(Status.UNAVAILABLE, "not now")
-        return answer
-
-    rig.wire.spoil = spoil
-    rig.tell()
+    rig = rig_without_old_entries()
     assert not rig.behind.core.complete
     rig.advance(LAST + 1000)
     rig.wire.spoil = lambda request, answer: answer

@@ -95,6 +95,32 @@ class LedgerConsumer:
         self._cluster.world.call_later(self._random.uniform(0, 0.02), self._get)
 
 
+class Newcomer:
+    """A consumer that knows nothing asks where its group stands."""
+
+    def __init__(self, cluster: Cluster, books: Books, key: tuple[int, int]) -> None:
+        self.key = key
+        self.told: int | None = None
+        self._cluster = cluster
+        self._books = books
+        self._caller = Caller(cluster)
+
+    def ask(self) -> None:
+        """Begin; `told` is the answer."""
+        request = GetRequest(
+            topic_id=TOPIC_ID, store_id=STORE_ID, queue_id=self.key[0], consumer_group_id=self.key[1], limit=0
+        )
+        floor = self._books.cursors.replicated_floor(self.key)
+        self._caller.call(GET, request, lambda result: self._answered(result, floor))
+
+    def _answered(self, result: Answer, floor: int) -> None:
+        if isinstance(result, GetResponse):
+            self._books.cursors.answered(self.key, floor, result.prev_cursor)
+            self.told = result.prev_cursor
+        else:
+            self._cluster.world.call_later(0.02, self.ask)
+
+
 class Auditor:
     """Reads a queue from its first item to its end as whoever has no group does: by peeking.
 

@@ -1,4 +1,7 @@
-"""The liveness phase: after all faults have healed everything is sent, acknowledged and delivered, in bounded time."""
+"""The liveness phase: after all faults have healed everything is sent, acknowledged and delivered, in bounded time.
+
+Then the power fails once more, at all nodes: what was there is there still.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from phxqueue.testing.sim.books import Books
 from phxqueue.testing.sim.checkers import Violation
 from phxqueue.testing.sim.cluster import Cluster
-from phxqueue.testing.sim.consumers import Auditor, LedgerConsumer
+from phxqueue.testing.sim.consumers import Auditor, LedgerConsumer, Newcomer
 from phxqueue.testing.sim.producers import Lane, LedgerProducer
 from phxqueue.testing.sim.workload import STORE_ID
 from phxqueue.testing.sim.world import World
@@ -25,8 +28,12 @@ def expect_recovery(
     producers: Sequence[LedgerProducer],
     consumers: Sequence[LedgerConsumer],
     producer_ids: Iterator[int],
+    outage: bool,
 ) -> float:
-    """Run to the end; raise Violation for what does not happen in time. Return how long the groups took to recover."""
+    """Run to the end, with an `outage` of all nodes or without; raise Violation for what does not happen in time.
+
+    Return how long the groups took to recover.
+    """
     healed = world.now
 
     def expect(what: str, happened: Callable[[], bool], seconds: float = LIVENESS_SECONDS) -> None:
@@ -41,6 +48,8 @@ def expect_recovery(
     _collect(books, consumers, contents, expect)
     expect("the replicas have caught up with each other", cluster.level)
     cluster.compare_states()
+    if outage:
+        _go_through_outage(cluster, books, consumers, expect)
     books.recording.check(books.reference.queues)
     return recovery
 
@@ -56,6 +65,31 @@ def _probe(cluster: Cluster, books: Books, producer_ids: Iterator[int]) -> list[
             probe.lanes[0].start()
             probes.append(probe)
     return probes
+
+
+def _go_through_outage(
+    cluster: Cluster,
+    books: Books,
+    consumers: Sequence[LedgerConsumer],
+    expect: Callable[[str, Callable[[], bool]], None],
+) -> None:
+    """All processes die at once and come back: with the same state, and every group stands where it stood."""
+    for node_id in list(cluster.processes):
+        cluster.crash(node_id, noticed=False)
+    for node_id in cluster.node_ids:
+        cluster.start(node_id)
+    newcomers = [Newcomer(cluster, books, consumer.key) for consumer in consumers]
+    for newcomer in newcomers:
+        newcomer.ask()
+    expect("every group told where it stands", lambda: all(newcomer.told is not None for newcomer in newcomers))
+    for newcomer, consumer in zip(newcomers, consumers, strict=True):
+        if newcomer.told != consumer.position:
+            raise Violation(
+                f"queue {newcomer.key[0]} group {newcomer.key[1]}: everything up to {consumer.position} was "
+                f"acknowledged; after all nodes have restarted it stands at {newcomer.told}"
+            )
+    expect("the replicas have caught up with each other again", cluster.level)
+    cluster.compare_states()
 
 
 def _audit(cluster: Cluster, books: Books, expect: Callable[[str, Callable[[], bool]], None]) -> dict[int, list[bytes]]:

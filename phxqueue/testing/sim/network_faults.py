@@ -61,12 +61,23 @@ class Cuts:
             self._world.call_later(duration, self._network.release, pairs)
         else:
             self._world.count("cut" if direction == 2 else "one-way cut")
-            self._sever(pairs, duration)
+            self._sever_links(pairs, duration)
 
     def _cut(self) -> None:
         victim = self._scene.victim()
         if victim is not None:
             self.cut_one(victim)
+
+    def _sever_links(self, pairs: set[tuple[int, int]], duration: float) -> None:
+        """Cut all at once; they come back together, or link by link."""
+        links = {frozenset(pair) for pair in pairs}
+        if len(links) == 1 or self._random.random() < 0.5:
+            self._sever(pairs, duration)
+            return
+        self._world.count("link by link")
+        for one, other in sorted(tuple(sorted(link)) for link in links):
+            both = {(one, other), (other, one)}
+            self._sever(pairs & both, duration * self._random.uniform(0.3, 2.0))
 
     def _sever(self, pairs: set[tuple[int, int]], duration: float) -> None:
         self._network.cut |= pairs

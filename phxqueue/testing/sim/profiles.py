@@ -77,7 +77,7 @@ PROFILES = (
         spike=0.05,
         spike_max=0.6,
     ),
-    Profile(name="racks", rack_every=1.0, refuse_every=1.0),
+    Profile(name="racks", rack_every=0.5, refuse_every=1.0),
     Profile(name="slow disks", stall=0.05, busy_read=0.02, slow_node=30.0, crash_every=2.0),
     Profile(name="failing disks", write_error=0.003, stall=0.02, full_every=1.0, crash_every=4.0),
     Profile(name="left behind", leave_every=0.7, crash_every=3.0),

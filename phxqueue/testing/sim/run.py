@@ -156,7 +156,13 @@ class Simulation:
         try:
             self._safety_phase()
             outcome.recovery = expect_recovery(
-                self.world, self.cluster, self.books, self.producers, self.consumers, self.producer_ids
+                self.world,
+                self.cluster,
+                self.books,
+                self.producers,
+                self.consumers,
+                self.producer_ids,
+                outage=self.outcome.profile != CALM.name,
             )
         except Exception as violation:
             outcome.violation = f"{type(violation).__name__}: {violation}"

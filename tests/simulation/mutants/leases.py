@@ -1,0 +1,121 @@
+"""Bugs of the lease: masters that count on more than they were given, and followers that forget what they gave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from phxqueue.paxos.effects import Effects
+from phxqueue.paxos.election import Election
+from phxqueue.paxos.group import Group
+from phxqueue.paxos.inbox import Inbox
+from phxqueue.paxos.lease import LeaseGiven, LeaseHeld
+from phxqueue.paxos.messages import Heartbeat, HeartbeatReply
+from phxqueue.paxos.roles import Roles
+from phxqueue.replica.group_runtime import GroupRuntime
+from tests.simulation.mutants.table import SHORT, Patch, mutant, replace, wrap
+
+
+@mutant(2)
+def lease_never_ends(patch: Patch) -> None:
+    """A master serves reads as long as it believes itself master."""
+    replace(patch, Group, "lease_valid", lambda self, now: self.is_master)
+
+
+@mutant(30, profiles=("late", "everything", "pausing"))
+def lease_from_answer(patch: Patch) -> None:
+    """The master counts its lease from when the answer came instead of when the heartbeat left."""
+
+    def change(on_reply: Callable[..., Any]) -> Callable[..., Any]:
+        def _on_reply(self: Inbox, message: HeartbeatReply, now: float, out: Effects) -> None:
+            on_reply(self, message, now, out)
+            proposer = self._roles.proposer
+            if proposer is not None and message.ballot == proposer.ballot:
+                proposer.lease.answered(message.sender, now)
+
+        return _on_reply
+
+    wrap(patch, Inbox, "_on_heartbeat_reply", change)
+
+
+@mutant(45, profiles=SHORT, nodes=5)
+def lease_counts_a_minority(patch: Patch) -> None:
+    """The newest answer renews the lease, however many nodes are silent."""
+
+    def change(recount: Callable[..., Any]) -> Callable[..., Any]:
+        def _recount(self: LeaseHeld, now: float) -> None:
+            recount(self, now)
+            self._needed = 1
+
+        return _recount
+
+    wrap(patch, LeaseHeld, "recount", change)
+
+
+@mutant(5)
+def lease_binds_nobody(patch: Patch) -> None:
+    """A follower promises to whoever asks, though the master it has answered may still serve."""
+    replace(patch, Roles, "bound_against", lambda self, node, now: 0.0)
+
+
+@mutant(186, profiles=("racks",))
+def heartbeat_does_not_bind(patch: Patch) -> None:
+    """A follower that is told its master's process is gone forgets that it has answered a heartbeat."""
+
+    def wait_for(self: Election, node: int, now: float) -> float:
+        if self.master is None or self.master == node or self._master_is_gone:
+            return 0.0
+        return max(0.0, self.heard_at + self._config.lease - now)
+
+    replace(patch, Election, "wait_for", wait_for)
+
+
+@mutant(219, profiles=("racks",))
+def lease_forgotten(patch: Patch) -> None:
+    """A node that restarts is bound to nobody."""
+
+    def change(init: Callable[..., Any]) -> Callable[..., Any]:
+        def __init__(self: LeaseGiven, lease: float, now: float) -> None:
+            init(self, lease, now)
+            self.forget(now)
+
+        return __init__
+
+    wrap(patch, LeaseGiven, "__init__", change)
+
+
+@mutant(67, profiles=("late", *SHORT))
+def reads_before_catching_up(patch: Patch) -> None:
+    """A new master serves reads before it has applied what was chosen before it."""
+
+    def lease_valid(self: Group, now: float) -> bool:
+        proposer = self._roles.proposer
+        return proposer is not None and now < proposer.lease.until
+
+    replace(patch, Group, "lease_valid", lease_valid)
+
+
+@mutant(45, profiles=("partitioned", "partitioned and crashing", *SHORT))
+def late_heartbeat_renews(patch: Patch) -> None:
+    """A heartbeat of a former master binds, and is answered."""
+
+    def change(on_heartbeat: Callable[..., Any]) -> Callable[..., Any]:
+        def _on_heartbeat(self: Inbox, message: Heartbeat, now: float, out: Effects) -> None:
+            if message.ballot >= self._roles.floor:
+                on_heartbeat(self, message, now, out)
+            else:
+                self._election.lease.renew(message.sender, message.ballot, now)
+                delivered = self._learner.delivered
+                out.send.append(
+                    HeartbeatReply(self._node_id, message.sender, message.ballot, delivered, message.time, 1)
+                )
+
+        return _on_heartbeat
+
+    wrap(patch, Inbox, "_on_heartbeat", change)
+
+
+@mutant(2)
+def get_without_lease(patch: Patch) -> None:
+    """The store answers Gets as long as it may propose."""
+    replace(patch, GroupRuntime, "serving", GroupRuntime.proposing)

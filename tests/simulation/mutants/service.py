@@ -1,0 +1,155 @@
+"""Bugs of what serves clients: outcomes, retries, cursors, masks, delays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from phxqueue.replica.errors import OutcomeUnknown
+from phxqueue.store.batcher import Batcher
+from phxqueue.store.get import GetCall
+from phxqueue.store.index import QueueIndex
+from phxqueue.store.positions import Positions
+from phxqueue.store.proposals import Proposals
+from phxqueue.store.queues import StoreQueues
+from phxqueue.store.state import QueueState
+from tests.simulation.mutants.table import Patch, mutant, replace, wrap
+
+
+@mutant(23)
+def unknown_is_told_as_refused(patch: Patch) -> None:
+    """An entry that may still become chosen is answered as surely not stored."""
+
+    def change(error: Callable[..., Any]) -> Callable[..., Any]:
+        def _error(self: Proposals, failure: Any) -> Any:
+            return self._refuse() if failure.check(OutcomeUnknown) else error(self, failure)
+
+        return _error
+
+    wrap(patch, Proposals, "_error", change)
+
+
+@mutant(2)
+def retries_are_stored_again(patch: Patch) -> None:
+    """The idempotence window knows nothing."""
+    replace(patch, StoreQueues, "recall", lambda self, producer_id, sequence, queue_id: None)
+
+
+@mutant(0)
+def window_not_in_checkpoint(patch: Patch) -> None:
+    """A node that restarts from a checkpoint has forgotten which batches it stored."""
+
+    def change(restore: Callable[..., Any]) -> Callable[..., Any]:
+        def _restore(self: QueueState, state: bytes, segments: Iterable[tuple[bytes, bytes]]) -> None:
+            restore(self, state, segments)
+            self.window = self.window.emptied()
+
+        return _restore
+
+    wrap(patch, QueueState, "restore", change)
+
+
+@mutant(0)
+def cursors_not_in_checkpoint(patch: Patch) -> None:
+    """A node that restarts from a checkpoint has forgotten where consumers stand."""
+
+    def change(restore: Callable[..., Any]) -> Callable[..., Any]:
+        def _restore(self: QueueState, state: bytes, segments: Iterable[tuple[bytes, bytes]]) -> None:
+            restore(self, state, segments)
+            self.acked.clear()
+
+        return _restore
+
+    wrap(patch, QueueState, "restore", change)
+
+
+@mutant(0)
+def cursor_moves_not_applied(patch: Patch) -> None:
+    """Acknowledgements are in the log, and nobody takes them out of it."""
+    replace(patch, StoreQueues, "_move_cursor", lambda self, move: None)
+
+
+@mutant(0)
+def cursor_moves_not_proposed(patch: Patch) -> None:
+    """Acknowledgements stay in the master's memory."""
+    replace(patch, Batcher, "move", lambda self, queue_id, consumer_group_id, acked, now: None)
+
+
+@mutant(0)
+def delivered_counts_as_acknowledged(patch: Patch) -> None:
+    """What was handed out counts as done."""
+
+    def change(deliver: Callable[..., Any]) -> Callable[..., Any]:
+        def _deliver(self: Positions, key: Any, cursor: int) -> None:
+            deliver(self, key, cursor)
+            self.acknowledge(key, cursor, 0)
+
+        return _deliver
+
+    wrap(patch, Positions, "deliver", change)
+
+
+@mutant(0)
+def delivered_again_below_acked(patch: Patch) -> None:
+    """A reader that starts anew gets items that its group has acknowledged."""
+
+    def change(start: Callable[..., Any]) -> Callable[..., Any]:
+        def _start(self: Positions, key: Any, wanted: int | None, acked: int, end: int) -> Any:
+            position, reset = start(self, key, wanted, acked, end)
+            return (position, reset) if wanted == position else (max(0, position - 10), reset)
+
+        return _start
+
+    wrap(patch, Positions, "start", change)
+
+
+@mutant(0)
+def positions_skip(patch: Patch) -> None:
+    """A reader whose answer got lost goes on behind what it never got."""
+
+    def start(self: Positions, key: Any, wanted: int | None, acked: int, end: int) -> tuple[int, bool]:
+        delivered = self.delivered(key)
+        return (acked if delivered is None else max(delivered, acked)), False
+
+    replace(patch, Positions, "start", start)
+
+
+@mutant(0)
+def mask_not_asked(patch: Patch) -> None:
+    """A consumer group gets items that are for others."""
+
+    def change(init: Callable[..., Any]) -> Callable[..., Any]:
+        def __init__(self: GetCall, *arguments: Any, **more: Any) -> None:
+            init(self, *arguments, **more)
+            self._mask = 0
+
+        return __init__
+
+    wrap(patch, GetCall, "__init__", change)
+
+
+@mutant(0)
+def mask_forgotten(patch: Patch) -> None:
+    """The index remembers one of the groups an entry is for."""
+
+    def change(append: Callable[..., Any]) -> Callable[..., Any]:
+        def _append(self: QueueIndex, instance: int, count: int, mask: int, *rest: Any) -> None:
+            append(self, instance, count, mask & -mask, *rest)
+
+        return _append
+
+    wrap(patch, QueueIndex, "append", change)
+
+
+@mutant(3)
+def delay_ignored(patch: Patch) -> None:
+    """Items of a delayed queue are delivered at once."""
+
+    def change(init: Callable[..., Any]) -> Callable[..., Any]:
+        def __init__(self: GetCall, *arguments: Any, **more: Any) -> None:
+            init(self, *arguments, **more)
+            self._delay_ms = 0
+
+        return __init__
+
+    wrap(patch, GetCall, "__init__", change)
