@@ -7,7 +7,7 @@ could make while changing the code; the checkers must catch each of them within 
 Two mistakes were tried and are not here, because no client can notice them: a cursor move that rode on an entry which
 failed need not be tried again (the mastership has ended, and readers acknowledge again), and a proposer's comparison of
 its payload with what was applied is a second line of defence (a mastership and its proposals end before another's entry
-can be applied at their instances). The unit tests of both are in ``tests/store`` and ``tests/replica``..
+can be applied at their instances), which ``tests/replica/test_group_runtime.py`` tests.
 
 ``python -m tests.simulation.mutants [NAME ...]`` tells which of the first seeds catch each mutant.
 """
