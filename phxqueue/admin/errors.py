@@ -21,6 +21,7 @@ def is_explained(error: BaseException) -> bool:
     from google.protobuf.message import DecodeError
 
     from phxqueue.config import ConfigError
+    from phxqueue.journal.errors import JournalError
     from phxqueue.net.address import AddressError
     from phxqueue.net.certs import CertificateFilesError
     from phxqueue.net.identity import IdentityError
@@ -35,6 +36,7 @@ def is_explained(error: BaseException) -> bool:
         ConfigError,
         EnqueueError,
         IdentityError,
+        JournalError,
         OSError,
         RpcError,
         TlsError,

@@ -15,6 +15,7 @@ from phxqueue.admin.errors import is_explained, sentence
 
 #: command -> (module, its click object, the line in --help). Modules are imported when they are used.
 COMMANDS: dict[str, tuple[str, str, str]] = {
+    "backup": ("phxqueue.admin.backup.commands", "backup", "Copy a running store, and verify copies."),
     "bench": ("phxqueue.admin.bench", "bench", "Measure what the cluster takes and delivers."),
     "certs": ("phxqueue.admin.certs", "certs", "Make, renew and show the certificates of a cluster."),
     "config": ("phxqueue.admin.config", "config", "Check configuration files."),
@@ -23,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "echo": ("phxqueue.admin.echo", "echo", "Send one message, to see that everything works."),
     "peek": ("phxqueue.admin.peek", "peek", "Look at items of a queue, moving nothing."),
     "produce": ("phxqueue.admin.produce", "produce", "Enqueue what comes from stdin or a file."),
+    "restore": ("phxqueue.admin.backup.commands", "restore", "Make the nodes of a store from a backup."),
     "status": ("phxqueue.admin.status", "status", "Show nodes, masters, replicas and backlogs."),
 }
 

@@ -118,6 +118,7 @@ class QueueReader:
         self._queue_id = queue_id
         self._output = output
         self._next: int | None = None  # where the next Get starts
+        self._history: int | None = None  # of the store, in which these cursors mean something
         self._finished = 0  # everything below has been printed
         self._acked: int | None = None  # None: not known yet
         self._claims = Claims()
@@ -154,6 +155,8 @@ class QueueReader:
         )
         if self._next is not None:
             request.next_cursor = self._next
+        if self._history is not None:
+            request.history = self._history
         ack = self._take_ack()
         if ack is not None:
             ack.write(request)
@@ -173,7 +176,10 @@ class QueueReader:
         return self._claims.ack()
 
     def _resynchronize(self, response: GetResponse) -> None:
-        """Follow the store when it says that the group stands elsewhere: somebody else reads for it, too."""
+        """Follow the store when it says that the group stands elsewhere: somebody else reads for it, too, or the store
+        was built from a backup.
+        """
+        self._history = response.history
         if self._acked is not None and not response.reset:
             return
         if self._next is not None:

@@ -9,8 +9,9 @@ The store tells with `reset` that the group stands elsewhere than this reader th
 - not below what was acknowledged (an answer got lost, or somebody else read): the store delivers again from its
   `acked`. Cursors never change their items, so what is here already, handled or not, is recognised by its cursor and
   left out; what others have acknowledged meanwhile is dropped as far as it has not started;
-- below what was acknowledged (a replay, or a store set up anew): everything here is forgotten, and what comes is new.
-  What is being handled ends, and its result counts for nothing.
+- below what was acknowledged (a replay), or in another `history` (the store was built from a backup, and its cursors
+  are those of other items): everything here is forgotten, and what comes is new. What is being handled ends, and its
+  result counts for nothing.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Worker:
         self._group_bit = 0 if self.place.queue_id >= DEAD_LETTER_BASE else group_bit(self.place.consumer_group_id)
         self._window: CursorWindow[Slot] | None = None  # None: not a word from the store yet
         self._position: int | None = None  # where the store thinks we are
+        self._history: int | None = None  # of the store, in which our cursors mean something
         self._held = 0  # bytes fetched and not finished
         self._poll: Deferred[Any] | None = None
         self._ack_call: Deferred[Any] | None = None
@@ -126,6 +128,8 @@ class Worker:
         )
         if self._position is not None:
             request.next_cursor = self._position
+        if self._history is not None:
+            request.history = self._history
         if ack is not None:
             ack.write(request)
         return request
@@ -154,9 +158,10 @@ class Worker:
         if ack is not None and not response.reset:
             window.confirm(ack)
         if response.reset:
-            window = self._reset(window, response.prev_cursor)
+            window = self._reset(window, response.prev_cursor, anew=response.history != self._history)
         else:
             window.told(response.prev_cursor, response.durable_cursor)
+        self._history = response.history
         self._take_in(window, response)
         self._position = response.next_cursor
         # What is handled right away is acknowledged by the next Get already.
@@ -197,13 +202,13 @@ class Worker:
         self._held += size
         self._source.budget.add(size)
 
-    def _reset(self, window: CursorWindow[Slot], position: int) -> CursorWindow[Slot]:
+    def _reset(self, window: CursorWindow[Slot], position: int, *, anew: bool) -> CursorWindow[Slot]:
         """Follow the store to where it says the group stands; see the head of this module."""
         self._workshop.stats.resets += 1
-        if position < window.confirmed:
+        if anew or position < window.confirmed:
             self.log.warn(
                 "{place}: the store starts again at cursor {position}, though {confirmed} was acknowledged (a replay, "
-                "or a store set up anew): following",
+                "or a store built from a backup): following",
                 place=self.place, position=position, confirmed=window.confirmed,
             )  # fmt: skip
             forgotten = window.advance(1 << 64)

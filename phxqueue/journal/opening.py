@@ -30,6 +30,8 @@ from phxqueue.journal.logfiles import log_file_name, prepare_first
 from phxqueue.journal.records import NodeIdentity, WantedIdentity
 
 DATABASE_DIRECTORY = "db"
+RESTORING_DIRECTORY = "restoring"
+"""Where `phxqueue restore` writes, in the data directory; gone when it is complete."""
 
 _log = Logger()
 
@@ -60,6 +62,11 @@ def open_directory(directory: Path, wanted: WantedIdentity, settings: JournalSet
     lock = DirectoryLock(directory)
     database: Database | None = None
     try:
+        if (directory / RESTORING_DIRECTORY).exists():
+            raise Unusable(
+                f"{directory}: a restore from a backup is under way, or was interrupted: run `phxqueue restore` again, "
+                f"or remove {directory / RESTORING_DIRECTORY}"
+            )
         text = read_node_file(directory)
         if text is not None:
             check_identity(text, directory, wanted)

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from phxqueue.proto import lock_pb2, paxos_pb2, status_pb2, store_pb2
+from phxqueue.proto import backup_pb2, lock_pb2, paxos_pb2, status_pb2, store_pb2
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -39,6 +39,9 @@ DELETE_STRING = Method(106, "DeleteString", lock_pb2.DeleteStringRequest, lock_p
 WATCH = Method(107, "Watch", lock_pb2.WatchRequest, lock_pb2.WatchResponse)
 LIST_KEYS = Method(108, "ListKeys", lock_pb2.ListKeysRequest, lock_pb2.ListKeysResponse)
 NODE_STATUS = Method(900, "NodeStatus", status_pb2.NodeStatusRequest, status_pb2.NodeStatusResponse)
+BACKUP_OPEN = Method(950, "BackupOpen", backup_pb2.BackupOpenRequest, backup_pb2.BackupOpenResponse)
+BACKUP_READ = Method(951, "BackupRead", paxos_pb2.CheckpointReadRequest, paxos_pb2.CheckpointReadResponse)
+BACKUP_LOG = Method(952, "BackupLog", paxos_pb2.LogReadRequest, paxos_pb2.LogReadResponse)
 PEER_HELLO = Method(1000, "PeerHello", paxos_pb2.PeerHelloRequest, paxos_pb2.PeerHelloResponse)
 PEER_FRAME = Method(1001, "PeerFrame", paxos_pb2.PeerFrame, paxos_pb2.PeerFrame)  # one-way
 CHECKPOINT_OPEN = Method(1010, "CheckpointOpen", paxos_pb2.CheckpointOpenRequest, paxos_pb2.CheckpointOpenResponse)

@@ -127,6 +127,7 @@ class GetRequest(_message.Message):
     LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     FENCING_TOKEN_FIELD_NUMBER: _builtins.int
     CLAIMS_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     topic_id: _builtins.int
     store_id: _builtins.int
     queue_id: _builtins.int
@@ -145,6 +146,8 @@ class GetRequest(_message.Message):
     """0 = the server's own bound"""
     fencing_token: _builtins.int
     """0 = none"""
+    history: _builtins.int
+    """of the answer that told the cursors above; absent: not checked"""
     @_builtins.property
     def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___AckClaim]:
         """what the acknowledgement rests on (reconciliation); the last one ends at prev_cursor"""
@@ -164,15 +167,20 @@ class GetRequest(_message.Message):
         limit_bytes: _builtins.int = ...,
         fencing_token: _builtins.int = ...,
         claims: _abc.Iterable[Global___AckClaim] | None = ...,
+        history: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_next_cursor", b"_next_cursor", "_prev_cursor", b"_prev_cursor", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "_next_cursor", b"_next_cursor", "_prev_cursor", b"_prev_cursor", "history", b"history", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_next_cursor", b"_next_cursor", "_prev_cursor", b"_prev_cursor", "claims", b"claims", "consumer_group_id", b"consumer_group_id", "fencing_token", b"fencing_token", "limit", b"limit", "limit_bytes", b"limit_bytes", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor", "queue_id", b"queue_id", "random", b"random", "store_id", b"store_id", "topic_id", b"topic_id", "wait_ms", b"wait_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "_next_cursor", b"_next_cursor", "_prev_cursor", b"_prev_cursor", "claims", b"claims", "consumer_group_id", b"consumer_group_id", "fencing_token", b"fencing_token", "history", b"history", "limit", b"limit", "limit_bytes", b"limit_bytes", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor", "queue_id", b"queue_id", "random", b"random", "store_id", b"store_id", "topic_id", b"topic_id", "wait_ms", b"wait_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__history: _TypeAlias = _typing.Literal["history"]  # noqa: Y015
+    _WhichOneofArgType__history: _TypeAlias = _typing.Literal["_history", b"_history"]  # noqa: Y015
     _WhichOneofReturnType__next_cursor: _TypeAlias = _typing.Literal["next_cursor"]  # noqa: Y015
     _WhichOneofArgType__next_cursor: _TypeAlias = _typing.Literal["_next_cursor", b"_next_cursor"]  # noqa: Y015
     _WhichOneofReturnType__prev_cursor: _TypeAlias = _typing.Literal["prev_cursor"]  # noqa: Y015
     _WhichOneofArgType__prev_cursor: _TypeAlias = _typing.Literal["_prev_cursor", b"_prev_cursor"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__history) -> _WhichOneofReturnType__history | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__next_cursor) -> _WhichOneofReturnType__next_cursor | None: ...
     @_typing.overload
@@ -256,6 +264,7 @@ class GetResponse(_message.Message):
     RESET_FIELD_NUMBER: _builtins.int
     END_CURSOR_FIELD_NUMBER: _builtins.int
     DURABLE_CURSOR_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     prev_cursor: _builtins.int
     """acknowledged position after this call"""
     next_cursor: _builtins.int
@@ -266,6 +275,8 @@ class GetResponse(_message.Message):
     """one past the queue's last item"""
     durable_cursor: _builtins.int
     """up to here acknowledgements survive any failover: claims below are done with"""
+    history: _builtins.int
+    """another number each time the store is built from a backup: cursors begin anew"""
     @_builtins.property
     def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetBatch]:
         """whole batches; the first may begin before next_cursor"""
@@ -279,10 +290,11 @@ class GetResponse(_message.Message):
         reset: _builtins.bool = ...,
         end_cursor: _builtins.int = ...,
         durable_cursor: _builtins.int = ...,
+        history: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "durable_cursor", b"durable_cursor", "end_cursor", b"end_cursor", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor", "reset", b"reset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "durable_cursor", b"durable_cursor", "end_cursor", b"end_cursor", "history", b"history", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor", "reset", b"reset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

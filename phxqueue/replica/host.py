@@ -17,11 +17,13 @@ from phxqueue.journal.records import WantedIdentity
 from phxqueue.net.address import Address
 from phxqueue.net.endpoints import RpcListener, listen
 from phxqueue.net.identity import Role
+from phxqueue.net.service import RpcService
 from phxqueue.net.settings import RpcSettings
 from phxqueue.net.tls import ClientTls, ServerTls
 from phxqueue.net.turn import TurnClock
 from phxqueue.paxos.config import GroupConfig, Member, MemberKind
 from phxqueue.paxos.entry import entry_checksum
+from phxqueue.replica.backup_calls import Origin
 from phxqueue.replica.errors import ReplicaStartError
 from phxqueue.replica.group_runtime import GroupRuntime
 from phxqueue.replica.interfaces import IStateMachine
@@ -154,6 +156,19 @@ class ReplicaHost:
         await self._node.start()
         self.groups = self._node.groups
         self._links.start()
+
+    def serve_operators(self, service: RpcService) -> None:
+        """Answer, on the service port, what an operator asks of every replica. After `start`."""
+        assert self._node is not None
+        place = self._place
+        origin = Origin(
+            cluster=place.cluster,
+            role=place.role,
+            set_id=place.set_id,
+            node_id=place.node_id,
+            paxos_groups=self._set.paxos_groups,
+        )
+        self._node.register_backups(service, origin)
 
     async def stop(self) -> None:
         """Checkpoint, leave the group, close the journal. Safe after a start that failed half-way."""

@@ -16,6 +16,7 @@ from phxqueue.paxos.config import GroupConfig, Restored
 from phxqueue.paxos.entry import Entry
 from phxqueue.paxos.group import Group
 from phxqueue.paxos.messages import Message
+from phxqueue.replica.backup_calls import BackupCalls, Origin
 from phxqueue.replica.checkpoint_fetch import CheckpointFetch
 from phxqueue.replica.checkpoint_server import CheckpointServer
 from phxqueue.replica.checkpoint_table import GROUP_KEY, MEMBERSHIP, CheckpointTable
@@ -254,6 +255,10 @@ class ReplicaNode:
     def register(self, service: RpcService) -> None:
         """Answer the calls of members that are behind the log."""
         self._server.register(service)
+
+    def register_backups(self, service: RpcService, origin: Origin) -> None:
+        """Let an operator copy what is here."""
+        BackupCalls(origin, self._server).register(service)
 
     async def close(self) -> None:
         """Take a last checkpoint of every group and stop taking part. The journal stays open for its owner to close."""

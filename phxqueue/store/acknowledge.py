@@ -38,6 +38,8 @@ def acknowledge(request: GetRequest, queue: ServedQueue, reading: Reading) -> bo
     Raises (or fails with) RpcError: INVALID_ARGUMENT when it must claim something and does not, and what `read` of a
     Paxos group raises.
     """
+    if request.HasField("history") and request.history != reading.machine.history:
+        return False  # its cursors are of another life of the store: they mean other items here
     if not request.HasField("prev_cursor"):
         return True
     machine, key = reading.machine, (request.queue_id, request.consumer_group_id)

@@ -113,6 +113,11 @@ class ColumnReader:
             raise CorruptCheckpoint(f"{self._what}: ends inside {size} bytes to be passed over")
         self._at += size
 
+    @property
+    def at_end(self) -> bool:
+        """Whether everything has been read."""
+        return self._at == self._end
+
     def finish(self) -> None:
         """Check that nothing is left over."""
         if self._at != self._end:

@@ -78,6 +78,7 @@ class StoreRole:
             service = RpcService(self.name)
             self._service.register(service)
             service.register(methods.NODE_STATUS, self.status)
+            host.serve_operators(service)
             self._listener = await listen(
                 self._reactor,
                 Address.parse(node.listen_address),

@@ -67,6 +67,7 @@ def _go_on(
             reset=not in_place,
             end_cursor=end,
             durable_cursor=machine.acked_cursor(*key),
+            history=machine.history,
         )
     wanted = request.next_cursor if request.HasField("next_cursor") else None
     position, reset = positions.start(key, wanted, acked, end) if in_place else (acked, True)
@@ -199,6 +200,7 @@ class GetCall:
             durable = response.durable_cursor = reading.machine.acked_cursor(*self._key)
             response.prev_cursor = reading.positions.acked(self._key, durable)
             response.reset = self._reset
+            response.history = reading.machine.history
             reading.positions.deliver(self._key, self._position)
         return response
 

@@ -42,6 +42,8 @@ class QueueState:
             master answers known duplicates without proposing them.
         window: the outcomes of recent batches.
         unreadable: entries that no command could be made of.
+        history: 0 until the store is built from a backup; then, and each time it happens again, another number. A
+            cursor means something only within one history.
     """
 
     def __init__(self, segment_rows: int = 4096, window: Idempotence | None = None) -> None:
@@ -53,6 +55,7 @@ class QueueState:
         self.refused: dict[int, tuple[int, ...]] = {}
         self.window = Idempotence() if window is None else window
         self.unreadable = 0
+        self.history = 0
         self._segment_rows = segment_rows
         self._next_segment = 0
         self._segments: dict[int, int] = {}  # sealed segments -> rows of them that are still in the index
@@ -79,6 +82,10 @@ class QueueState:
         """The lowest instance whose entry holds items of some queue; `applied` + 1 when there is none."""
         return min((index.instances[0] for index in self.queues.values() if index.instances), default=self.applied + 1)
 
+    def begin_history(self, number: int) -> None:
+        """The store begins anew from this state: readers of what came after it elsewhere must not go on here."""
+        self.history = number
+
     def state_hash(self) -> int:
         """Hash of everything replicated, computed from the state itself: equal on all replicas at equal `applied`."""
         out = ColumnWriter(_STATE_MAGIC)
@@ -90,6 +97,8 @@ class QueueState:
         self._write_refused(out)
         self._write_acked(out, sorted(self.acked))
         self.window.write_whole(out)
+        if self.history:
+            out.u64(self.history)
         return xxhash.xxh3_64_intdigest(out.finish())
 
     def forget_rows(self, index: QueueIndex, rows: int) -> None:
@@ -166,6 +175,8 @@ class QueueState:
         self._write_acked(out, self.acked)
         self.window.write(out)
         self._chunks.write(out)
+        if self.history:  # else as ever, so that older programs can read it
+            out.u64(self.history)
         return out.finish()
 
     def _write_numbers(self, out: ColumnWriter) -> None:
@@ -228,6 +239,7 @@ class QueueState:
         self.acked = dict(zip(zip(queue_ids, consumer_group_ids, strict=True), acked, strict=True))
         outcomes = self.window.read(source)
         self._chunks.read(source, self.window, blobs)
+        self.history = 0 if source.at_end else source.u64()
         source.finish()
         for queue_id, index in self.queues.items():
             # A segment that is still needed for one queue may hold rows of another that are trimmed.

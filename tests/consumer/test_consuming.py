@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from phxqueue.config import Consumer, QueueInfo, SkipInfo, dead_letter_queue
 from phxqueue.consumer import Context, Item, Result
 from phxqueue.consumer.service import my_queues, weights_of_group
+from phxqueue.net.status import Status
 from phxqueue.producer.items import read_cookies
 from phxqueue.proto.item_pb2 import BatchHeader, QItem, QItems
 from tests.consumer.rig import ME, Rig
@@ -217,6 +218,29 @@ def test_a_reset_redelivers_only_what_is_not_here() -> None:
             waiting[buffer].callback(Result.OK)
     rig.run(1)
     assert seen == numbered(5)
+    assert rig.unacknowledged() == 0
+
+
+def test_a_store_built_from_a_backup_is_followed_from_where_it_stands() -> None:
+    """The backup has less than was consumed, and new items have taken the cursors of those that are lost."""
+    rig = Rig()
+    for buffer in numbered(10):
+        rig.enqueue(buffer, uin=1)
+    rig.run(1)
+    for poll in list(rig.store.polls):  # all of its nodes are stopped
+        rig.store._remove(poll)
+        rig.store._fail(poll.answer, Status.UNAVAILABLE)
+    [place] = [place for place, queue in rig.store.queues.items() if queue.end]
+    queue = rig.store.queues[place]
+    queue.batches = [batch for batch in queue.batches if batch.first < 4]
+    queue.end = 4
+    key = (*place, 1)
+    rig.store.acked[key] = 2
+    rig.store.delivered.clear()
+    rig.store.history = 99
+    rig.enqueue(*numbered(10, 100), uin=1)
+    rig.run(30)
+    assert rig.handled == [*numbered(10), *numbered(2, 2), *numbered(10, 100)]
     assert rig.unacknowledged() == 0
 
 

@@ -108,6 +108,7 @@ class FakeStore:
         self.latency_s = latency_s
         self.queues: dict[tuple[int, int], Queue] = defaultdict(Queue)
         self.acked: dict[tuple[int, int, int], int] = defaultdict(int)
+        self.history = 0
         self.delivered: dict[tuple[int, int, int], int] = {}
         self.outcomes: dict[tuple[int, int, int], AddResult] = {}
         self.polls: list[Poll] = []
@@ -228,7 +229,8 @@ class FakeStore:
     def _get(self, request: GetRequest, answer: Deferred[Any]) -> None:
         key = (request.store_id, request.queue_id, request.consumer_group_id)
         queue = self.queues[key[:2]]
-        lost = request.HasField("prev_cursor") and request.prev_cursor > queue.end
+        anew = request.HasField("history") and request.history != self.history
+        lost = anew or (request.HasField("prev_cursor") and request.prev_cursor > queue.end)
         if request.HasField("prev_cursor") and not lost:
             self.acked[key] = max(self.acked[key], request.prev_cursor)
         acked = self.acked[key]
@@ -236,10 +238,11 @@ class FakeStore:
             response = GetResponse(
                 prev_cursor=acked, next_cursor=self.delivered.get(key, acked), reset=lost, end_cursor=queue.end
             )
+            response.history = self.history
             self._answer(answer, response)
             return
         position, reset = acked, lost
-        if request.HasField("next_cursor"):
+        if request.HasField("next_cursor") and not anew:
             delivered = self.delivered.get(key)
             wanted = request.next_cursor
             matches = acked <= wanted <= queue.end if delivered is None else delivered == wanted >= acked
@@ -305,6 +308,7 @@ class FakeStore:
         response.prev_cursor = self.acked[key]
         response.next_cursor = poll.position
         response.reset = poll.reset
+        response.history = self.history
         response.end_cursor = self.queues[key[:2]].end
         self._answer(poll.answer, response)
 

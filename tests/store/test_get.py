@@ -298,6 +298,21 @@ def test_a_peek_begins_where_the_group_stands_or_at_the_oldest() -> None:
     assert cursors(store.get(random=True, group_id=0).answer)[0] == (0, 10)
 
 
+def test_a_reader_of_another_history_acknowledges_nothing_and_starts_again() -> None:
+    """The store was built from a backup: cursors told before mean other items by now."""
+    store = filled()
+    told = store.get(history=0).answer
+    assert (told.next_cursor, told.history) == (30, 0)
+    store.group.state_machine.begin_history(7)
+    got = store.get(prev_cursor=20, next_cursor=30, history=0).answer
+    assert (got.reset, got.prev_cursor, got.history) == (True, 0, 7)
+    assert cursors(got) == [(0, 10), (10, 10), (20, 10)]
+    got = store.get(prev_cursor=20, limit=0, history=0).answer
+    assert (got.reset, got.prev_cursor, got.history) == (True, 0, 7)
+    got = store.get(prev_cursor=20, next_cursor=30, history=7).answer
+    assert (got.reset, got.prev_cursor) == (False, 20)
+
+
 def test_a_peek_filters_by_a_group_only_if_given() -> None:
     store = StoreUnderTest()
     store.added(batch(mask=0b01), batch(mask=0b10))

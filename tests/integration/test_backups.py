@@ -1,0 +1,63 @@
+"""A running store is copied, and comes back from the copy on empty disks."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest_twisted
+
+from tests.integration.cluster import TestedCluster
+from tests.integration.conftest import MakeCluster
+from tests.integration.ledger import LedgerClient, handled
+
+HANDLERS = {1: "tests.integration.handlers:record"}
+EAGER = {"replica": {"checkpoint_interval_s": 0.2, "checkpoint_entries": 50}, "limits": {"index_segment_rows": 16}}
+
+
+def node_files(cluster: TestedCluster) -> list[str]:
+    """``--node FILE`` for every node of the store."""
+    found: list[str] = []
+    for number in range(len(cluster.stores)):
+        found += ["--node", str(cluster.directory / "etc" / f"store.{number}.conf")]
+    return found
+
+
+def empty(cluster: TestedCluster, *numbers: int) -> None:
+    """Take disks away."""
+    for number in numbers:
+        shutil.rmtree(cluster.directory / "data" / f"store.{number}")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_store_that_lost_all_its_disks_comes_back_from_a_backup(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(queues=4, consumers=1, handlers=HANDLERS, store={"paxos_groups": 2}, store_node=EAGER)
+    await cluster.start_these(*cluster.stores)
+    client = LedgerClient(cluster.reactor, await cluster.producer())
+    client.start()
+    await client.confirmed(500)
+    before = set(client.books.confirmed)
+    status, said, errors = await cluster.run("backup", "create", "copy")  # under load
+    assert status == 0, errors
+    assert int(said.split(" items;")[0].rsplit(" ", 1)[-1]) >= len(before)
+    await client.confirmed(200)
+    await client.stop()
+
+    status, _, errors = await cluster.run("restore", "copy", "--whole-store", *node_files(cluster))
+    assert status == 1
+    assert "is not empty" in errors
+    await cluster.kill(cluster.stores[0])
+    empty(cluster, 0)
+    status, _, errors = await cluster.run("restore", "copy", "--whole-store", *node_files(cluster)[:2])
+    assert status == 1
+    assert "still runs: stop all nodes of the store first" in errors
+    await cluster.kill(*cluster.stores[1:])
+    empty(cluster, 1, 2)
+    status, said, errors = await cluster.run("restore", "copy", "--whole-store", *node_files(cluster))
+    assert status == 0, errors
+    assert "what came later is lost" in said
+
+    await cluster.start()
+    await (await cluster.producer()).enqueue(1, 1, b"after", uin=9)
+    while not before <= set(handled(cluster.ledger)):
+        await cluster.pause()
+    assert await cluster.stop() == []
