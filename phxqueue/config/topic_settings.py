@@ -151,6 +151,51 @@ class TopicSettings(Block):
         20, "How often that lock is renewed; shorter than the lease.", unit="s", ge=1, le=86_400, pending=_LOCKS
     )
 
+    lock_call_timeout_ms: Whole = setting(
+        10_000,
+        "Longest a lock client tries a call that does not wait for a lock or a change, all retries included.",
+        unit="ms",
+        ge=100,
+        le=3_600_000,
+    )
+    lock_wait_call_ms: Whole = setting(
+        25_000,
+        "Longest a lock client lets one call wait at the server; a longer wait is made of several calls.",
+        unit="ms",
+        ge=100,
+        le=3_600_000,
+    )
+    lock_patience_s: Decimal = setting(
+        30.0,
+        "How long a wait for a lock or a change, if it has no end of its own, bears that no master can be reached.",
+        unit="s",
+        ge=0.1,
+        le=86_400.0,
+    )
+    lock_clock_drift: Decimal = setting(
+        0.01,
+        "By how much, as a fraction, a lock client's clock may run slower than the server's: it takes its leases to "
+        "be shorter by as much.",
+        ge=0.0,
+        le=0.5,
+    )
+    lock_renewals_per_lease: Whole = setting(
+        3, "How often a lock client renews a lock within one lease.", unit="renewals", ge=2, le=100
+    )
+    lock_check_s: Decimal = setting(
+        10.0, "How often a lock client looks after a lock whose lease has no end.", unit="s", ge=0.1, le=3600.0
+    )
+    lock_client_max_locks: Whole = setting(
+        10_000, "Locks that one client holds or waits for; more are refused.", unit="locks", ge=1, le=10_000_000
+    )
+    lock_close_timeout_s: Decimal = setting(
+        5.0,
+        "Longest a lock client tries to give a lock back, or all of them when it is closed.",
+        unit="s",
+        ge=0.1,
+        le=3600.0,
+    )
+
     scheduler_get_scale_interval_s: Whole = setting(
         10, "How often consumers report their load and ask for weights.", unit="s", ge=1, le=3600, pending=_SCHEDULER
     )

@@ -9,7 +9,7 @@ Who knows what, from the pure inside to the Twisted edge:
 - :mod:`~phxqueue.lock.operations`: what a request asks for, or why it is refused.
 - :mod:`~phxqueue.lock.proposals`, :mod:`~phxqueue.lock.group`, :mod:`~phxqueue.lock.service`: the calls, with Deferreds
   and timers.
-- :mod:`~phxqueue.lock.client`, :mod:`~phxqueue.lock.held`: what applications use.
+- :mod:`~phxqueue.lock.client`: what applications use.
 
 A change is answered after its entry was chosen (durable on a majority) and applied here. Reads and renewals are
 answered only under a valid master's lease. A lock's lease begins, and begins again, when the *master* says so: with

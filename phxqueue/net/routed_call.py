@@ -29,6 +29,17 @@ RETRIED = frozenset(
 )
 """Statuses that another try may mend; all others end the call."""
 
+ONLY_MASTERS_SAY = frozenset(
+    {
+        Status.NOT_FOUND,
+        Status.ALREADY_EXISTS,
+        Status.VERSION_MISMATCH,
+        Status.FENCED,
+        Status.OUT_OF_RANGE,
+    }
+)
+"""Statuses that end a call and tell something of the served state: whoever gives them is the master."""
+
 _NOT_ACCEPTED = frozenset({Status.UNAUTHENTICATED, Status.PERMISSION_DENIED, Status.INVALID_ARGUMENT})
 """Reasons not to get a connection that stay as they are until somebody changes the configuration."""
 
@@ -196,13 +207,20 @@ class RoutedCall(Generic[ResponseT]):
         search.asking[address] += 1
         try:
             response = await self._ask(address, min(left, self._try_s))
+        except RpcError as error:
+            if error.status in ONLY_MASTERS_SAY:
+                self._found(address)
+            raise
         finally:
             search.asking[address] -= 1
             if handover is not None and handover.active():
                 handover.cancel()
-        self._masters.remember(self._route, address)
-        search.found()
+        self._found(address)
         return response
+
+    def _found(self, master: Address) -> None:
+        self._masters.remember(self._route, master)
+        self._search.found()
 
     async def _ask(self, address: Address, seconds: float) -> ResponseT:
         began = self._clock.seconds()

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from phxqueue.net.address import Address
 from phxqueue.net.route import DEFAULT_ROUTING, Caller, Connections, Masters, Route, RoutingSettings
 from phxqueue.net.routed_call import RETRIED, RoutedCall
-from phxqueue.net.status import RpcError
+from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.methods import Method
 
 __all__ = ["Caller", "Connections", "MasterClient", "Route", "RoutingSettings"]
@@ -90,6 +90,35 @@ class MasterClient:
                 return call.addErrback(failed)
         routed = self._routed(route, method, request, deadline_s, try_s, self._clock.seconds())
         return Deferred.fromCoroutine(routed.run())
+
+    def call_once(
+        self, route: Route, method: Method[RequestT, ResponseT], request: RequestT, timeout_s: float
+    ) -> Deferred[ResponseT]:
+        """Call the master last known, one time: for requests that must not be repeated as they are.
+
+        Fails with `RpcError`: whatever the node says; NO_MASTER when no master is known, or there is no connection to
+        it (any answer to a `call` of the route finds it). Or with CancelledError, when cancelled.
+        """
+        master = self._masters.known(route)
+        connection = None if master is None else self._pool.existing(master)
+        if master is None or connection is None:
+            text = f"{route.what}: its master has to be found first"
+            return fail(RpcError(Status.NO_MASTER, text))
+        address = master
+        call: Deferred[ResponseT] = connection.call(method, request, timeout_s)
+
+        def failed(failure: Failure) -> Failure:
+            error = failure.value
+            if isinstance(error, RpcError) and error.status in RETRIED - {Status.RESOURCE_EXHAUSTED}:
+                self._masters.forget(route, address)
+            return failure
+
+        return call.addErrback(failed)
+
+    def connected(self, route: Route) -> bool:
+        """Whether `call_once` has somebody to ask."""
+        master = self._masters.known(route)
+        return master is not None and self._pool.existing(master) is not None
 
     def master(self, route: Route) -> Address | None:
         """The master last known, if it is still a candidate."""

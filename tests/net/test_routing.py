@@ -355,6 +355,50 @@ def test_one_call_that_is_kept_waiting_does_not_keep_the_others_waiting(cluster:
     assert first != cluster.asked[1][0]  # it began with a node that keeps nobody waiting
 
 
+@pytest.mark.parametrize("status", [Status.NOT_FOUND, Status.VERSION_MISMATCH, Status.FENCED])
+def test_whoever_refuses_by_what_is_stored_is_the_master(cluster: Cluster, status: Status) -> None:
+    cluster.set(no_master, says(status), no_master)
+    assert cluster.call().error.status is status
+    cluster.asked.clear()
+    assert cluster.call().error.status is status
+    assert [name for name, _ in cluster.asked] == ["B"]
+
+
+# ---- one try -----------------------------------------------------------------------------------------------
+
+
+def test_a_single_try_needs_a_master_that_is_known(cluster: Cluster) -> None:
+    cluster.set(no_master, master, no_master)
+    result = Result(cluster, cluster.client.call_once(ROUTE, ADD, AddRequest(), 1.0))
+    assert (result.error.status, result.error.maybe_executed) == (Status.NO_MASTER, False)
+    assert not cluster.client.connected(ROUTE)
+    assert cluster.asked == []
+    assert cluster.call().ok
+    assert cluster.client.connected(ROUTE)
+    assert Result(cluster, cluster.client.call_once(ROUTE, ADD, AddRequest(), 1.0)).ok
+
+
+def test_a_single_try_is_not_repeated_and_its_master_is_forgotten(cluster: Cluster) -> None:
+    cluster.set(no_master, master, no_master)
+    assert cluster.call().ok
+    cluster.nodes[B].answer = hangs
+    cluster.asked.clear()
+    result = Result(cluster, cluster.client.call_once(ROUTE, ADD, AddRequest(), 30.0))
+    cluster.nodes[B].kill()
+    assert (result.error.status, result.error.maybe_executed) == (Status.UNAVAILABLE, True)
+    assert len(cluster.asked) == 1
+    assert cluster.client.master(ROUTE) is None
+
+
+def test_a_single_try_at_an_overloaded_master_leaves_it_known(cluster: Cluster) -> None:
+    cluster.set(no_master, master, no_master)
+    assert cluster.call().ok
+    cluster.nodes[B].answer = says(Status.RESOURCE_EXHAUSTED)
+    result = Result(cluster, cluster.client.call_once(ROUTE, ADD, AddRequest(), 1.0))
+    assert result.error.status is Status.RESOURCE_EXHAUSTED
+    assert cluster.client.master(ROUTE) == B
+
+
 # ---- giving up ---------------------------------------------------------------------------------------------
 
 
