@@ -187,6 +187,7 @@ def inspect_consumer_node(path: Path | str, *, check_files: bool = False) -> tup
         get_wait_ms=content.get_wait_ms,
         ack_interval_ms=content.ack_interval_ms,
         stop_timeout_s=content.stop_timeout_s,
+        pool=content.pool,
         retry=content.retry,
         tls=tls,
         net=net,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from phxqueue.config.certificates import TlsPaths
 from phxqueue.config.cluster import Cluster, Consumer, LockGroup, NodeAddress, Store, Topic, host_port
 from phxqueue.config.cluster_checks import FRAME_OVERHEAD, SPARE, check_net
-from phxqueue.config.findings import check_at_least, check_at_most, is_loopback, list_ids
+from phxqueue.config.findings import check_at_least, check_at_most, check_known, is_loopback, list_ids
 from phxqueue.config.node_files import ConsumerNodeFile, LockNodeFile, NodeFile, ReplicaNodeFile, StoreNodeFile
 from phxqueue.config.problems import shown_path
 from phxqueue.config.settings import JournalSettings, NetSettings
@@ -143,6 +143,10 @@ def check_handlers(document: Document, content: ConsumerNodeFile, topic: Topic) 
                 f"found {handle_id}",
                 f"handle_ids of topic {topic.topic_name}: {list_ids(topic.handle_ids)}",
             )
+    for place, handle_id in enumerate(content.pool.handle_ids):
+        check_known(
+            document, ("pool", "handle_ids", place), handle_id, topic.handle_ids, "one of the topic's handle_ids"
+        )
     missing = set(topic.handle_ids) - set(content.handlers)
     if missing:
         document.warn(

@@ -10,6 +10,7 @@ from phxqueue.config.settings import (
     LockLimits,
     LogSettings,
     NetSettings,
+    PoolSettings,
     ReplicaSettings,
     RetrySettings,
     StoreLimits,
@@ -99,4 +100,5 @@ class ConsumerNodeFile(NodeFile):
     stop_timeout_s: Decimal = setting(
         30.0, "Longest a stopping consumer waits for items being handled.", unit="s", ge=0.0, le=86_400.0
     )
+    pool: PoolSettings = setting(PoolSettings(), "Processes for handlers that compute.")
     retry: RetrySettings = setting(RetrySettings(), "How failed calls are tried again.")

@@ -15,6 +15,7 @@ from phxqueue.config.settings import (
     LockLimits,
     LogSettings,
     NetSettings,
+    PoolSettings,
     ReplicaSettings,
     RetrySettings,
     StoreLimits,
@@ -98,6 +99,7 @@ class ConsumerNode:
     get_wait_ms: int = 25_000
     ack_interval_ms: int = 100
     stop_timeout_s: float = 30.0
+    pool: PoolSettings = field(default_factory=PoolSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
     tls: TlsPaths | None = None
     net: NetSettings = field(default_factory=NetSettings)

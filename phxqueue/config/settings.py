@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from phxqueue.config.consumer_settings import PoolSettings, RetrySettings
 from phxqueue.config.fields import GIB, KIB, MIB, Decimal, Flag, Restart, Whole, setting
 from phxqueue.config.schema import Block
 from phxqueue.config.topic_settings import TopicSettings
@@ -19,6 +20,7 @@ __all__ = [
     "LockLimits",
     "LogSettings",
     "NetSettings",
+    "PoolSettings",
     "ReplicaSettings",
     "RetrySettings",
     "StoreLimits",
@@ -407,23 +409,6 @@ class LockLimits(Block):
         unit="bytes",
         ge=0,
         le=16 * GIB,
-    )
-
-
-class RetrySettings(Block):
-    """`retry:` of a consumer's file: how a failed call or re-enqueue is tried again."""
-
-    backoff_min_ms: Whole = setting(
-        50, "First pause; doubles, with jitter, up to backoff_max_ms.", unit="ms", ge=1, le=60_000
-    )
-    backoff_max_ms: Whole = setting(5000, "Longest pause.", unit="ms", ge=1, le=3_600_000)
-    deadline_ms: Whole = setting(
-        30_000,
-        "Longest one call or re-enqueue tries; after it the item stays unacknowledged and is tried again with "
-        "its queue.",
-        unit="ms",
-        ge=100,
-        le=3_600_000,
     )
 
 

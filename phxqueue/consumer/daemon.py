@@ -11,7 +11,8 @@ from typing import Any
 from twisted.application.service import MultiService
 
 from phxqueue.config import ConsumerNode, load_consumer_node
-from phxqueue.consumer.handlers import HandlerError, load_handlers
+from phxqueue.consumer.handlers import Handler, HandlerError, load_handlers
+from phxqueue.consumer.pool import ProcessPool
 from phxqueue.consumer.service import ConsumerService
 from phxqueue.daemon.options import NodeOptions
 from phxqueue.daemon.role_service import ExpectedFailure, RoleService, prepare_process
@@ -21,6 +22,7 @@ from phxqueue.net.routing import MasterClient
 from phxqueue.net.tls import ClientTls, TlsError, client_tls
 from phxqueue.producer import Producer
 from phxqueue.producer.connecting import connection_pool, routing_settings
+from phxqueue.proto.pool_pb2 import PoolStart
 
 
 class ConsumerRole:
@@ -32,6 +34,7 @@ class ConsumerRole:
         self._reactor = reactor
         self._tls: ClientTls | None = None
         self._pool: ConnectionPool | None = None
+        self._processes: ProcessPool | None = None
         self._producer: Producer | None = None
         self._service: ConsumerService | None = None
 
@@ -40,7 +43,7 @@ class ConsumerRole:
         node = self.node
         import_from(Path.cwd())
         try:
-            handlers = load_handlers(node.handlers, middleware=node.middleware)
+            handlers = await self._load_handlers()
             if node.tls is not None:
                 self._tls = client_tls(node.tls)
                 self._tls.require(Identity(Role.CONSUMER, node.identity_name))
@@ -52,10 +55,24 @@ class ConsumerRole:
         self._service = ConsumerService(node, caller, self._producer, handlers, self._reactor)
         self._service.startService()
 
+    async def _load_handlers(self) -> dict[int, Handler]:
+        """Those of this process, and those of the pool, which starts. Raises HandlerError."""
+        node, pooled = self.node, set(self.node.pool.handle_ids)
+        here = {handle_id: name for handle_id, name in node.handlers.items() if handle_id not in pooled}
+        found = load_handlers(here, middleware=node.middleware)
+        if pooled:
+            there = {handle_id: name for handle_id, name in node.handlers.items() if handle_id in pooled}
+            start = PoolStart(handlers=there, handle_ids=sorted(pooled), middleware=node.middleware)
+            self._processes = ProcessPool(self._reactor, start, node.pool, node.handler_timeout_s)
+            found.update(await self._processes.start())
+        return found
+
     async def stop(self) -> None:
         """Stop fetching, let handlers finish, acknowledge what is finished, flush later attempts, disconnect."""
         if self._service is not None and self._service.running:
             await self._service.stopService()
+        if self._processes is not None:
+            await self._processes.close()
         if self._producer is not None:
             await self._producer.close()
         if self._pool is not None:

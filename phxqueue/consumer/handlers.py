@@ -77,8 +77,20 @@ class Handler:
     pooled: bool = False
 
 
-class HandlerTimeout(Exception):
-    """A handler in the process pool took too long."""
+class PoolFailure(Exception):
+    """A handler in the process pool did not come to a result; the text says why.
+
+    Attributes:
+        traceback: of the process, or "".
+    """
+
+    def __init__(self, why: str, traceback: str = "") -> None:
+        super().__init__(why)
+        self.traceback = traceback
+
+
+class HandlerTimeout(PoolFailure):
+    """It took too long; its process was killed."""
 
 
 class HandlerError(Exception):

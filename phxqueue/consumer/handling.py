@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from phxqueue.consumer.handlers import Handler, HandlerTimeout, Result
+from phxqueue.consumer.handlers import Handler, HandlerTimeout, PoolFailure, Result
 from phxqueue.consumer.items import BatchContext, Context, Item, Place
 from phxqueue.consumer.lineup import Gate, Lineup
 from phxqueue.consumer.next_attempts import NextAttempts, Ordering
@@ -255,13 +255,14 @@ class Handling:
         self._next_attempts.end_attempt(slot, why)
 
     def _raised(self, slots: list[Slot], failure: Failure) -> None:
-        kind = failure.type.__name__ if failure.type is not None else "an error"
-        why = f"{kind}: {failure.getErrorMessage()}"
-        others = f" (and the {len(slots) - 1} others of its batch)" if len(slots) > 1 else ""
-        self.log.failure(
-            "{item}{others}: its handler raised; this attempt is over",
-            failure, item=slots[0].name(self._place), others=others,
-        )  # fmt: skip
+        name = slots[0].name(self._place) + (f" (and {len(slots) - 1} more of its batch)" if len(slots) > 1 else "")
+        if isinstance(failure.value, PoolFailure):
+            why, trace = str(failure.value), failure.value.traceback
+            self.log.error("{item}: {why}; this attempt is over\n{trace}", item=name, why=why, trace=trace)
+        else:
+            kind = failure.type.__name__ if failure.type is not None else "an error"
+            why = f"{kind}: {failure.getErrorMessage()}"
+            self.log.failure("{item}: its handler raised; this attempt is over", failure, item=name)
         for slot in slots:
             self._workshop.stats.handled += 1
             self._workshop.stats.raised += 1

@@ -21,6 +21,11 @@ class Item:
         self.cursor = cursor
 
     @property
+    def message(self) -> QItem:
+        """All of it, as it travels. Not to be changed."""
+        return self._message
+
+    @property
     def buffer(self) -> bytes:
         """What was enqueued."""
         return self._message.buffer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from phxqueue.consumer import Context, Item, Result
@@ -29,4 +30,23 @@ def moody(context: Context, item: Item) -> Result:
     text = item.buffer.decode()
     if text.startswith("poison") or (text.startswith("raise") and item.count == 0):
         raise RuntimeError(f"the handler does not like {text!r}")
+    return record(context, item)
+
+
+def stubborn(context: Context, item: Item) -> Result:
+    """As `record`, but every seventh item fails at its first two attempts."""
+    if int(item.buffer) % 7 == 3 and context.attempt <= 2:
+        if item.uin % 2:
+            raise RuntimeError("not yet")
+        return Result.RETRY
+    return record(context, item)
+
+
+def harmful(context: Context, item: Item) -> Result:
+    """As `record`, but "crash" ends its process, and "hang" never returns."""
+    text = item.buffer.decode()
+    if text.startswith("crash"):
+        os._exit(9)
+    while text.startswith("hang"):
+        time.sleep(3600)
     return record(context, item)

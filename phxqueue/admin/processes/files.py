@@ -33,8 +33,8 @@ class ClusterSpec:
         handlers: "module:object" by handle_id.
         retries: attempts after the first; 0: none, a failed item goes to the dead letters.
         retry_delay_s: rest before each of them.
-        topic, pub, store, store_node, consumer_node: further fields of the topic's settings, the pub, the store's
-            entry, each store node's file and each consumer's.
+        topic, pub, group, store, store_node, consumer_node: further fields of the topic's settings, the pub, each
+            consumer group, the store's entry, each store node's file and each consumer's.
         further: more entries for the lists of the topic's file, by the list's name (queue_infos, pubs, ...).
         tls: mutual TLS, with certificates of its own.
     """
@@ -50,6 +50,7 @@ class ClusterSpec:
     retry_delay_s: float = 0.1
     topic: Mapping[str, Any] = field(default_factory=dict)
     pub: Mapping[str, Any] = field(default_factory=dict)
+    group: Mapping[str, Any] = field(default_factory=dict)
     store: Mapping[str, Any] = field(default_factory=dict)
     store_node: Mapping[str, Any] = field(default_factory=dict)
     consumer_node: Mapping[str, Any] = field(default_factory=dict)
@@ -142,7 +143,7 @@ def _topic_file(spec: ClusterSpec) -> Mapping[str, Any]:
             }
         ],
         "consumer_groups": [
-            {"consumer_group_id": group, "use_dynamic_scale": 0, "skip_lock": 1} for group in spec.groups
+            {"consumer_group_id": group, "use_dynamic_scale": 0, "skip_lock": 1, **spec.group} for group in spec.groups
         ],
     }
     for name, entries in spec.further.items():

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReadDescriptor
-from zope.interface import implementer
+from phxqueue.daemon.pidfd import when_ended
+
+__all__ = ["command_line", "is_running", "read_pid_file", "send_signal", "when_ended", "working_directory"]
 
 PROC = Path("/proc")
 
@@ -47,48 +46,6 @@ def read_pid_file(path: Path) -> int | None:
     except OSError:
         return None
     return int(text) if text.isdigit() and int(text) > 0 else None
-
-
-@implementer(IReadDescriptor)
-class _PidWatch:
-    """A pidfd in the reactor: readable once its process has ended."""
-
-    def __init__(self, reactor: Any, descriptor: int) -> None:
-        self.done: Deferred[None] = Deferred(lambda _: self._close())
-        self._reactor = reactor
-        self._descriptor = descriptor
-        reactor.addReader(self)
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def logPrefix(self) -> str:
-        return "pidfd"
-
-    def doRead(self) -> None:
-        self._close()
-        self.done.callback(None)
-
-    def connectionLost(self, reason: Any) -> None:
-        """The reactor is shutting down."""
-        self._close()
-
-    def _close(self) -> None:
-        if self._descriptor >= 0:
-            self._reactor.removeReader(self)
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-def when_ended(reactor: Any, pid: int) -> Deferred[None]:
-    """Fires when a process has ended (at once if it has). Cancel it to stop watching."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        ended: Deferred[None] = Deferred()
-        ended.callback(None)
-        return ended
-    return _PidWatch(reactor, descriptor).done
 
 
 def send_signal(pid: int, number: signal.Signals) -> bool:
