@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from phxqueue.proto import backup_pb2, lock_pb2, paxos_pb2, status_pb2, store_pb2
+from phxqueue.proto import backup_pb2, lock_pb2, paxos_pb2, scheduler_pb2, status_pb2, store_pb2
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -38,6 +38,7 @@ SET_STRING = Method(105, "SetString", lock_pb2.SetStringRequest, lock_pb2.SetStr
 DELETE_STRING = Method(106, "DeleteString", lock_pb2.DeleteStringRequest, lock_pb2.DeleteStringResponse)
 WATCH = Method(107, "Watch", lock_pb2.WatchRequest, lock_pb2.WatchResponse)
 LIST_KEYS = Method(108, "ListKeys", lock_pb2.ListKeysRequest, lock_pb2.ListKeysResponse)
+REPORT = Method(200, "Report", scheduler_pb2.ReportRequest, scheduler_pb2.ReportResponse)
 NODE_STATUS = Method(900, "NodeStatus", status_pb2.NodeStatusRequest, status_pb2.NodeStatusResponse)
 BACKUP_OPEN = Method(950, "BackupOpen", backup_pb2.BackupOpenRequest, backup_pb2.BackupOpenResponse)
 BACKUP_READ = Method(951, "BackupRead", paxos_pb2.CheckpointReadRequest, paxos_pb2.CheckpointReadResponse)
