@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from multiprocessing import Pool
 
@@ -14,9 +14,9 @@ from twisted.logger import globalLogBeginner
 from phxqueue.testing.sim.run import Outcome, run
 
 
-def main() -> int:
+def main(run: Callable[[int], Outcome] = run, prog: str = "python -m phxqueue.testing.sim") -> int:
     """Run what the command line asks for; the exit status is 1 when an invariant was broken."""
-    parser = argparse.ArgumentParser(prog="python -m phxqueue.testing.sim", description=__doc__)
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("--seed", type=int, help="run this seed alone")
     parser.add_argument("--first", type=int, default=0, help="first seed of the range (default 0)")
     parser.add_argument("--seeds", type=int, default=100, help="how many seeds (default 100)")

@@ -127,10 +127,15 @@ class _Call:
 
 
 class Caller:
-    """Makes one call at a time; goes to the node a redirect names, else to the next one after a failure."""
+    """Makes one call at a time; goes to the node a redirect names, else to the next one after a failure.
 
-    def __init__(self, cluster: Cluster) -> None:
+    Args:
+        tolerated: what else a good request may be answered, at any time.
+    """
+
+    def __init__(self, cluster: Cluster, tolerated: frozenset[Status] = frozenset()) -> None:
         self._cluster = cluster
+        self._tolerated = tolerated
         self._target = 0
 
     def call(
@@ -145,7 +150,8 @@ class Caller:
         def finish(result: Answer) -> None:
             trimmed = isinstance(result, RpcError) and result.status is Status.OUT_OF_RANGE
             peek = isinstance(request, GetRequest) and request.random
-            if isinstance(result, RpcError) and result.status not in _EXPECTED and not (trimmed and peek):
+            expected = not isinstance(result, RpcError) or result.status in (_EXPECTED | self._tolerated)
+            if not expected and not (trimmed and peek):
                 raise Violation(f"a good {method.name} was refused: {result}")
             self._learn(result)
             answered(result)
@@ -156,5 +162,7 @@ class Caller:
     def _learn(self, result: Answer) -> None:
         if isinstance(result, RpcError) and result.redirect:
             self._target = int(result.redirect.rsplit(":", 1)[1])
-        elif result is None or (isinstance(result, RpcError) and result.status is not Status.RESOURCE_EXHAUSTED):
+        elif result is None or (
+            isinstance(result, RpcError) and result.status not in (Status.RESOURCE_EXHAUSTED, *self._tolerated)
+        ):
             self._target = (self._target + 1) % self._cluster.shape.nodes

@@ -60,7 +60,7 @@ class Outcome:
 
 
 @implementer(ILogObserver)
-class _LogWatch:
+class LogWatch:
     """Turns what the code under test logs as an unexpected failure into the run's failure."""
 
     def __init__(self, world: World, cluster: Cluster) -> None:
@@ -151,7 +151,7 @@ class Simulation:
     def run(self) -> Outcome:
         """Run both phases; whatever goes wrong is the seed's verdict."""
         outcome = self.outcome
-        log_watch = _LogWatch(self.world, self.cluster)
+        log_watch = LogWatch(self.world, self.cluster)
         globalLogPublisher.addObserver(log_watch)
         try:
             self._safety_phase()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol
 
 from phxqueue.paxos.entry import EntryKind
 from phxqueue.proto.store_pb2 import StoreCommand
 from phxqueue.replica.interfaces import IStateMachine
-from phxqueue.testing.sim.books import Books
 from phxqueue.testing.sim.checkers.calm import Calm
 from phxqueue.testing.sim.checkers.chosen_marks import ChosenMarks
 from phxqueue.testing.sim.checkers.decided import Decided
@@ -22,11 +22,30 @@ from phxqueue.testing.sim.disk import Disk
 from phxqueue.testing.sim.network import Network
 
 
+class NodeBooks(Protocol):
+    """What is written down about nodes."""
+
+    def note(self, *event: Any) -> None:
+        """Add an event to the history."""
+
+    def chosen(self, group_id: int, instance: int, payload: bytes) -> None:
+        """The next entry of a Paxos group was applied somewhere, for the first time."""
+
+    def applied_by_master(self, group_id: int, instance: int) -> None:
+        """A master applied an entry."""
+
+
+def store_version(payload: bytes) -> int:
+    """The version of a store's command."""
+    return StoreCommand.FromString(payload).version
+
+
 class Watch:
     """Sees what the nodes of a cluster do.
 
     Args:
         books: is told what was chosen.
+        version_of: the version of a command, of a store's by default.
         calm: nothing is going to go wrong, so masterships must stay where they are.
 
     Attributes:
@@ -35,13 +54,16 @@ class Watch:
         on_mastership: told of changes: (node id, group id, whether it is master).
     """
 
-    def __init__(self, books: Books, voters: int, calm: bool) -> None:
+    def __init__(
+        self, books: NodeBooks, voters: int, calm: bool, version_of: Callable[[bytes], int] = store_version
+    ) -> None:
         self.leases = SingleLeaseholder()
         self.decided = Decided(voters)
         self.hash_every = 16
         self.masterships = 0
         self.on_mastership: list[Callable[[int, int, bool], None]] = []
         self._books = books
+        self._version_of = version_of
         self._voters = voters
         self._one_value = OneValue()
         self._state_hash = StateHash()
@@ -78,7 +100,7 @@ class Watch:
         first = self._one_value.applied(node_id, group_id, before, instance, (kind, payload))
         self._durable_majority.applied(node_id, group_id, instance, kind, payload)
         if kind == EntryKind.VALUE:
-            version = StoreCommand.FromString(payload).version
+            version = self._version_of(payload)
             self._versions.applied(node_id, group_id, instance, version)
             if first:
                 self._versions.chosen(group_id, instance, version)

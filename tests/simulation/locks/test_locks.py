@@ -1,0 +1,89 @@
+"""The lock service under every kind of fault: hundreds of seeds, and deliberate bugs that they must catch."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from phxqueue.testing.sim.checkers import Violation
+from phxqueue.testing.sim.locks.exclusion import Exclusion
+from phxqueue.testing.sim.locks.run import LockOutcome, plan, run
+from phxqueue.testing.sim.profiles import PROFILES
+from phxqueue.testing.sim.world import World
+from tests.simulation.locks.mutants import MUTANTS, caught
+
+SEEDS = 200
+PER_TEST = 20
+
+KNOWN: dict[str, tuple[int, ...]] = {
+    "an_expiry_means_whoever_holds_it": (81,),
+    "grants_while_held": (1,),
+    "leases_go_on_under_a_new_master": (4,),
+    "renewed_while_an_expiry_is_under_way": (62,),
+    "renewed_without_a_lease": (223,),
+    "served_before_the_term_has_begun": (73,),
+    "terms_do_not_count": (5,),
+}
+"""Seeds that caught a mutant last time; for the others the first ones do."""
+TRIED = 120
+
+
+@pytest.fixture(autouse=True)
+def quietly(logged_errors: Any) -> Iterator[None]:
+    """Nodes whose disk fails say so; what must not be said ends a run. Garbage is collected once a seed."""
+    gc.disable()
+    yield
+    gc.enable()
+    logged_errors.flush()
+    logged_errors.flush_critical()
+
+
+def simulate(seed: int) -> LockOutcome:
+    outcome = run(seed)
+    gc.collect(1)
+    return outcome
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, PER_TEST))
+def test_seeds(first: int) -> None:
+    failed = [outcome for seed in range(first, first + PER_TEST) if (outcome := simulate(seed)).violation]
+    told = "\n".join(f"{outcome}\n{outcome.traceback}\nreplay: {outcome.replay}\n" for outcome in failed)
+    assert not failed, f"{len(failed)} of {PER_TEST} seeds failed\n\n{told}"
+
+
+def test_every_profile_is_tried_in_them() -> None:
+    profiles = Counter(plan(seed).profile for seed in range(SEEDS))
+    assert {profile for profile in PROFILES if not profile.upgrade_every} == set(profiles)
+
+
+def test_a_seed_decides_everything() -> None:
+    assert simulate(3).digest == simulate(3).digest
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_deliberate_bug_is_caught(name: str) -> None:
+    seeds = (*KNOWN.get(name, ()), *range(TRIED))
+    assert caught(name, seeds) is not None, f"{MUTANTS[name].__doc__} None of {len(seeds)} seeds notices"
+
+
+def test_two_who_believe_at_once_are_noticed() -> None:
+    world = World(0)
+    exclusion = Exclusion(world)
+    exclusion.holds("a", "one", 1, 0, until=1.0)
+    with pytest.raises(Violation, match=r"two \(token 2\) holds it"):
+        exclusion.holds("a", "two", 2, 0, until=2.0)
+    exclusion.lets_go("a", "one")
+    exclusion.holds("a", "three", 3, 0, until=2.0)
+
+
+def test_tokens_that_do_not_rise_are_noticed() -> None:
+    exclusion = Exclusion(World(0))
+    exclusion.holds("a", "one", 5, 0, until=0.0)
+    with pytest.raises(Violation, match="was given to one and to two"):
+        exclusion.holds("a", "two", 5, 0, until=0.0)
+    with pytest.raises(Violation, match="5 was out before it asked"):
+        exclusion.holds("a", "three", 4, exclusion.highest_token("a"), until=0.0)
