@@ -321,6 +321,28 @@ class StoreLimits(Block):
         1.0, "How often a master looks for items that retention lets go.", unit="s", ge=0.01, le=3600.0
     )
     index_segment_rows: Whole = setting(4096, "Index rows per sealed segment.", unit="rows", ge=16, le=10_000_000)
+    max_delay_s: Decimal = setting(
+        30 * 86_400.0,
+        "Longest delay of a message (`delay=`, `deliver_at=`): the log is kept from where the oldest delayed one lies.",
+        unit="s",
+        ge=0.0,
+        le=10 * 366 * 86_400.0,
+    )
+    max_delayed: Whole = setting(
+        2_000_000,
+        "Delayed batches waiting, per Paxos group, about 70 bytes of memory each; more are refused with "
+        "RESOURCE_EXHAUSTED.",
+        unit="batches",
+        ge=0,
+        le=100_000_000,
+    )
+    delayed_pin_entries: Whole = setting(
+        1_000_000,
+        "Entries that the log keeps for nobody but delayed batches, beyond which a master warns.",
+        unit="entries",
+        ge=1,
+        le=1_000_000_000_000,
+    )
 
 
 class LockLimits(Block):

@@ -196,6 +196,7 @@ class BatchHeader(_message.Message):
     DIGEST_SUM_FIELD_NUMBER: _builtins.int
     PRODUCER_ID_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    DELIVER_AT_MS_FIELD_NUMBER: _builtins.int
     queue_id: _builtins.int
     pub_id: _builtins.int
     consumer_group_ids: _builtins.int
@@ -210,6 +211,8 @@ class BatchHeader(_message.Message):
     """with `sequence`: the identity of this batch for idempotence"""
     sequence: _builtins.int
     """rises by one per batch of a producer and store, from 1; 0 = not idempotent"""
+    deliver_at_ms: _builtins.int
+    """0 = now; else kept aside until then (Unix milliseconds) and known by a timer number"""
     def __init__(
         self,
         *,
@@ -222,10 +225,11 @@ class BatchHeader(_message.Message):
         digest_sum: _builtins.int = ...,
         producer_id: _builtins.int = ...,
         sequence: _builtins.int = ...,
+        deliver_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_ids", b"consumer_group_ids", "count", b"count", "digest_sum", b"digest_sum", "first_atime_ms", b"first_atime_ms", "last_atime_ms", b"last_atime_ms", "producer_id", b"producer_id", "pub_id", b"pub_id", "queue_id", b"queue_id", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_ids", b"consumer_group_ids", "count", b"count", "deliver_at_ms", b"deliver_at_ms", "digest_sum", b"digest_sum", "first_atime_ms", b"first_atime_ms", "last_atime_ms", b"last_atime_ms", "producer_id", b"producer_id", "pub_id", b"pub_id", "queue_id", b"queue_id", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

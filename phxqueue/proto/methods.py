@@ -29,6 +29,8 @@ class Method(Generic[RequestT, ResponseT]):
 
 ADD = Method(1, "Add", store_pb2.AddRequest, store_pb2.AddResponse)
 GET = Method(2, "Get", store_pb2.GetRequest, store_pb2.GetResponse)
+CANCEL_DELAYED = Method(10, "CancelDelayed", store_pb2.CancelDelayedRequest, store_pb2.CancelDelayedResponse)
+LIST_DELAYED = Method(11, "ListDelayed", store_pb2.ListDelayedRequest, store_pb2.ListDelayedResponse)
 GET_LOCK_INFO = Method(100, "GetLockInfo", lock_pb2.GetLockInfoRequest, lock_pb2.GetLockInfoResponse)
 ACQUIRE_LOCK = Method(101, "AcquireLock", lock_pb2.AcquireLockRequest, lock_pb2.AcquireLockResponse)
 RENEW_LOCK = Method(102, "RenewLock", lock_pb2.RenewLockRequest, lock_pb2.RenewLockResponse)

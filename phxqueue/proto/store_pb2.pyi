@@ -61,6 +61,8 @@ class AddResult(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     DUPLICATE_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_MS_FIELD_NUMBER: _builtins.int
+    DELAYED_FIELD_NUMBER: _builtins.int
+    TIMER_NUMBER_FIELD_NUMBER: _builtins.int
     status: _builtins.int
     message: _builtins.str
     first_cursor: _builtins.int
@@ -69,6 +71,10 @@ class AddResult(_message.Message):
     duplicate: _builtins.bool
     """(producer_id, sequence) was seen before; this is the first outcome"""
     retry_after_ms: _builtins.int
+    delayed: _builtins.bool
+    """kept aside until deliver_at_ms: it has no cursor yet"""
+    timer_number: _builtins.int
+    """with queue_id and deliver_at_ms of its header: what CancelDelayed names it by"""
     def __init__(
         self,
         *,
@@ -78,10 +84,12 @@ class AddResult(_message.Message):
         count: _builtins.int = ...,
         duplicate: _builtins.bool = ...,
         retry_after_ms: _builtins.int = ...,
+        delayed: _builtins.bool = ...,
+        timer_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "duplicate", b"duplicate", "first_cursor", b"first_cursor", "message", b"message", "retry_after_ms", b"retry_after_ms", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "delayed", b"delayed", "duplicate", b"duplicate", "first_cursor", b"first_cursor", "message", b"message", "retry_after_ms", b"retry_after_ms", "status", b"status", "timer_number", b"timer_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -301,6 +309,175 @@ class GetResponse(_message.Message):
 Global___GetResponse: _TypeAlias = GetResponse  # noqa: Y015
 
 @_typing.final
+class CancelDelayedRequest(_message.Message):
+    """---- delayed batches -------------------------------------------------------------------------"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    STORE_ID_FIELD_NUMBER: _builtins.int
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    DELIVER_AT_MS_FIELD_NUMBER: _builtins.int
+    TIMER_NUMBER_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.int
+    store_id: _builtins.int
+    queue_id: _builtins.int
+    """the queue it was enqueued for"""
+    deliver_at_ms: _builtins.int
+    timer_number: _builtins.int
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.int = ...,
+        store_id: _builtins.int = ...,
+        queue_id: _builtins.int = ...,
+        deliver_at_ms: _builtins.int = ...,
+        timer_number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deliver_at_ms", b"deliver_at_ms", "queue_id", b"queue_id", "store_id", b"store_id", "timer_number", b"timer_number", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelDelayedRequest: _TypeAlias = CancelDelayedRequest  # noqa: Y015
+
+@_typing.final
+class CancelDelayedResponse(_message.Message):
+    """OK also when it had been cancelled before; NOT_FOUND when it is in its queue already, or was never there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """items that will not be delivered"""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelDelayedResponse: _TypeAlias = CancelDelayedResponse  # noqa: Y015
+
+@_typing.final
+class ListDelayedRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    STORE_ID_FIELD_NUMBER: _builtins.int
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    ONLY_QUEUE_FIELD_NUMBER: _builtins.int
+    AFTER_MS_FIELD_NUMBER: _builtins.int
+    AFTER_NUMBER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.int
+    store_id: _builtins.int
+    queue_id: _builtins.int
+    """names the Paxos group: queue_id % paxos_groups"""
+    only_queue: _builtins.bool
+    """only batches for that very queue"""
+    after_ms: _builtins.int
+    """go on behind (after_ms, after_number), in the order of delivery"""
+    after_number: _builtins.int
+    limit: _builtins.int
+    """0 = the server's own bound"""
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.int = ...,
+        store_id: _builtins.int = ...,
+        queue_id: _builtins.int = ...,
+        only_queue: _builtins.bool = ...,
+        after_ms: _builtins.int = ...,
+        after_number: _builtins.int = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_ms", b"after_ms", "after_number", b"after_number", "limit", b"limit", "only_queue", b"only_queue", "queue_id", b"queue_id", "store_id", b"store_id", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDelayedRequest: _TypeAlias = ListDelayedRequest  # noqa: Y015
+
+@_typing.final
+class DelayedBatch(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    PUB_ID_FIELD_NUMBER: _builtins.int
+    DELIVER_AT_MS_FIELD_NUMBER: _builtins.int
+    TIMER_NUMBER_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    CONSUMER_GROUP_IDS_FIELD_NUMBER: _builtins.int
+    queue_id: _builtins.int
+    pub_id: _builtins.int
+    deliver_at_ms: _builtins.int
+    timer_number: _builtins.int
+    count: _builtins.int
+    size: _builtins.int
+    """bytes of its serialized items"""
+    consumer_group_ids: _builtins.int
+    def __init__(
+        self,
+        *,
+        queue_id: _builtins.int = ...,
+        pub_id: _builtins.int = ...,
+        deliver_at_ms: _builtins.int = ...,
+        timer_number: _builtins.int = ...,
+        count: _builtins.int = ...,
+        size: _builtins.int = ...,
+        consumer_group_ids: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_ids", b"consumer_group_ids", "count", b"count", "deliver_at_ms", b"deliver_at_ms", "pub_id", b"pub_id", "queue_id", b"queue_id", "size", b"size", "timer_number", b"timer_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DelayedBatch: _TypeAlias = DelayedBatch  # noqa: Y015
+
+@_typing.final
+class ListDelayedResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCHES_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    AFTER_MS_FIELD_NUMBER: _builtins.int
+    AFTER_NUMBER_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """go on behind (after_ms, after_number)"""
+    after_ms: _builtins.int
+    after_number: _builtins.int
+    waiting: _builtins.int
+    """batches kept aside in the Paxos group"""
+    @_builtins.property
+    def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___DelayedBatch]: ...
+    def __init__(
+        self,
+        *,
+        batches: _abc.Iterable[Global___DelayedBatch] | None = ...,
+        more: _builtins.bool = ...,
+        after_ms: _builtins.int = ...,
+        after_number: _builtins.int = ...,
+        waiting: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_ms", b"after_ms", "after_number", b"after_number", "batches", b"batches", "more", b"more", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDelayedResponse: _TypeAlias = ListDelayedResponse  # noqa: Y015
+
+@_typing.final
 class CursorMove(_message.Message):
     """---- replicated commands ---------------------------------------------------------------------"""
 
@@ -356,8 +533,60 @@ class QueueTrim(_message.Message):
 Global___QueueTrim: _TypeAlias = QueueTrim  # noqa: Y015
 
 @_typing.final
+class FireTimers(_message.Message):
+    """Delayed batches that are due go to the ends of their queues, by reference: the index row of the queue names the entry
+    that holds them. In the order of deliver_at_ms, equal ones in the order of their timer numbers. Since version 3.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DUE_MS_FIELD_NUMBER: _builtins.int
+    MOST_FIELD_NUMBER: _builtins.int
+    due_ms: _builtins.int
+    """those with a deliver_at_ms up to this: the master's wall clock"""
+    most: _builtins.int
+    """no more batches than this; the rest with the next command"""
+    def __init__(
+        self,
+        *,
+        due_ms: _builtins.int = ...,
+        most: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due_ms", b"due_ms", "most", b"most"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FireTimers: _TypeAlias = FireTimers  # noqa: Y015
+
+@_typing.final
+class CancelTimer(_message.Message):
+    """A delayed batch is dropped. Since version 3."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELIVER_AT_MS_FIELD_NUMBER: _builtins.int
+    TIMER_NUMBER_FIELD_NUMBER: _builtins.int
+    deliver_at_ms: _builtins.int
+    timer_number: _builtins.int
+    def __init__(
+        self,
+        *,
+        deliver_at_ms: _builtins.int = ...,
+        timer_number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deliver_at_ms", b"deliver_at_ms", "timer_number", b"timer_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelTimer: _TypeAlias = CancelTimer  # noqa: Y015
+
+@_typing.final
 class StoreCommand(_message.Message):
-    """The payload of one Paxos entry of a store."""
+    """The payload of one Paxos entry of a store. Batches with a deliver_at_ms are delayed since version 3."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -366,6 +595,8 @@ class StoreCommand(_message.Message):
     BATCHES_FIELD_NUMBER: _builtins.int
     CURSOR_MOVES_FIELD_NUMBER: _builtins.int
     TRIMS_FIELD_NUMBER: _builtins.int
+    FIRE_FIELD_NUMBER: _builtins.int
+    CANCELS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """command version, gated by what all members understand"""
     timestamp_ms: _builtins.int
@@ -376,6 +607,10 @@ class StoreCommand(_message.Message):
     def cursor_moves(self) -> _containers.RepeatedCompositeFieldContainer[Global___CursorMove]: ...
     @_builtins.property
     def trims(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueTrim]: ...
+    @_builtins.property
+    def fire(self) -> Global___FireTimers: ...
+    @_builtins.property
+    def cancels(self) -> _containers.RepeatedCompositeFieldContainer[Global___CancelTimer]: ...
     def __init__(
         self,
         *,
@@ -384,10 +619,12 @@ class StoreCommand(_message.Message):
         batches: _abc.Iterable[_item_pb2.ItemBatch] | None = ...,
         cursor_moves: _abc.Iterable[Global___CursorMove] | None = ...,
         trims: _abc.Iterable[Global___QueueTrim] | None = ...,
+        fire: Global___FireTimers | None = ...,
+        cancels: _abc.Iterable[Global___CancelTimer] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fire", b"fire"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "cursor_moves", b"cursor_moves", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "cancels", b"cancels", "cursor_moves", b"cursor_moves", "fire", b"fire", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

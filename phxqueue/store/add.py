@@ -10,9 +10,10 @@ from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
 from phxqueue.proto.store_pb2 import AddRequest, AddResponse
 from phxqueue.store.batcher import frame_batch
+from phxqueue.store.delays import Delays
 from phxqueue.store.outcomes import Outcome
 from phxqueue.store.proposals import Proposals, add_response
-from phxqueue.store.queues import StoreQueues
+from phxqueue.store.queues import BATCH_VERSION, StoreQueues
 from phxqueue.store.served import ServedQueues, groups_of
 
 #: No serialized BatchHeader is larger, tag and length included: a larger batch surely has items.
@@ -46,7 +47,7 @@ def group_of_request(served: ServedQueues, request: AddRequest) -> int:
 
 
 def add(
-    request: AddRequest, served: ServedQueues, machine: StoreQueues, proposals: Proposals
+    request: AddRequest, served: ServedQueues, machine: StoreQueues, proposals: Proposals, delays: Delays
 ) -> AddResponse | Deferred[AddResponse]:
     """Check a request and have its batches stored; the caller has checked address, group and mastership."""
     batches = request.batches
@@ -60,12 +61,14 @@ def add(
             earlier = machine.recall(header.producer_id, sequence, header.queue_id)
             if earlier is not None:
                 return add_response([earlier], (header.count,))
+        if header.deliver_at_ms:
+            return proposals.add(frame_batch(raw), (header.count,), delays.admit([header]))
         return proposals.add(frame_batch(raw), (header.count,))
-    return _add_several(batches, served, machine, proposals)
+    return _add_several(batches, served, machine, proposals, delays)
 
 
 def _add_several(
-    batches: Sequence[ItemBatch], served: ServedQueues, machine: StoreQueues, proposals: Proposals
+    batches: Sequence[ItemBatch], served: ServedQueues, machine: StoreQueues, proposals: Proposals, delays: Delays
 ) -> AddResponse | Deferred[AddResponse]:
     if not batches:
         raise RpcError(Status.INVALID_ARGUMENT, "batches: the request has none")
@@ -85,7 +88,8 @@ def _add_several(
     known = _all_known(batches, machine)
     if known is not None:
         return add_response(known, counts)
-    return proposals.add(b"".join(frames), counts)
+    delayed = [batch.header for batch in batches if batch.header.deliver_at_ms]
+    return proposals.add(b"".join(frames), counts, delays.admit(delayed) if delayed else BATCH_VERSION)
 
 
 def _all_known(batches: Sequence[ItemBatch], machine: StoreQueues) -> list[Outcome] | None:

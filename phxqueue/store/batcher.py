@@ -100,7 +100,8 @@ class Batcher(Generic[TokenT]):
 
     def __init__(self, limits: BatcherLimits) -> None:
         self.limits = limits
-        self._requests: deque[tuple[bytes, int, TokenT, float]] = deque()  # frames, batches, token, arrival
+        # frames, batches, token, arrival, version
+        self._requests: deque[tuple[bytes, int, TokenT, float, int]] = deque()
         self._bytes = 0
         self._batches = 0
         self._moves: dict[tuple[int, int], int] = {}
@@ -125,7 +126,7 @@ class Batcher(Generic[TokenT]):
             len(self._requests) < limits.queue_requests and self._bytes + size <= limits.queue_bytes
         )
 
-    def offer(self, frames: bytes, batches: int, token: TokenT, now: float) -> None:
+    def offer(self, frames: bytes, batches: int, token: TokenT, now: float, version: int = BATCH_VERSION) -> None:
         """Take a request in; the caller has asked `has_room`.
 
         Args:
@@ -133,8 +134,9 @@ class Batcher(Generic[TokenT]):
             batches: how many they are.
             token: comes back with the proposal.
             now: seconds, of the same clock as everywhere here.
+            version: what an entry with them needs.
         """
-        self._requests.append((frames, batches, token, now))
+        self._requests.append((frames, batches, token, now, version))
         self._bytes += len(frames)
         self._batches += batches
 
@@ -158,9 +160,10 @@ class Batcher(Generic[TokenT]):
         due = now if at_once and (self._requests or self._moves) else self.next_due(in_flight, now)
         if due is None or due > now:
             return None
-        parts = [_HEAD.pack(0x08, BATCH_VERSION, 0x11, timestamp_ms)]
-        tokens = self._take_requests(parts)
+        parts = [b""]
+        tokens, version = self._take_requests(parts)
         moves = self._take_moves(parts)
+        parts[0] = _HEAD.pack(0x08, version, 0x11, timestamp_ms)
         return Proposal(b"".join(parts), tokens, moves)
 
     def next_due(self, in_flight: int, now: float) -> float | None:
@@ -186,11 +189,12 @@ class Batcher(Generic[TokenT]):
         self._bytes = self._batches = 0
         return tokens
 
-    def _take_requests(self, parts: list[bytes]) -> list[TokenT]:
+    def _take_requests(self, parts: list[bytes]) -> tuple[list[TokenT], int]:
         requests, tokens = self._requests, []
         batches = size = 0
+        needed = BATCH_VERSION
         while requests:
-            frames, count, token, _ = requests[0]
+            frames, count, token, _, version = requests[0]
             if batches and (
                 batches + count > self.limits.entry_batches or size + len(frames) > self.limits.entry_bytes
             ):
@@ -200,9 +204,11 @@ class Batcher(Generic[TokenT]):
             tokens.append(token)
             batches += count
             size += len(frames)
+            if version > needed:
+                needed = version
         self._batches -= batches
         self._bytes -= size
-        return tokens
+        return tokens, needed
 
     def _take_moves(self, parts: list[bytes]) -> dict[tuple[int, int], int]:
         if len(self._moves) <= self.limits.entry_moves:

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
 from phxqueue.proto.store_pb2 import GetBatch, GetResponse, StoreCommand
-from phxqueue.store.index import SOLE, UNIFORM, QueueIndex
+from phxqueue.store.index import REFERENCE, SOLE, UNIFORM, QueueIndex
 from phxqueue.store.merged import merged_batches
 from phxqueue.store.rows import Wanted
+from phxqueue.store.state import TIMER_VERSION
 
 _U64_MASK = (1 << 64) - 1
 
@@ -42,10 +43,32 @@ class ParsedEntry:
         self._payload = payload
         self._refused = frozenset(refused)
         self._queues: dict[int, list[StoredBatch]] | None = None
+        self._delayed: dict[int, ItemBatch] = {}  # by their positions in the entry
         self._whole: dict[int, GetBatch] = {}
 
+    def of_row(self, index: QueueIndex, row: int) -> list[StoredBatch]:
+        """The batches of a row, in order."""
+        if index.flags[row] & REFERENCE:
+            return self._referenced(*index.reference(row))
+        return self.batches(index.queue_id)
+
+    def _referenced(self, first: int, count: int) -> list[StoredBatch]:
+        """Delayed batches that stand side by side."""
+        if self._queues is None:
+            self._queues = self._split()
+        found: list[StoredBatch] = []
+        offset = 0
+        for position in range(first, first + count):
+            batch = self._delayed[position]
+            header = batch.header
+            found.append(
+                StoredBatch(offset, header.count, header.consumer_group_ids, header.pub_id, batch, batch.items)
+            )
+            offset += header.count
+        return found
+
     def batches(self, queue_id: int) -> list[StoredBatch]:
-        """The stored batches of a queue, in order."""
+        """The stored batches of a queue, in order, without delayed ones."""
         if self._queues is None:
             self._queues = self._split()
         return self._queues.get(queue_id, [])
@@ -74,10 +97,15 @@ class ParsedEntry:
     def _split(self) -> dict[int, list[StoredBatch]]:
         queues: dict[int, list[StoredBatch]] = {}
         ends: dict[int, int] = {}
-        for position, batch in enumerate(StoreCommand.FromString(self._payload).batches):
+        command = StoreCommand.FromString(self._payload)
+        may_delay = command.version >= TIMER_VERSION
+        for position, batch in enumerate(command.batches):
             if position in self._refused:
                 continue
             header = batch.header
+            if may_delay and header.deliver_at_ms:
+                self._delayed[position] = batch
+                continue
             queue_id, count = header.queue_id, header.count
             offset = ends.get(queue_id, 0)
             ends[queue_id] = offset + count
@@ -135,7 +163,7 @@ class Answer:
         first, end = index.firsts[row], index.row_end(row)
         count = end - first
         if (
-            index.flags[row] & UNIFORM
+            index.flags[row] & (UNIFORM | REFERENCE) == UNIFORM
             and first >= self.position
             and (self.items + count <= self._wanted.items)
             and (self._size + index.sizes[row] <= self._wanted.size)
@@ -145,7 +173,7 @@ class Answer:
             self._size += index.sizes[row]
             self.position = end
             return
-        self._add_batches(first, index.timestamps[row], entry.batches(index.queue_id))
+        self._add_batches(first, index.timestamps[row], entry.of_row(index, row))
 
     def _add_batches(self, first: int, timestamp_ms: int, batches: list[StoredBatch]) -> None:
         wanted, run = self._wanted, self._run

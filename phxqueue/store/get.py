@@ -7,6 +7,7 @@ in the same step in which the answer leaves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -19,6 +20,7 @@ from phxqueue.replica.errors import Overloaded, ReplicaError
 from phxqueue.replica.interfaces import DelayedCall
 from phxqueue.store.acknowledge import acknowledge
 from phxqueue.store.entries import Answer, ParsedEntry
+from phxqueue.store.index import QueueIndex
 from phxqueue.store.long_poll import Parked
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.reading import Reading
@@ -27,6 +29,8 @@ from phxqueue.store.served import ServedQueue, ServedQueues, groups_of
 
 #: Later than every timestamp.
 _FOR_EVER = 1 << 63
+#: Entries read from disk at a time for a queue with delayed items: each may be as large as an entry can be.
+_READ_ENTRIES = 16
 
 
 def get(request: GetRequest, served: ServedQueues, reading: Reading) -> GetResponse | Deferred[GetResponse]:
@@ -180,7 +184,7 @@ class GetCall:
             if entry is None:
                 if answer.items:
                     break  # what is at hand leaves now, the rest waits for the next Get
-                self._read([index.instances[row] for row in found.rows])
+                self._read(_instances(index, found.rows))
                 return None
             answer.add_row(index, row, entry)
             if answer.full:
@@ -268,3 +272,10 @@ class GetCall:
             self._reading.polls.remove(self._parked)
         if self._soon is not None and self._soon.active():
             self._soon.cancel()
+
+
+def _instances(index: QueueIndex, rows: Sequence[int]) -> list[int]:
+    """The entries to read for these rows. Delayed items may be small ones of large entries: not too many at a time."""
+    if not index.has_references:
+        return [index.instances[row] for row in rows]
+    return list(dict.fromkeys(index.instances[row] for row in rows))[:_READ_ENTRIES]

@@ -22,6 +22,8 @@ from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
 SOLE = 1
 #: Row flag: all batches of the row have the same mask and pub.
 UNIFORM = 2
+#: Row flag: the row is one or more delayed batches of an entry that came long before; see `QueueIndex.reference`.
+REFERENCE = 4
 
 _U64_MASK = (1 << 64) - 1
 _MAX_SIZE = (1 << 32) - 1
@@ -35,7 +37,7 @@ class QueueIndex:
         end_cursor: one past the last item; the cursor of the next one.
         end_digest: sum of the digests of all items ever stored, mod 2^64.
         firsts: cursor of the first item of each row.
-        instances: the Paxos instance that holds the items.
+        instances: the Paxos instance that holds the items. It rises from row to row, but for rows of delayed batches.
         masks: union of the consumer-group masks of the row's batches.
         timestamps: when the entry was proposed, Unix milliseconds; never falls from row to row.
         sizes: bytes of the row's serialized items (capped at 2^32 - 1).
@@ -46,6 +48,9 @@ class QueueIndex:
     """
 
     __slots__ = (
+        "_lowest",
+        "_reference_firsts",
+        "_reference_places",
         "digests",
         "end_cursor",
         "end_digest",
@@ -73,6 +78,10 @@ class QueueIndex:
         self.digests = array("Q")
         self.sizes = array("I")
         self.flags = array("B")
+        # Of rows with REFERENCE: their first cursors, and which batches of their entries they are.
+        self._reference_firsts = array("Q")
+        self._reference_places = array("Q")  # position of the first batch << 32 | number of batches
+        self._lowest: int | None = None  # of `instances`, when it is known and not simply the first
 
     def __len__(self) -> int:
         return len(self.firsts)
@@ -95,6 +104,34 @@ class QueueIndex:
         self.flags.append(flags)
         self.end_cursor += count
         self.end_digest = (self.end_digest + digest_sum) & _U64_MASK
+
+    @property
+    def has_references(self) -> bool:
+        """Whether there are rows of delayed batches."""
+        return bool(self._reference_firsts)
+
+    @property
+    def lowest_instance(self) -> int:
+        """The lowest instance that holds items of the queue; it must have rows."""
+        if not self._reference_firsts:
+            return self.instances[0]
+        if self._lowest is None:
+            self._lowest = min(self.instances)
+        return self._lowest
+
+    def append_reference(
+        self, instance: int, place: tuple[int, int], count: int, mask: int, timestamp_ms: int, size: int, digest: int
+    ) -> None:
+        """Add a row of delayed batches that were stored in `instance`; `place`: see `reference`."""
+        self._reference_firsts.append(self.end_cursor)
+        self._reference_places.append(place[0] << 32 | place[1])
+        self._lowest = None
+        self.append(instance, count, mask, timestamp_ms, size, digest, REFERENCE | UNIFORM)
+
+    def reference(self, row: int) -> tuple[int, int]:
+        """Which batches of its entry a row with REFERENCE is: position of the first one, and how many."""
+        place = self._reference_places[bisect_left(self._reference_firsts, self.firsts[row])]
+        return place >> 32, place & 0xFFFFFFFF
 
     def find(self, cursor: int) -> int:
         """Return the row that holds a cursor; the number of rows when it is at or beyond the end.
@@ -124,6 +161,10 @@ class QueueIndex:
         """Forget the oldest rows. Returns (segment, rows) for those of them that are in sealed segments."""
         for column in self._columns():
             del column[:rows]
+        if self._reference_firsts:
+            gone = bisect_left(self._reference_firsts, self.first_cursor)
+            del self._reference_firsts[:gone], self._reference_places[:gone]
+            self._lowest = None
         left = min(rows, self.sealed)
         self.sealed -= left
         released = []
@@ -139,23 +180,35 @@ class QueueIndex:
 
     # ---- checkpoints ---------------------------------------------------------------------------
 
-    def seal(self, out: ColumnWriter, count: int, segment: int) -> None:
+    def seal(self, out: ColumnWriter, count: int, segment: int, *, references: bool) -> None:
         """Write the next `count` rows that are in no segment yet into this one."""
-        self.write_rows(out, self.sealed, self.sealed + count)
+        self.write_rows(out, self.sealed, self.sealed + count, references=references)
         self.sealed += count
         self.runs.append([segment, count])
 
-    def write_rows(self, out: ColumnWriter, first: int, last: int) -> None:
-        """Write rows first..last-1 as one run."""
+    def write_rows(self, out: ColumnWriter, first: int, last: int, *, references: bool) -> None:
+        """Write rows first..last-1 as one run; `references`: in a format that has a place for those."""
         out.u32(self.queue_id)
         out.u32(last - first)
         for column in self._columns():
             out.column(column, first, last)
+        if references:
+            end = self.firsts[last] if last < len(self.firsts) else self.end_cursor
+            begin = self.firsts[first] if first < len(self.firsts) else end
+            low, high = bisect_left(self._reference_firsts, begin), bisect_left(self._reference_firsts, end)
+            out.u32(high - low)
+            out.column(self._reference_firsts, low, high)
+            out.column(self._reference_places, low, high)
 
-    def read_rows(self, source: ColumnReader, count: int) -> None:
+    def read_rows(self, source: ColumnReader, count: int, *, references: bool) -> None:
         """Append a run of `count` rows (its queue_id and count are read already)."""
         for column in self._columns():
             source.column(column, count)
+        if references:
+            number = source.u32()
+            source.column(self._reference_firsts, number)
+            source.column(self._reference_places, number)
+        self._lowest = None
 
     def check(self, rows: int) -> None:
         """After a restore: refuse rows that cannot be right although every checksum was.
@@ -165,7 +218,11 @@ class QueueIndex:
         """
         if len(self.firsts) != rows:
             raise CorruptCheckpoint(f"queue {self.queue_id}: {len(self.firsts)} index rows instead of {rows}")
-        for name, column in (("cursors", self.firsts), ("instances", self.instances)):
+        referring = [flags & REFERENCE for flags in self.flags] if self._reference_firsts else None
+        plain = self.instances if referring is None else array("Q", _without(self.instances, referring))
+        if len(self._reference_firsts) != sum(map(bool, referring or ())):
+            raise CorruptCheckpoint(f"queue {self.queue_id}: index rows of delayed batches do not say which")
+        for name, column in (("cursors", self.firsts), ("instances", plain)):
             if any(map(int.__le__, column[1:], column)):
                 raise CorruptCheckpoint(f"queue {self.queue_id}: the {name} of the index do not rise")
         if rows and self.firsts[-1] >= self.end_cursor:
@@ -176,3 +233,7 @@ class QueueIndex:
         return (
             self.firsts, self.instances, self.masks, self.timestamps, self.digests, self.sizes, self.flags,
         )  # fmt: skip
+
+
+def _without(values: array[int], unwanted: list[int]) -> list[int]:
+    return [value for value, left_out in zip(values, unwanted, strict=True) if not left_out]

@@ -9,10 +9,21 @@ from phxqueue.net.status import Status
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A batch that was stored before: its first outcome."""
+    """A batch that was stored before: its first outcome.
+
+    `delayed`: it was delayed; what stands in `first_cursor` is its timer number.
+    """
 
     first_cursor: int
     count: int
+    delayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delayed:
+    """A batch that was kept aside until it is due. `number`: its timer number."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,4 +35,4 @@ class Refusal:
 
 
 #: What became of a batch: the cursor of its first item when it was stored (the usual case), or why not.
-Outcome = int | Duplicate | Refusal
+Outcome = int | Duplicate | Delayed | Refusal

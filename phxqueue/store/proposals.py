@@ -16,12 +16,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from phxqueue.net.status import RpcError, Status
-from phxqueue.proto.store_pb2 import AddResponse
+from phxqueue.proto.store_pb2 import AddResponse, AddResult
 from phxqueue.replica.errors import NotServing, OutcomeUnknown, Overloaded
 from phxqueue.replica.interfaces import Clock, DelayedCall
 from phxqueue.store.batcher import Batcher, BatcherLimits, Proposal
 from phxqueue.store.group import StoreGroup
-from phxqueue.store.outcomes import Duplicate, Outcome, Refusal
+from phxqueue.store.outcomes import Delayed, Duplicate, Outcome, Refusal
+from phxqueue.store.queues import BATCH_VERSION
 
 #: How often to look whether something blocked may leave.
 _LOOK_AGAIN_S = 0.005
@@ -89,12 +90,13 @@ class Proposals:
         """What waits; for status and metrics."""
         return self._batcher
 
-    def add(self, frames: bytes, counts: tuple[int, ...]) -> Deferred[AddResponse]:
+    def add(self, frames: bytes, counts: tuple[int, ...], version: int = BATCH_VERSION) -> Deferred[AddResponse]:
         """Have batches stored, all in one entry.
 
         Args:
             frames: the batches, each framed by `frame_batch`.
             counts: items per batch.
+            version: of the command that they need.
 
         Returns:
             Fires with the response, or fails with RpcError.
@@ -105,7 +107,7 @@ class Proposals:
         if not self._batcher.has_room(len(frames)):
             raise self._overloaded()
         answer: Deferred[AddResponse] = Deferred()
-        self._batcher.offer(frames, len(counts), (answer, counts), self._clock.seconds())
+        self._batcher.offer(frames, len(counts), (answer, counts), self._clock.seconds(), version)
         if self._soon is None:
             self._wake()
         return answer
@@ -292,13 +294,23 @@ def add_response(outcomes: list[Outcome], counts: tuple[int, ...]) -> AddRespons
             result.first_cursor = outcome
             result.count = count
         elif isinstance(outcome, Duplicate):
-            result.first_cursor = outcome.first_cursor
+            _tell_place(result, outcome.first_cursor, outcome.delayed)
             result.count = outcome.count
             result.duplicate = True
+        elif isinstance(outcome, Delayed):
+            _tell_place(result, outcome.number, delayed=True)
+            result.count = count
         else:
             result.status = outcome.status
             result.message = outcome.message
     return response
+
+
+def _tell_place(result: AddResult, place: int, delayed: bool) -> None:
+    if delayed:
+        result.delayed, result.timer_number = True, place
+    else:
+        result.first_cursor = place
 
 
 def _fail(answer: Deferred[Any], error: RpcError) -> None:

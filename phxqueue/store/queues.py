@@ -19,14 +19,15 @@ from phxqueue.net.status import Status
 from phxqueue.proto.store_pb2 import CursorMove, QueueTrim, StoreCommand
 from phxqueue.replica.errors import Halted
 from phxqueue.replica.interfaces import Checkpoint, IStateMachine
+from phxqueue.store.delayed import TIMER_BIT, cancel, fire, keep_aside
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import SOLE, UNIFORM, QueueIndex
-from phxqueue.store.outcomes import Duplicate, Outcome, Refusal
+from phxqueue.store.outcomes import Delayed, Duplicate, Outcome, Refusal
 from phxqueue.store.retention import acknowledged_rows
-from phxqueue.store.state import QueueState
+from phxqueue.store.state import TIMER_VERSION, QueueState
 
 #: The newest command this program understands; a newer one halts the group until the node is upgraded.
-COMMAND_VERSION = 2
+COMMAND_VERSION = 3
 #: Commands of batches and cursor moves: every program understands them.
 BATCH_VERSION = 1
 #: Commands with `trims`.
@@ -72,7 +73,8 @@ class StoreQueues(QueueState):
         """Apply one chosen entry.
 
         Returns:
-            One outcome per batch of the command; a Refusal for an entry that is no command; None for other kinds.
+            One outcome per batch of the command, then one per cancel; a Refusal for an entry that is no command; None
+            for other kinds.
 
         Raises:
             Halted: the command is newer than this program; nothing has changed, and nothing later may be applied.
@@ -101,6 +103,10 @@ class StoreQueues(QueueState):
             self._move_cursor(move)
         for trim in command.trims:
             self._trim(trim)
+        if command.cancels:
+            outcomes += cancel(self, command.cancels)
+        if command.HasField("fire"):
+            self.touched |= fire(self, command.fire)
         self.version = max(self.version, command.version)
         self.applied = instance
         return outcomes
@@ -116,6 +122,7 @@ class StoreQueues(QueueState):
         rows: dict[int, _Row] = {}
         refused: list[int] = []
         window, now_ms = self.window, self.clock_ms
+        may_delay, delayed = command.version >= TIMER_VERSION, False
         row: _Row | None = None
         producer = None
         producer_id = row_queue = -1
@@ -136,6 +143,13 @@ class StoreQueues(QueueState):
                         refused.append(len(outcomes))
                         outcomes.append(earlier)
                         continue
+            if may_delay and header.deliver_at_ms:
+                delayed = True
+                number = keep_aside(self, header, instance, len(outcomes), len(batch.items))
+                if producer is not None and sequence:
+                    window.remember(producer, sequence, TIMER_BIT | number, queue_id << 32 | count, now_ms)
+                outcomes.append(Delayed(number))
+                continue
             mask = header.consumer_group_ids
             if queue_id != row_queue or row is None:
                 row_queue = queue_id
@@ -154,7 +168,7 @@ class StoreQueues(QueueState):
             outcomes.append(cursor)
         if refused and rows:
             self.refused[instance] = tuple(refused)
-        self._close_rows(instance, rows, SOLE if len(rows) == 1 and not refused else 0)
+        self._close_rows(instance, rows, SOLE if len(rows) == 1 and not refused and not delayed else 0)
         return outcomes
 
     def _open_row(self, queue_id: int, mask: int, pub_id: int) -> _Row:
@@ -189,7 +203,7 @@ class StoreQueues(QueueState):
                 f"batch {sequence} of producer {producer_id:x} was stored in queue {first_queue} and now names queue "
                 f"{queue_id}: a retry must not change its queue, another batch needs another sequence",
             )
-        return Duplicate(cursor, count)
+        return Duplicate(cursor & ~TIMER_BIT, count, delayed=True) if cursor & TIMER_BIT else Duplicate(cursor, count)
 
     def _move_cursor(self, move: CursorMove) -> None:
         """Raise a cursor; never lower it, never beyond the end of its queue."""
@@ -215,7 +229,7 @@ class StoreQueues(QueueState):
 
     def checkpoint(self) -> Checkpoint:
         """Return the state as of `applied`; rows beyond the last full segment travel inside it."""
-        segments = self.seal() + self.seal_outcomes()
+        segments = self.seal() + self.seal_outcomes() + self.seal_timers()
         dead = self.take_dead()
         return Checkpoint(
             applied=self.applied, state=self.write(), segments=segments, dropped=dead, needed=self.first_needed()

@@ -67,7 +67,7 @@ class Audit:
                 if parsed is None:
                     self.missing = self._unread(row, last, entry, reads)
                     return False
-                for batch in parsed.batches(index.queue_id):
+                for batch in parsed.of_row(index, row):
                     self._add(batch, first + batch.offset)
             self._position = end
             row += 1

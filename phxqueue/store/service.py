@@ -13,10 +13,20 @@ from phxqueue.net.service import CallContext, RpcService
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto import methods
 from phxqueue.proto.status_pb2 import QueueGroupStatus, QueueStatus
-from phxqueue.proto.store_pb2 import AddRequest, AddResponse, GetRequest, GetResponse
+from phxqueue.proto.store_pb2 import (
+    AddRequest,
+    AddResponse,
+    CancelDelayedRequest,
+    CancelDelayedResponse,
+    GetRequest,
+    GetResponse,
+    ListDelayedRequest,
+    ListDelayedResponse,
+)
 from phxqueue.replica.interfaces import Clock
 from phxqueue.store.add import add, check_address, group_of_request
 from phxqueue.store.batcher import BatcherLimits
+from phxqueue.store.delays import DelayLimits, Delays
 from phxqueue.store.entries import ParsedEntries
 from phxqueue.store.get import get
 from phxqueue.store.group import StoreGroup, not_serving
@@ -72,6 +82,15 @@ class GroupService:
             refuse=self.refusal,
         )
         self.trimming = Trimming(group, self.machine, retention, self._timestamp_ms)
+        self.delays = Delays(
+            group,
+            self.machine,
+            delay_limits(node),
+            clock=clock,
+            timestamp_ms=self._timestamp_ms,
+            wall_ms=wall_ms,
+            refuse=self.refusal,
+        )
         group.on_applied.append(self._applied)
         group.on_mastership.append(self._mastership)
 
@@ -84,6 +103,7 @@ class GroupService:
         self.group.on_applied.remove(self._applied)
         self.group.on_mastership.remove(self._mastership)
         self.proposals.close()
+        self.delays.close()
 
     def statuses(self, served: ServedQueues) -> list[QueueStatus]:
         """Where every queue of the group ends and how far its consumer groups have come.
@@ -120,6 +140,7 @@ class GroupService:
         touched = self.machine.take_touched()
         if touched:
             self.reading.polls.touch(self.group.group_id, touched)
+        self.delays.look()
 
     def _mastership(self, is_master: bool) -> None:
         """What a former mastership knew of positions is void, whichever way it changed."""
@@ -127,6 +148,7 @@ class GroupService:
         self.trimming.clear()
         self.proposals.abandon()
         self.reading.polls.release(self.group.group_id)
+        self.delays.look()
 
 
 class StoreService:
@@ -170,6 +192,8 @@ class StoreService:
         """Answer the store's calls on this port."""
         service.register(methods.ADD, self.add)
         service.register(methods.GET, self.get)
+        service.register(methods.CANCEL_DELAYED, self.cancel_delayed)
+        service.register(methods.LIST_DELAYED, self.list_delayed)
 
     def reconfigure(self, node: StoreNode) -> None:
         """Serve by a new configuration from the next request on. Limits and times need a restart."""
@@ -193,6 +217,7 @@ class StoreService:
         self._look_later = self._clock.callLater(self._node.limits.retention_interval_s, self._look)
         for group in self._groups.values():
             group.trimming.look()
+            group.delays.warn()
 
     def drain(self) -> Deferred[Any]:
         """Take no more requests, end all long polls, and fire when everything taken before has its outcome.
@@ -223,7 +248,7 @@ class StoreService:
             raise self._refusal(group)
         if not self._accepting():
             raise self._disk_full()
-        return add(request, served, group.machine, group.proposals)
+        return add(request, served, group.machine, group.proposals, group.delays)
 
     def get(self, request: GetRequest, context: CallContext) -> GetResponse | Deferred[GetResponse]:
         """Read and acknowledge; see :mod:`phxqueue.store.get`."""
@@ -233,6 +258,24 @@ class StoreService:
         if self._stopping or not group.group.serving():
             raise self._refusal(group)
         return get(request, served, group.reading)
+
+    def cancel_delayed(
+        self, request: CancelDelayedRequest, context: CallContext
+    ) -> CancelDelayedResponse | Deferred[CancelDelayedResponse]:
+        """Drop a delayed batch; see :mod:`phxqueue.store.delays`."""
+        check_address(self._served, request.topic_id, request.store_id)
+        group = self._groups[request.queue_id % self._served.paxos_groups]
+        if self._stopping or not group.group.proposing():
+            raise self._refusal(group)
+        return group.delays.cancel(request)
+
+    def list_delayed(self, request: ListDelayedRequest, context: CallContext) -> ListDelayedResponse:
+        """Show delayed batches; see :mod:`phxqueue.store.delays`."""
+        check_address(self._served, request.topic_id, request.store_id)
+        group = self._groups[request.queue_id % self._served.paxos_groups]
+        if self._stopping or not group.group.serving():
+            raise self._refusal(group)
+        return group.delays.listed(request)
 
     def _refusal(self, group: GroupService) -> RpcError:
         refusal = group.refusal()
@@ -268,6 +311,17 @@ def batcher_limits(node: StoreNode) -> BatcherLimits:
         sync_s=settings.store_sync_interval_ms / 1000,
         queue_requests=limits.add_queue_requests,
         queue_bytes=limits.add_queue_bytes,
+    )
+
+
+def delay_limits(node: StoreNode) -> DelayLimits:
+    """The bounds of delayed batches, as configured."""
+    limits = node.limits
+    return DelayLimits(
+        longest_ms=round(limits.max_delay_s * 1000),
+        waiting=limits.max_delayed,
+        pin_entries=limits.delayed_pin_entries,
+        retry_after_ms=limits.retry_after_ms,
     )
 
 

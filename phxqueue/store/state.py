@@ -5,7 +5,8 @@ a fixed number of rows, each an immutable blob with its own checksum; a checkpoi
 in no segment yet. A segment holds the rows of any number of queues, one run per queue, each run a bulk copy of its
 columns: neither many queues nor many rows make a restart slow, and a checkpoint stays small. When the last of its rows
 has been trimmed a segment is deleted. The outcomes that idempotence rests on are written once as well
-(:mod:`phxqueue.store.outcome_chunks`).
+(:mod:`phxqueue.store.outcome_chunks`), delayed batches again when others near them came or went
+(:mod:`phxqueue.store.timers`).
 """
 
 from __future__ import annotations
@@ -18,10 +19,17 @@ from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import QueueIndex
 from phxqueue.store.outcome_chunks import OutcomeChunks
+from phxqueue.store.timers import TimerTable
 
 _STATE_MAGIC = b"PhxQstat"
 _SEGMENT_MAGIC = b"PhxQsegm"
-_FORMAT = 2
+_TIMER_ROWS = 2048
+#: The formats read. The first, which has no place for delayed batches, is written until a command of TIMER_VERSION was
+#: applied: so a node that still runs the previous program can take our checkpoints.
+_FORMATS = (2, 3)
+TIMER_FORMAT = 3
+#: Commands with delayed batches, FireTimers and CancelTimer.
+TIMER_VERSION = 3
 
 
 class QueueState:
@@ -42,6 +50,7 @@ class QueueState:
             master answers known duplicates without proposing them.
         window: the outcomes of recent batches.
         unreadable: entries that no command could be made of.
+        timers: the delayed batches that are not due yet.
         history: 0 until the store is built from a backup; then, and each time it happens again, another number. A
             cursor means something only within one history.
     """
@@ -55,6 +64,7 @@ class QueueState:
         self.refused: dict[int, tuple[int, ...]] = {}
         self.window = Idempotence() if window is None else window
         self.unreadable = 0
+        self.timers = TimerTable(min(segment_rows, _TIMER_ROWS))
         self.history = 0
         self._segment_rows = segment_rows
         self._next_segment = 0
@@ -79,8 +89,19 @@ class QueueState:
         return self.acked.get((queue_id, consumer_group_id), 0)
 
     def first_needed(self) -> int:
+        """The lowest instance whose entry holds items of some queue, or delayed ones; `applied` + 1: there is none."""
+        needed = self.first_queued()
+        delayed = self.timers.lowest_instance
+        return needed if delayed is None else min(needed, delayed)
+
+    def first_queued(self) -> int:
         """The lowest instance whose entry holds items of some queue; `applied` + 1 when there is none."""
-        return min((index.instances[0] for index in self.queues.values() if index.instances), default=self.applied + 1)
+        return min((index.lowest_instance for index in self.queues.values() if len(index)), default=self.applied + 1)
+
+    @property
+    def _knows_timers(self) -> bool:
+        """Whether something was applied that only the current format can hold."""
+        return self.version >= TIMER_VERSION
 
     def begin_history(self, number: int) -> None:
         """The store begins anew from this state: readers of what came after it elsewhere must not go on here."""
@@ -93,10 +114,12 @@ class QueueState:
         queues = [self.queues[queue_id] for queue_id in sorted(self.queues)]
         self._write_queues(out, queues)
         for index in queues:
-            index.write_rows(out, 0, len(index))
+            index.write_rows(out, 0, len(index), references=self._knows_timers)
         self._write_refused(out)
         self._write_acked(out, sorted(self.acked))
         self.window.write_whole(out)
+        if self._knows_timers:
+            self.timers.write_whole(out)
         if self.history:
             out.u64(self.history)
         return xxhash.xxh3_64_intdigest(out.finish())
@@ -132,7 +155,7 @@ class QueueState:
         """Write the next `segment_rows` rows, one run per queue, and drop queues that have no more from `loose`."""
         segment, self._next_segment = self._next_segment, self._next_segment + 1
         out = ColumnWriter(_SEGMENT_MAGIC)
-        out.u16(_FORMAT)
+        out.u16(self._format)
         out.u64(segment)
         room = self._segment_rows
         runs: list[tuple[QueueIndex, int]] = []
@@ -143,7 +166,7 @@ class QueueState:
                 break
         out.u32(len(runs))
         for index, count in runs:
-            index.seal(out, count, segment)
+            index.seal(out, count, segment, references=self._knows_timers)
         self._segments[segment] = self._segment_rows
         loose[:] = [index for index in loose if len(index) > index.sealed]
         return out.finish()
@@ -151,7 +174,11 @@ class QueueState:
     def take_dead(self) -> list[bytes]:
         """Return the keys of segments and chunks that nothing refers to any more, once each."""
         dead, self._dead = self._dead, []
-        return dead + self._chunks.take_dead(self.window)
+        return dead + self._chunks.take_dead(self.window) + self.timers.take_dead()
+
+    def seal_timers(self) -> list[tuple[bytes, bytes]]:
+        """Write what has changed of the delayed batches since the last call; return it as (key, value)."""
+        return self.timers.seal()
 
     def seal_outcomes(self) -> list[tuple[bytes, bytes]]:
         """Write the outcomes since the last call as a chunk; return it as (key, value), if there were any."""
@@ -160,7 +187,7 @@ class QueueState:
     def write(self) -> bytes:
         """Write the state, without what is sealed."""
         out = ColumnWriter(_STATE_MAGIC)
-        out.u16(_FORMAT)
+        out.u16(self._format)
         self._write_numbers(out)
         out.u64(self._next_segment)
         out.u32(len(self._segments))
@@ -170,14 +197,20 @@ class QueueState:
         loose = [index for index in queues if len(index) > index.sealed]
         out.u32(len(loose))
         for index in loose:
-            index.write_rows(out, index.sealed, len(index))
+            index.write_rows(out, index.sealed, len(index), references=self._knows_timers)
         self._write_refused(out)
         self._write_acked(out, self.acked)
         self.window.write(out)
         self._chunks.write(out)
+        if self._knows_timers:
+            self.timers.write(out)
         if self.history:  # else as ever, so that older programs can read it
             out.u64(self.history)
         return out.finish()
+
+    @property
+    def _format(self) -> int:
+        return TIMER_FORMAT if self._knows_timers else _FORMATS[0]
 
     def _write_numbers(self, out: ColumnWriter) -> None:
         out.i64(self.applied)
@@ -220,7 +253,7 @@ class QueueState:
 
     def _read(self, state: bytes, blobs: Mapping[bytes, bytes]) -> None:
         source = ColumnReader(_STATE_MAGIC, state, "the checkpoint's state")
-        _read_format(source, "the checkpoint's state")
+        form = _read_format(source, "the checkpoint's state")
         self.applied = source.i64()
         self.clock_ms = source.u64()
         self.version = source.u64()
@@ -232,13 +265,15 @@ class QueueState:
             self._read_segment(blobs, segment)
         for index in self.queues.values():
             index.sealed = len(index)
-        self._read_runs(source)
+        self._read_runs(source, form)
         self._read_refused(source)
         count = source.u32()
         queue_ids, consumer_group_ids, acked = (source.numbers(count) for _ in range(3))
         self.acked = dict(zip(zip(queue_ids, consumer_group_ids, strict=True), acked, strict=True))
         outcomes = self.window.read(source)
         self._chunks.read(source, self.window, blobs)
+        if form >= TIMER_FORMAT:
+            self.timers.read(source, blobs)
         self.history = 0 if source.at_end else source.u64()
         source.finish()
         for queue_id, index in self.queues.items():
@@ -255,10 +290,10 @@ class QueueState:
         if blob is None:
             raise CorruptCheckpoint(f"{what} is missing")
         source = ColumnReader(_SEGMENT_MAGIC, blob, what)
-        _read_format(source, what)
+        form = _read_format(source, what)
         if source.u64() != segment:
             raise CorruptCheckpoint(f"{what} is stored under another segment's key")
-        runs = self._read_runs(source)
+        runs = self._read_runs(source, form)
         source.finish()
         for index, count in runs:
             index.runs.append([segment, count])
@@ -273,14 +308,14 @@ class QueueState:
             index.end_digest = digests[place]
         return dict(zip(ids, rows, strict=True))
 
-    def _read_runs(self, source: ColumnReader) -> list[tuple[QueueIndex, int]]:
+    def _read_runs(self, source: ColumnReader, form: int) -> list[tuple[QueueIndex, int]]:
         runs = []
         for _ in range(source.u32()):
             queue_id, count = source.u32(), source.u32()
             index = self.queues.get(queue_id)
             if index is None:
                 raise CorruptCheckpoint(f"index rows of queue {queue_id}, which the checkpoint does not know")
-            index.read_rows(source, count)
+            index.read_rows(source, count, references=form >= TIMER_FORMAT)
             runs.append((index, count))
         return runs
 
@@ -291,10 +326,11 @@ class QueueState:
             self.refused[instance] = tuple(source.numbers(positions))
 
 
-def _read_format(source: ColumnReader, what: str) -> None:
+def _read_format(source: ColumnReader, what: str) -> int:
     version = source.u16()
-    if version != _FORMAT:
-        raise CorruptCheckpoint(f"{what} has format {version}; this program reads format {_FORMAT}")
+    if version not in _FORMATS:
+        raise CorruptCheckpoint(f"{what} has format {version}; this program reads formats up to {_FORMATS[-1]}")
+    return version
 
 
 def segment_key(ordinal: int) -> bytes:

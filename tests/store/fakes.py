@@ -24,10 +24,18 @@ from phxqueue.config import (
 )
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
-from phxqueue.proto.store_pb2 import AddRequest, CursorMove, GetRequest, QueueTrim, StoreCommand
+from phxqueue.proto.store_pb2 import (
+    AddRequest,
+    CancelTimer,
+    CursorMove,
+    FireTimers,
+    GetRequest,
+    QueueTrim,
+    StoreCommand,
+)
 from phxqueue.replica.errors import NotServing
 from phxqueue.store.outcomes import Outcome
-from phxqueue.store.queues import StoreQueues
+from phxqueue.store.queues import COMMAND_VERSION, StoreQueues
 from phxqueue.store.service import StoreService
 
 NOW_MS = 1_700_000_000_000
@@ -44,6 +52,7 @@ def batch(
     producer_id: int = 0,
     sequence: int = 0,
     digest: int = 0,
+    deliver_at_ms: int = 0,
 ) -> ItemBatch:
     """One batch; not idempotent unless it has a sequence."""
     header = BatchHeader(
@@ -56,6 +65,7 @@ def batch(
         digest_sum=digest,
         producer_id=producer_id,
         sequence=sequence,
+        deliver_at_ms=deliver_at_ms,
     )
     return ItemBatch(header=header, items=items)
 
@@ -68,12 +78,20 @@ def command(
     *batches: ItemBatch,
     moves: Iterable[CursorMove] = (),
     trims: Iterable[QueueTrim] = (),
+    cancels: Iterable[tuple[int, int]] = (),
+    fire: FireTimers | None = None,
     at_ms: int = NOW_MS,
     version: int = 1,
 ) -> bytes:
-    """The payload of one entry."""
+    """The payload of one entry; `cancels`: (deliver_at_ms, timer number)."""
     return StoreCommand(
-        version=version, timestamp_ms=at_ms, batches=batches, cursor_moves=list(moves), trims=list(trims)
+        version=version,
+        timestamp_ms=at_ms,
+        batches=batches,
+        cursor_moves=list(moves),
+        trims=list(trims),
+        cancels=[CancelTimer(deliver_at_ms=due_ms, timer_number=number) for due_ms, number in cancels],
+        fire=fire,
     ).SerializeToString()
 
 
@@ -150,7 +168,7 @@ class FakeGroup:
         self.auto = auto
         self.window = 64
         self.lease = True
-        self.lowest_version = 2
+        self.lowest_version = COMMAND_VERSION
         self.master: int | None = 0
         self.log: list[bytes] = []
         self.uncached: set[int] = set()

@@ -23,6 +23,7 @@ class Row:
     flags: int
     later_ms: int
     instances: int
+    refers: int  # to an entry so many instances back; 0: not
 
 
 ROWS = st.lists(
@@ -35,6 +36,7 @@ ROWS = st.lists(
         flags=st.integers(0, SOLE | UNIFORM),
         later_ms=st.integers(0, 50),
         instances=st.integers(1, 5),
+        refers=st.one_of(st.just(0), st.integers(0, 20)),
     ),
     max_size=30,
 )
@@ -47,7 +49,12 @@ def built(rows: list[Row]) -> tuple[QueueIndex, list[int]]:
     for number, row in enumerate(rows):
         instance += row.instances
         now += row.later_ms
-        index.append(instance, row.count, row.mask, now, row.size, row.digest, row.flags)
+        if row.refers:
+            index.append_reference(
+                max(instance - row.refers, 0), (number, 1), row.count, row.mask, now, row.size, row.digest
+            )
+        else:
+            index.append(instance, row.count, row.mask, now, row.size, row.digest, row.flags)
         items += [number] * row.count
     return index, items
 
@@ -87,17 +94,30 @@ def test_runs_of_rows_survive_writing_and_reading(rows: list[Row], data: st.Data
     cut = data.draw(st.integers(0, len(rows)))
     out = ColumnWriter(b"")
     for first, last in ((0, cut), (cut, len(rows))):
-        index.write_rows(out, first, last)
+        index.write_rows(out, first, last, references=True)
     source = ColumnReader(b"", out.finish(), "rows")
     copy = QueueIndex(5)
     copy.end_cursor, copy.end_digest = index.end_cursor, index.end_digest
     for _ in range(2):
         assert source.u32() == 5
-        copy.read_rows(source, source.u32())
+        copy.read_rows(source, source.u32(), references=True)
     source.finish()
     copy.check(len(rows))
+    assert not rows or copy.lowest_instance == index.lowest_instance == min(index.instances)
     for name in QueueIndex.__slots__:
         assert getattr(copy, name) == getattr(index, name), name
+
+
+@given(ROWS, st.data())
+def test_rows_of_delayed_batches_say_which_also_after_trimming(rows: list[Row], data: st.DataObject) -> None:
+    index, _ = built(rows)
+    index.drop(gone := data.draw(st.integers(0, len(rows))))
+    left = rows[gone:]
+    referring = [(place, gone + place) for place, row in enumerate(left) if row.refers]
+    assert [(place, index.reference(place)[0]) for place, _ in referring] == referring
+    assert index.has_references == bool(referring)
+    if left:
+        assert index.lowest_instance == min(index.instances)
 
 
 def test_a_row_says_at_most_4_gib_of_itself() -> None:

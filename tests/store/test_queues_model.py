@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phxqueue.proto.store_pb2 import QueueTrim
+from phxqueue.proto.store_pb2 import FireTimers, QueueTrim
 from phxqueue.store.entries import ParsedEntry
-from phxqueue.store.outcomes import Duplicate, Outcome
+from phxqueue.store.outcomes import Delayed, Duplicate, Outcome, Refusal
 from phxqueue.store.queues import StoreQueues
 from tests.store.fakes import NOOP, NOW_MS, VALUE, batch, command, move
 
@@ -21,6 +21,7 @@ class Batch:
     mask: int
     producer_id: int
     sequence: int
+    due: int = 0  # 0: not delayed; else so many milliseconds after the beginning
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Command:
     batches: list[Batch]
     moves: list[Move]
     trims: list[Trim]
+    fire: tuple[int, int] | None  # up to which millisecond after the beginning, how many
+    cancels: list[int]  # timer numbers
 
 
 QUEUES = st.integers(1, 3)
@@ -52,6 +55,7 @@ BATCHES = st.builds(
     mask=st.integers(1, 3),
     producer_id=st.integers(1, 2),
     sequence=st.integers(0, 6),
+    due=st.one_of(st.just(0), st.just(0), st.integers(1, 20)),
 )
 MOVES = st.builds(Move, queue_id=QUEUES, group=st.integers(0, 3), acked=st.integers(0, 30))
 TRIMS = st.builds(Trim, queue_id=QUEUES, first=st.integers(0, 40))
@@ -61,6 +65,8 @@ COMMANDS = st.builds(
     batches=st.lists(BATCHES, max_size=6),
     moves=st.lists(MOVES, max_size=3),
     trims=st.lists(TRIMS, max_size=2),
+    fire=st.one_of(st.none(), st.tuples(st.integers(0, 25), st.integers(0, 4))),
+    cancels=st.lists(st.integers(0, 8), max_size=2),
 )
 STEPS = st.lists(st.one_of(COMMANDS, st.just("no-op"), st.just(b"\xffgarbage"), st.just("checkpoint")), max_size=25)
 
@@ -73,24 +79,35 @@ class Model:
     ends: dict[int, list[int]] = field(default_factory=dict)
     first: dict[int, int] = field(default_factory=dict)
     acked: dict[tuple[int, int], int] = field(default_factory=dict)
-    seen: dict[tuple[int, int], tuple[int, int, int]] = field(default_factory=dict)
+    seen: dict[tuple[int, int], tuple[int, int, int, bool]] = field(default_factory=dict)
     made: int = 0
+    numbers: int = 0
+    timers: dict[int, tuple[Batch, int, tuple[int, int]]] = field(default_factory=dict)  # content's, and place
+    due: dict[int, int] = field(default_factory=dict)  # of every timer number ever
+    cancelled: dict[int, int] = field(default_factory=dict)  # items
 
-    def store(self, one: Batch) -> tuple[bytes, object]:
-        """Returns the batch's bytes and its expected outcome."""
+    def store(self, one: Batch, place: tuple[int, int]) -> tuple[bytes, object]:
+        """Returns the batch's bytes and its expected outcome; `place`: entry, and position in it."""
         self.made += 1
         content = b"batch %d " % self.made * one.count
         identity = one.producer_id, one.sequence
         if one.count == 0:
             return content, "refused"
         if one.sequence and identity in self.seen:
-            queue_id, cursor, count = self.seen[identity]
-            return content, Duplicate(cursor, count) if queue_id == one.queue_id else "refused"
+            queue_id, cursor, count, delayed = self.seen[identity]
+            return content, Duplicate(cursor, count, delayed) if queue_id == one.queue_id else "refused"
+        if one.due:
+            self.numbers += 1
+            self.timers[self.numbers] = one, self.made, place
+            self.due[self.numbers] = one.due
+            if one.sequence:
+                self.seen[identity] = one.queue_id, self.numbers, one.count, True
+            return content, Delayed(self.numbers)
         queue = self.items.setdefault(one.queue_id, [])
         cursor = len(queue)
         queue.extend([(b"batch %d " % self.made, one.mask)] * one.count)
         if one.sequence:
-            self.seen[identity] = one.queue_id, cursor, one.count
+            self.seen[identity] = one.queue_id, cursor, one.count, False
         return content, cursor
 
     def move(self, one: Move) -> None:
@@ -99,6 +116,25 @@ class Model:
             best = max(self.acked.get(key, 0), min(one.acked, len(self.items[one.queue_id])))
             if best:
                 self.acked[key] = best
+
+    def cancel(self, number: int) -> object:
+        if number in self.timers:
+            self.cancelled[number] = self.timers.pop(number)[0].count
+        return self.cancelled.get(number, "refused")
+
+    def fire(self, due: int, most: int) -> None:
+        """In the order of times, then of numbers. What stands side by side in its entry becomes one row."""
+        ready = sorted((one.due, number) for number, (one, _, _) in self.timers.items() if one.due <= due)
+        before: tuple[Batch, tuple[int, int]] | None = None
+        for _, number in ready[:most]:
+            one, made, place = self.timers.pop(number)
+            queue = self.items.setdefault(one.queue_id, [])
+            queue.extend([(b"batch %d " % made, one.mask)] * one.count)
+            ends = self.ends.setdefault(one.queue_id, [])
+            if before is not None and alike(*before, one, place):
+                ends.pop()
+            ends.append(len(queue))
+            before = one, place
 
     def end_entry(self) -> None:
         for queue_id, items in self.items.items():
@@ -123,8 +159,14 @@ class Model:
                 self.first[one.queue_id] = end
 
 
+def alike(one: Batch, place: tuple[int, int], other: Batch, after: tuple[int, int]) -> bool:
+    """Whether two batches that are due one after the other become one row."""
+    return (one.queue_id, one.mask) == (other.queue_id, other.mask) and after == (place[0], place[1] + 1)
+
+
 def apply_both(model: Model, machine: StoreQueues, log: list[bytes], step: Command, at_ms: int) -> None:
-    made = [(one, *model.store(one)) for one in step.batches]
+    made = [(one, *model.store(one, (len(log), position))) for position, one in enumerate(step.batches)]
+    expected_cancels = [model.cancel(number) for number in step.cancels]
     payload = command(
         *[
             batch(
@@ -134,30 +176,36 @@ def apply_both(model: Model, machine: StoreQueues, log: list[bytes], step: Comma
                 mask=one.mask,
                 producer_id=one.producer_id,
                 sequence=one.sequence,
+                deliver_at_ms=NOW_MS + one.due if one.due else 0,
             )
             for one, content, _ in made
         ],
         moves=[move(one.queue_id, one.group, one.acked) for one in step.moves],
         trims=[QueueTrim(queue_id=one.queue_id, first_cursor=one.first) for one in step.trims],
+        cancels=[(NOW_MS + model.due.get(number, 3), number) for number in step.cancels],
+        fire=None if step.fire is None else FireTimers(due_ms=NOW_MS + step.fire[0], most=step.fire[1]),
         at_ms=at_ms,
-        version=2,
+        version=3,
     )
     log.append(payload)
     outcomes = machine.apply(machine.applied + 1, VALUE, payload)
     assert isinstance(outcomes, list)
+    all_expected = [expected for _, _, expected in made] + expected_cancels
     assert [
         expected if told(expected, outcome) else (expected, outcome)
-        for (_, _, expected), outcome in zip(made, outcomes, strict=True)
-    ] == [expected for _, _, expected in made]
+        for expected, outcome in zip(all_expected, outcomes, strict=True)
+    ] == all_expected
     for one in step.moves:
         model.move(one)
     model.end_entry()
     for one_trim in step.trims:
         model.trim(one_trim)
+    if step.fire is not None:
+        model.fire(*step.fire)
 
 
 def told(expected: object, outcome: Outcome) -> bool:
-    return outcome == expected or (expected == "refused" and not isinstance(outcome, int | Duplicate))
+    return outcome == expected or (expected == "refused" and isinstance(outcome, Refusal))
 
 
 def content(machine: StoreQueues, log: list[bytes], queue_id: int) -> list[tuple[bytes, int]]:
@@ -166,7 +214,7 @@ def content(machine: StoreQueues, log: list[bytes], queue_id: int) -> list[tuple
     for row in range(len(index)):
         instance = index.instances[row]
         entry = ParsedEntry(log[instance], machine.refused.get(instance, ()))
-        for stored in entry.batches(queue_id):
+        for stored in entry.of_row(index, row):
             assert index.firsts[row] + stored.offset == len(items)
             assert stored.mask & ~index.masks[row] == 0
             size = len(stored.items) // stored.count
@@ -211,3 +259,8 @@ def test_agrees_with_the_model_whatever_is_restored_on_the_way(steps: list[objec
         assert content(restarted, log, queue_id)[first:] == items[first:]
         assert all(instance >= restarted.first_needed() for instance in restarted.queues[queue_id].instances)
     assert restarted.acked == steady.acked == model.acked
+    waiting = [(timer.deliver_at_ms, timer.number) for timer in restarted.timers.after(0, 0)]
+    assert waiting == sorted((NOW_MS + one.due, number) for number, (one, _, _) in model.timers.items())
+    assert len(restarted.timers) == len(waiting)
+    assert all(place[0] >= restarted.first_needed() for _, _, place in model.timers.values())
+    assert sum(restarted.timers.waiting.values()) == sum(one.count for one, _, _ in model.timers.values())

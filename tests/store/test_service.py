@@ -7,7 +7,7 @@ import dataclasses
 from phxqueue.config import dead_letter_queue
 from phxqueue.net.service import RpcService
 from phxqueue.net.status import Status
-from phxqueue.proto.methods import ADD, GET
+from phxqueue.proto.methods import ADD, CANCEL_DELAYED, GET, LIST_DELAYED
 from phxqueue.replica.errors import OutcomeUnknown
 from tests.store.fakes import StoreUnderTest, batch, topic
 
@@ -16,7 +16,7 @@ def test_registers_its_calls() -> None:
     service = RpcService("store 1 node 0")
     store = StoreUnderTest()
     store.service.register(service)
-    assert {ADD.number, GET.number} == set(service.table)
+    assert {ADD.number, GET.number, CANCEL_DELAYED.number, LIST_DELAYED.number} == set(service.table)
 
 
 def test_status_tells_where_every_queue_of_its_groups_stands() -> None:
