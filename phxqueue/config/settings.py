@@ -13,6 +13,7 @@ from typing import Literal
 from phxqueue.config.consumer_settings import PoolSettings, RetrySettings
 from phxqueue.config.fields import GIB, KIB, MIB, Decimal, Flag, Restart, Whole, setting
 from phxqueue.config.schema import Block
+from phxqueue.config.store_limits import StoreLimits
 from phxqueue.config.topic_settings import TopicSettings
 
 __all__ = [
@@ -261,87 +262,6 @@ class ReplicaSettings(Block):
     )
     drain_timeout_s: Decimal = setting(
         5.0, "Longest a stopping node waits for its proposals in flight.", unit="s", ge=0.0, le=3600.0
-    )
-
-
-class StoreLimits(Block):
-    """`limits:` of a store's file: what a store takes in and holds in memory."""
-
-    max_frame: Whole = setting(16 * MIB, "Largest frame accepted from a client.", unit="bytes", ge=64 * KIB, le=1 * GIB)
-    max_connections: Whole = setting(
-        4096, "Client connections; more are closed at once.", unit="connections", ge=1, le=1_000_000
-    )
-    max_in_flight_requests: Whole = setting(
-        4096,
-        "Requests of one connection that are being worked on; more are refused.",
-        unit="requests",
-        ge=1,
-        le=1_000_000,
-    )
-    add_queue_bytes: Whole = setting(
-        64 * MIB,
-        "Item bytes waiting to be proposed, per Paxos group; more are refused with RESOURCE_EXHAUSTED.",
-        unit="bytes",
-        ge=64 * KIB,
-        le=64 * GIB,
-    )
-    add_queue_requests: Whole = setting(
-        20_000,
-        "Add requests waiting to be proposed, per Paxos group; more are refused with RESOURCE_EXHAUSTED.",
-        unit="requests",
-        ge=1,
-        le=10_000_000,
-    )
-    retry_after_ms: Whole = setting(50, "When such a refused client should come again.", unit="ms", ge=1, le=60_000)
-    cache_bytes: Whole = setting(
-        64 * MIB, "Recent entries kept in memory, per node.", unit="bytes", ge=0, le=1024 * GIB
-    )
-    get_wait_max_ms: Whole = setting(
-        30_000, "Longest long poll; a longer wish is shortened.", unit="ms", ge=0, le=600_000
-    )
-    limit_items: Whole = setting(10_000, "Most items in the answer to one Get.", unit="items", ge=1, le=10_000_000)
-    limit_bytes: Whole = setting(
-        4 * MIB,
-        "Most bytes in the answer to one Get; a larger batch travels alone.",
-        unit="bytes",
-        ge=1 * KIB,
-        le=512 * MIB,
-    )
-    max_long_polls: Whole = setting(
-        20_000, "Gets waiting for items; more are answered at once, empty.", unit="requests", ge=1, le=10_000_000
-    )
-    scan_rows: Whole = setting(
-        10_000,
-        "Index rows one Get skips over (other groups' items) before it yields to others.",
-        unit="rows",
-        ge=1,
-        le=10_000_000,
-    )
-    retention_interval_s: Decimal = setting(
-        1.0, "How often a master looks for items that retention lets go.", unit="s", ge=0.01, le=3600.0
-    )
-    index_segment_rows: Whole = setting(4096, "Index rows per sealed segment.", unit="rows", ge=16, le=10_000_000)
-    max_delay_s: Decimal = setting(
-        30 * 86_400.0,
-        "Longest delay of a message (`delay=`, `deliver_at=`): the log is kept from where the oldest delayed one lies.",
-        unit="s",
-        ge=0.0,
-        le=10 * 366 * 86_400.0,
-    )
-    max_delayed: Whole = setting(
-        2_000_000,
-        "Delayed batches waiting, per Paxos group, about 70 bytes of memory each; more are refused with "
-        "RESOURCE_EXHAUSTED.",
-        unit="batches",
-        ge=0,
-        le=100_000_000,
-    )
-    delayed_pin_entries: Whole = setting(
-        1_000_000,
-        "Entries that the log keeps for nobody but delayed batches, beyond which a master warns.",
-        unit="entries",
-        ge=1,
-        le=1_000_000_000_000,
     )
 
 
