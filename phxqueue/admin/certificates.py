@@ -29,6 +29,8 @@ def leaves(cluster: Cluster) -> Iterator[Leaf]:
         for lock in topic.locks:
             for node in lock.nodes:
                 yield Leaf("lock", f"{lock.lock_id}/{node.node_id}", (node.ip,))
+        for scheduler in topic.scheduler:
+            yield Leaf("scheduler", scheduler.name, (scheduler.ip,))
         for consumer in topic.consumers:
             yield Leaf("consumer", consumer.name, (consumer.ip,))
     yield Leaf("client", DEFAULT_CLIENT, ())

@@ -36,13 +36,15 @@ from phxqueue.config.loading import (
     inspect_cluster,
     inspect_consumer_node,
     inspect_lock_node,
+    inspect_scheduler_node,
     inspect_store_node,
     load_cluster,
     load_consumer_node,
     load_lock_node,
+    load_scheduler_node,
     load_store_node,
 )
-from phxqueue.config.nodes import ConsumerNode, LockNode, StoreNode
+from phxqueue.config.nodes import ConsumerNode, LockNode, SchedulerNode, StoreNode
 from phxqueue.config.problems import ConfigError, Problem, Report, UnknownIdError
 from phxqueue.config.reload import Change, Reloaded, differences
 from phxqueue.config.reload import reload as reload_snapshot
@@ -87,6 +89,7 @@ __all__ = [
     "ReplicaSettings",
     "Report",
     "RetrySettings",
+    "SchedulerNode",
     "SkipInfo",
     "Store",
     "StoreLimits",
@@ -104,10 +107,12 @@ __all__ = [
     "inspect_cluster",
     "inspect_consumer_node",
     "inspect_lock_node",
+    "inspect_scheduler_node",
     "inspect_store_node",
     "load_cluster",
     "load_consumer_node",
     "load_lock_node",
+    "load_scheduler_node",
     "load_store_node",
     "reload_snapshot",
 ]

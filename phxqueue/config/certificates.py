@@ -6,6 +6,7 @@ A leaf's name follows from its identity, so that a node finds its own without be
 identity                        certificate                   private key
 =============================== ============================= =======================
 phxqueue://store/1/0            store-1-0.pem                 store-1-0.key
+phxqueue://scheduler/<name>     scheduler-<name>.pem          scheduler-<name>.key
 phxqueue://consumer/<name>      consumer-<name>.pem           consumer-<name>.key
 phxqueue://client/default       client.pem                    client.key
 phxqueue://client/<name>        client-<name>.pem             client-<name>.key

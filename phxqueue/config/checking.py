@@ -8,7 +8,13 @@ from pathlib import Path
 
 from phxqueue.config.drafts import read_part, report_of
 from phxqueue.config.files import ConsumersFile, LockFile, SchedulerFile, StoreFile, TopicFile
-from phxqueue.config.loading import inspect_cluster, inspect_consumer_node, inspect_lock_node, inspect_store_node
+from phxqueue.config.loading import (
+    inspect_cluster,
+    inspect_consumer_node,
+    inspect_lock_node,
+    inspect_scheduler_node,
+    inspect_store_node,
+)
 from phxqueue.config.problems import Problem, Report
 from phxqueue.config.replica_checks import check_replica_sets
 from phxqueue.config.syntax import Document, read_document
@@ -30,6 +36,7 @@ _WHOLE_CLUSTER = "globalconfig"
 _NODES: dict[str, Callable[..., tuple[object, Report]]] = {
     "store": inspect_store_node,
     "lock": inspect_lock_node,
+    "scheduler": inspect_scheduler_node,
     "consumer": inspect_consumer_node,
 }
 
@@ -64,7 +71,7 @@ def _kind(path: Path) -> str:
     stem = path.name.partition(".")[0]
     if (kind, stem) == ("store", "lock"):  # their files have the same fields
         return stem
-    return kind or (stem if stem in _MARKS.values() else "")
+    return kind or (stem if stem in _NODES or stem in _MARKS.values() else "")
 
 
 def _check_topic(path: Path) -> Document:

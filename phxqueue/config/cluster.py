@@ -66,6 +66,11 @@ class NodeAddress:
         return host_port(self.ip, self.port)
 
     @property
+    def name(self) -> str:
+        """What a scheduler at this address is called in its certificate: "127.0.0.1-6100"."""
+        return consumer_name(self.ip, self.port)
+
+    @property
     def paxos_address(self) -> str:
         return host_port(self.ip, self.paxos_port)
 

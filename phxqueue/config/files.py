@@ -392,7 +392,7 @@ class ConsumersFile(Block):
 
 
 class SchedulerSection(Block):
-    """`scheduler:`. Checked, but without effect in this version."""
+    """`scheduler:`. One of them is the master, through the lock service; a single one needs none."""
 
     addrs: tuple[Addr, ...] = setting(meaning="The scheduler processes.")
 

@@ -28,17 +28,25 @@ from phxqueue.config.node_checks import (
     check_tls_files,
     find_consumer,
     find_lock_node,
+    find_scheduler,
     find_store_node,
     topics_meant,
 )
-from phxqueue.config.node_files import ConsumerNodeFile, LockNodeFile, NodeFile, ReplicaNodeFile, StoreNodeFile
-from phxqueue.config.nodes import ConsumerNode, LockNode, StoreNode
+from phxqueue.config.node_files import (
+    ConsumerNodeFile,
+    LockNodeFile,
+    NodeFile,
+    ReplicaNodeFile,
+    SchedulerNodeFile,
+    StoreNodeFile,
+)
+from phxqueue.config.nodes import ConsumerNode, LockNode, SchedulerNode, StoreNode
 from phxqueue.config.places import candidates, find
 from phxqueue.config.problems import ConfigError, Report, shown_path
 from phxqueue.config.settings import NetSettings
 from phxqueue.config.syntax import Document, show
 
-SnapshotT = TypeVar("SnapshotT", Cluster, StoreNode, LockNode, ConsumerNode)
+SnapshotT = TypeVar("SnapshotT", Cluster, StoreNode, LockNode, SchedulerNode, ConsumerNode)
 
 
 def load_cluster(path: Path | str) -> Cluster:
@@ -57,6 +65,11 @@ def load_store_node(path: Path | str) -> StoreNode:
 def load_lock_node(path: Path | str) -> LockNode:
     """Read a lock node's file and its cluster. Raises ConfigError."""
     return _wanted(*inspect_lock_node(path))
+
+
+def load_scheduler_node(path: Path | str) -> SchedulerNode:
+    """Read a scheduler's file and its cluster. Raises ConfigError."""
+    return _wanted(*inspect_scheduler_node(path))
 
 
 def load_consumer_node(path: Path | str) -> ConsumerNode:
@@ -150,6 +163,34 @@ def _replica_process(
         "net": merged_net(content, cluster),
         "log": content.log,
     }
+
+
+def inspect_scheduler_node(path: Path | str, *, check_files: bool = False) -> tuple[SchedulerNode | None, Report]:
+    """The scheduler process that a node file describes, with its cluster."""
+    part, cluster, documents = _read_node(path, SchedulerNodeFile)
+    content, document = part.content, part.document
+    if content is None:
+        return None, report_of(documents)
+    found = find_scheduler(document, content, topics_meant(document, content, cluster)) if cluster else None
+    if cluster is None or found is None:
+        return None, report_of(documents)
+    topic, node = found
+    tls = _node_tls(content, document, cluster, "scheduler", node.name)
+    check_node_tls(document, filter(None, (node.ip, content.bind_ip)), tls, cluster)
+    if check_files:
+        check_tls_files(document, tls)
+    snapshot = SchedulerNode(
+        cluster=cluster,
+        topic=topic,
+        node=node,
+        path=document.file,
+        bind_ip=content.bind_ip,
+        max_connections=content.max_connections,
+        tls=tls,
+        net=merged_net(content, cluster),
+        log=content.log,
+    )
+    return _outcome(snapshot, documents)
 
 
 def inspect_consumer_node(path: Path | str, *, check_files: bool = False) -> tuple[ConsumerNode | None, Report]:

@@ -99,6 +99,24 @@ def find_lock_node(
     return None if place is None else nodes[place]
 
 
+def find_scheduler(document: Document, content: NodeFile, topics: list[Topic]) -> tuple[Topic, NodeAddress] | None:
+    """The scheduler with the file's address."""
+    nodes = [(topic, node) for topic in topics for node in topic.scheduler]
+    for topic, node in nodes:
+        if (node.ip, node.port) == (content.ip, content.port):
+            if len(topic.scheduler) > 1 and not topic.locks:
+                document.error(
+                    ("port",),
+                    f"found one of {len(topic.scheduler)} schedulers",
+                    "a single scheduler, or a lock service (lock_config_path of the topic)",
+                    "several schedulers elect their master through the lock service, and this topic has none",
+                )
+            return topic, node
+    if topics:
+        _address_unknown(document, content, "schedulerconfig.conf", (node.address for _, node in nodes))
+    return None
+
+
 def _find_node(
     document: Document, content: ReplicaNodeFile, nodes: list[NodeAddress], topics: list[Topic], where: str
 ) -> int | None:

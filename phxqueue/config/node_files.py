@@ -59,6 +59,15 @@ class LockNodeFile(ReplicaNodeFile):
     limits: LockLimits = setting(LockLimits(), "What it takes in and holds in memory.")
 
 
+class SchedulerNodeFile(NodeFile):
+    """etc/scheduler.N.conf: one scheduler. It is known by its name: `scheduler.conf`, or `scheduler.` and anything."""
+
+    bind_ip: Host = setting(
+        "", "Address to listen on when it is not `ip` (containers, several networks).", default_text="`ip`"
+    )
+    max_connections: Whole = setting(4096, "Connections at the same time: consumers, and people.", ge=1, le=1_000_000)
+
+
 class ConsumerNodeFile(NodeFile):
     """etc/consumer.N.conf: one consumer process."""
 

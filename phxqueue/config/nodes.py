@@ -80,6 +80,36 @@ class LockNode(ReplicaProcess):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerNode:
+    """One scheduler process: `node` is its entry of schedulerconfig.conf."""
+
+    cluster: Cluster
+    topic: Topic
+    node: NodeAddress
+    path: Path = Path("scheduler.conf")
+    bind_ip: str = ""  # where it listens, when that is not node.ip
+    max_connections: int = 4096
+    tls: TlsPaths | None = None
+    net: NetSettings = field(default_factory=NetSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    warnings: tuple[Problem, ...] = field(default=(), compare=False)  # about all files read; for the log
+
+    @property
+    def cluster_config(self) -> Path:
+        """The path of globalconfig.conf."""
+        return self.cluster.path
+
+    @property
+    def listen_address(self) -> str:
+        return host_port(self.bind_ip or self.node.ip, self.node.port)
+
+    @property
+    def identity_name(self) -> str:
+        """The name in its certificate: phxqueue://scheduler/<identity_name>."""
+        return self.node.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerNode:
     """One consumer process: `consumer` is its entry of consumerconfig.conf."""
 

@@ -17,7 +17,7 @@ from phxqueue.config.files import (
     StoreFile,
     TopicFile,
 )
-from phxqueue.config.node_files import ConsumerNodeFile, LockNodeFile, NodeFile, StoreNodeFile
+from phxqueue.config.node_files import ConsumerNodeFile, LockNodeFile, NodeFile, SchedulerNodeFile, StoreNodeFile
 from phxqueue.config.schema import Block
 from phxqueue.config.syntax import show
 
@@ -30,6 +30,7 @@ _FILES: tuple[tuple[str, type[Block]], ...] = (
     ("lockconfig.conf", LockFile),
     ("store.conf (one per store process)", StoreNodeFile),
     ("lock.conf (one per lock process)", LockNodeFile),
+    ("scheduler.conf (one per scheduler process)", SchedulerNodeFile),
     ("consumer.conf (one per consumer process)", ConsumerNodeFile),
 )
 

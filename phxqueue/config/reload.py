@@ -46,13 +46,19 @@ from phxqueue.config.files import (
     TopicFile,
     TopicSection,
 )
-from phxqueue.config.loading import load_cluster, load_consumer_node, load_lock_node, load_store_node
-from phxqueue.config.node_files import ConsumerNodeFile, LockNodeFile, StoreNodeFile
-from phxqueue.config.nodes import ConsumerNode, LockNode, ReplicaProcess, StoreNode
+from phxqueue.config.loading import (
+    load_cluster,
+    load_consumer_node,
+    load_lock_node,
+    load_scheduler_node,
+    load_store_node,
+)
+from phxqueue.config.node_files import ConsumerNodeFile, LockNodeFile, SchedulerNodeFile, StoreNodeFile
+from phxqueue.config.nodes import ConsumerNode, LockNode, ReplicaProcess, SchedulerNode, StoreNode
 from phxqueue.config.problems import ConfigError, Problem, Report
 from phxqueue.config.schema import Block
 
-SnapshotT = TypeVar("SnapshotT", Cluster, StoreNode, LockNode, ConsumerNode)
+SnapshotT = TypeVar("SnapshotT", Cluster, StoreNode, LockNode, SchedulerNode, ConsumerNode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,7 @@ def reload(old: SnapshotT) -> Reloaded[SnapshotT]:
         Cluster: load_cluster,
         StoreNode: load_store_node,
         LockNode: load_lock_node,
+        SchedulerNode: load_scheduler_node,
         ConsumerNode: load_consumer_node,
     }
     new: SnapshotT = loaders[type(old)](old.path)
@@ -127,6 +134,7 @@ _MODELS: dict[type, type[Block]] = {
     Consumer: ConsumerEntry,
     StoreNode: StoreNodeFile,
     LockNode: LockNodeFile,
+    SchedulerNode: SchedulerNodeFile,
     ConsumerNode: ConsumerNodeFile,
     TlsPaths: TlsBlock,
 }

@@ -7,7 +7,6 @@ from typing import ClassVar
 from phxqueue.config.fields import GIB, KIB, MIB, Decimal, Flag, Id, Restart, Text, Whole, setting
 from phxqueue.config.schema import Block
 
-_SCHEDULER = "scheduler"
 _LOCKS = "lock service"
 
 
@@ -197,22 +196,24 @@ class TopicSettings(Block):
     )
 
     scheduler_get_scale_interval_s: Whole = setting(
-        10, "How often consumers report their load and ask for weights.", unit="s", ge=1, le=3600, pending=_SCHEDULER
+        1, "How often consumers report that they live, and their load, to the scheduler.", unit="s", ge=1, le=3600
     )
     scheduler_load_balance_interval_s: Whole = setting(
-        60, "How often the scheduler looks at all loads.", unit="s", ge=1, le=3600, pending=_SCHEDULER
+        10, "How often the scheduler looks at all loads.", unit="s", ge=1, le=3600
     )
     scheduler_hash_keep_time_s: Whole = setting(
-        20, "Silence after which a consumer counts as dead.", unit="s", ge=1, le=3600, pending=_SCHEDULER
+        5, "Silence after which a consumer counts as dead.", unit="s", ge=1, le=3600
     )
-    scheduler_lock_lease_time_s: Whole = setting(
-        20, "Lease of the scheduler's mastership.", unit="s", ge=1, le=3600, pending=_SCHEDULER
+    scheduler_restart_grace_s: Whole = setting(
+        3, "How long a consumer that stops keeps its queues, so that a restart moves nothing.", unit="s", ge=0, le=3600
     )
-    scheduler_lock_key: Text = setting(
-        "__scheduler__.__master__", "Lock that makes a scheduler the master.", pending=_SCHEDULER
+    scheduler_warm_up_s: Whole = setting(
+        3, "How long a new master of the schedulers listens before it gives out weights.", unit="s", ge=1, le=3600
     )
+    scheduler_lock_lease_time_s: Whole = setting(4, "Lease of the scheduler's mastership.", unit="s", ge=1, le=3600)
+    scheduler_lock_key: Text = setting("__scheduler__.__master__", "Lock that makes a scheduler the master.")
     scheduler_max_load: Whole = setting(
-        80, "Load above which a consumer may count as overloaded.", unit="%", ge=1, le=10_000, pending=_SCHEDULER
+        80, "Load above which a consumer may count as overloaded.", unit="%", ge=1, le=10_000
     )
     scheduler_max_mean_load_percent: Whole = setting(
         150,
@@ -220,27 +221,34 @@ class TopicSettings(Block):
         unit="%",
         ge=100,
         le=10_000,
-        pending=_SCHEDULER,
     )
     scheduler_max_init_weight_percent: Whole = setting(
         200,
-        "Highest weight, as a share of the consumer's `scale`.",
+        "Highest weight that the scheduler gives, as a share of the consumer's `scale`.",
         unit="%",
         ge=100,
         le=100_000,
-        pending=_SCHEDULER,
+    )
+    scheduler_min_init_weight_percent: Whole = setting(
+        10,
+        "Lowest weight that it gives to one that lives, as a share of the consumer's `scale`.",
+        unit="%",
+        ge=1,
+        le=100,
     )
     scheduler_load_sticky: Whole = setting(
-        5, "Changes of load smaller than this are ignored.", unit="%", ge=0, le=10_000, pending=_SCHEDULER
+        5, "Changes of load smaller than this are ignored.", unit="%", ge=0, le=10_000
     )
     scheduler_weight_sticky: Whole = setting(
-        500, "Mean change of weight below which weights stay.", ge=0, le=1_000_000, pending=_SCHEDULER
+        100,
+        "Thousandths of a consumer's `scale`: smaller changes of its weight are not made.",
+        ge=0,
+        le=1_000_000,
     )
-    scheduler_load_use_proc_used_ratio: Flag = setting(
-        False, "Let the share of used slots add to the load.", pending=_SCHEDULER
-    )
+    scheduler_load_use_proc_used_ratio: Flag = setting(False, "Let the share of used slots add to the load.")
     scheduler_use_init_weight: Flag = setting(
-        True, "Weights follow `scale` alone; the scheduler only detects failures.", pending=_SCHEDULER
+        False,
+        "Weights follow `scale` alone: the scheduler gives the queues of the dead to the living and does nothing else.",
     )
 
     obsolete: ClassVar[dict[str, str]] = {

@@ -124,7 +124,6 @@ WARNED: list[tuple[str, str, Any, str, str]] = [
     ("topicconfig", "pubs.0.consumer_group_ids", [1], "consumer_groups[1].consumer_group_id", "is in no pub"),
     ("topicconfig", "skip_infos", [{}], "skip_infos[0]", "matches every item"),
     ("topicconfig", "topic.store_paxos_log_sync", 1, "topic.store_paxos_log_sync", "ignored; every acknowledged"),
-    ("topicconfig", "topic.scheduler_max_load", 70, "topic.scheduler_max_load", "this version has no scheduler"),
     ("topicconfig", "queue_infos.0.sleep_us_per_get", 1, "queue_infos[0].sleep_us_per_get", "ignored"),
     ("topicconfig", "freq_infos", [{"limit_per_min": 1}], "freq_infos", "this version has no speed limits"),
     ("consumerconfig", "consumers.0.scale", 0, "consumer_groups[0].consumer_group_id", "its items pile up"),

@@ -16,7 +16,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = {"phxqueue-store", "phxqueue-lock", "phxqueue-consumer", "phxqueue-dev"}
+SERVICES = {"phxqueue-store", "phxqueue-lock", "phxqueue-scheduler", "phxqueue-consumer", "phxqueue-dev"}
 
 
 @pytest.fixture(scope="module")

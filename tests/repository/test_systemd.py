@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 UNITS = Path(__file__).resolve().parents[2] / "contrib" / "systemd"
-NAMES = ("phxqueue-store@.service", "phxqueue-lock@.service", "phxqueue-consumer@.service")
+NAMES = (
+    "phxqueue-store@.service",
+    "phxqueue-lock@.service",
+    "phxqueue-scheduler@.service",
+    "phxqueue-consumer@.service",
+)
 MAX_EXPOSURE = 15
 """In tenths of systemd's scale of 10: what contrib/systemd/README.md promises, with room for other versions."""
 

@@ -1,0 +1,128 @@
+"""Makes one of several schedulers the master: whoever holds the lock `scheduler_lock_key`.
+
+The lock's fencing token numbers the mastership, so a later one is always higher. Weights do no harm when two masters
+answer for a moment: a queue is owned through a lock of its own, whatever the weights say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from phxqueue.lock.client import Held, LockError
+
+
+class Locks(Protocol):
+    """What is needed of a lock client (`LockClient` is one)."""
+
+    def acquire(self, name: str, lease: float | None = 30.0, wait: float | None = None) -> Deferred[Held]:
+        """Get a lock, waiting in turn."""
+
+
+class Mastership:
+    """Holds the lock whenever it can.
+
+    Args:
+        locks: the lock service.
+        key: of the lock.
+        lease_s: its lease.
+        begin: called with the fencing token when mastership begins ...
+        end: ... and when it is over.
+        retry_s: pause when the lock service cannot be reached.
+    """
+
+    log = Logger(namespace="phxqueue.scheduler")
+
+    def __init__(
+        self,
+        locks: Locks,
+        key: str,
+        lease_s: float,
+        clock: IReactorTime,
+        *,
+        begin: Callable[[int], None],
+        end: Callable[[], None],
+        retry_s: float = 1.0,
+    ) -> None:
+        self._locks = locks
+        self._key = key
+        self._lease_s = lease_s
+        self._clock = clock
+        self._begin = begin
+        self._end = end
+        self._retry_s = retry_s
+        self._failing = False  # one log line per change, not per attempt
+        self._run: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Begin to wait for the lock."""
+        self._run = Deferred.fromCoroutine(self._hold_on())
+        self._run.addErrback(self._ended)
+
+    def stop(self) -> Deferred[None]:
+        """Wait no more, or give the lock back; fires when that is done."""
+        run, self._run = self._run, None
+        if run is None:
+            return Deferred.fromCoroutine(_nothing())
+        run.cancel()
+        return run
+
+    async def _hold_on(self) -> None:
+        while True:
+            try:
+                held = await self._locks.acquire(self._key, self._lease_s, None)
+            except LockError as error:
+                await self._wait(error)
+                continue
+            self._failing = False
+            await self._be_master(held)
+
+    async def _be_master(self, held: Held) -> None:
+        """Until the lock is lost, or somebody stops us: then it is given back."""
+        try:
+            self._begin(held.token)
+            reason = str(await held.lost)
+        except LockError as error:  # lost before it was used
+            reason = str(error)
+        except CancelledError:
+            self._end()
+            await self._release(held)
+            raise
+        self._end()
+        self.log.warn("the lock {key} of the schedulers' master is lost: {reason}", key=self._key, reason=reason)
+
+    async def _release(self, held: Held) -> None:
+        try:
+            await held.release()
+        except LockError as error:
+            self.log.warn(
+                "the lock {key} could not be given back ({reason}); another scheduler gets it in {lease:g} s",
+                key=self._key,
+                reason=str(error),
+                lease=self._lease_s,
+            )
+
+    async def _wait(self, error: LockError) -> None:
+        if not self._failing:
+            self._failing = True
+            self.log.warn(
+                "cannot ask for the lock {key}: {reason}; trying until it works. Consumers keep their queues meanwhile",
+                key=self._key,
+                reason=str(error),
+            )
+        timer: Any = None
+        pause: Deferred[None] = Deferred(lambda _: timer.cancel())
+        timer = self._clock.callLater(self._retry_s, pause.callback, None)
+        await pause
+
+    def _ended(self, failure: Any) -> None:
+        if failure.check(CancelledError) is None:
+            self.log.failure("a defect of the scheduler: it will not become the master any more", failure)
+
+
+async def _nothing() -> None:
+    return None
