@@ -22,6 +22,7 @@ def is_explained(error: BaseException) -> bool:
 
     from phxqueue.config import ConfigError
     from phxqueue.journal.errors import JournalError
+    from phxqueue.lock.client.errors import LockError
     from phxqueue.net.address import AddressError
     from phxqueue.net.certs import CertificateFilesError
     from phxqueue.net.identity import IdentityError
@@ -36,6 +37,7 @@ def is_explained(error: BaseException) -> bool:
         ConfigError,
         EnqueueError,
         IdentityError,
+        LockError,
         JournalError,
         OSError,
         RpcError,

@@ -12,6 +12,7 @@ HOST = "127.0.0.1"
 TOPIC = "test"
 TOPIC_ID = 1000
 STORE_ID = 1
+LOCK_ID = 1
 #: The attempt chain's second link: where retried items wait.
 RETRY_QUEUE_INFO = 2
 FIRST_RETRY_QUEUE = 1000
@@ -24,7 +25,8 @@ class ClusterSpec:
     """What a cluster looks like; everything not said is as the configuration's defaults have it.
 
     Attributes:
-        nodes: of its one store.
+        nodes: of its one store; 0: there is none, and no pub.
+        locks: nodes of its one lock group.
         queues: of its one pub, from 0.
         groups: consumer groups of the pub.
         consumers: consumer daemons.
@@ -33,13 +35,15 @@ class ClusterSpec:
         handlers: "module:object" by handle_id.
         retries: attempts after the first; 0: none, a failed item goes to the dead letters.
         retry_delay_s: rest before each of them.
-        topic, pub, group, store, store_node, consumer_node: further fields of the topic's settings, the pub, each
-            consumer group, the store's entry, each store node's file and each consumer's.
+        topic, pub, group, store, store_node, consumer_node, lock, lock_node: further fields of the topic's settings,
+            the pub, each consumer group, the store's entry, each store node's file, each consumer's, the lock group's
+            entry and each lock node's file.
         further: more entries for the lists of the topic's file, by the list's name (queue_infos, pubs, ...).
         tls: mutual TLS, with certificates of its own.
     """
 
     nodes: int = 3
+    locks: int = 0
     queues: int = 1
     groups: Sequence[int] = (1,)
     consumers: int = 0
@@ -54,13 +58,15 @@ class ClusterSpec:
     store: Mapping[str, Any] = field(default_factory=dict)
     store_node: Mapping[str, Any] = field(default_factory=dict)
     consumer_node: Mapping[str, Any] = field(default_factory=dict)
+    lock: Mapping[str, Any] = field(default_factory=dict)
+    lock_node: Mapping[str, Any] = field(default_factory=dict)
     further: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     tls: bool = True
 
     @property
     def ports_needed(self) -> int:
-        """Two for each store node: one for clients, one for the other nodes."""
-        return 2 * self.nodes
+        """Two for each store node and each lock node: one for clients, one for the other nodes."""
+        return 2 * (self.nodes + self.locks)
 
     def host(self, node: int) -> str:
         """The address of a store node."""
@@ -78,6 +84,9 @@ def write_files(directory: Path, spec: ClusterSpec, ports: Sequence[int]) -> Pat
             etc / f"store.{node}.conf",
             {"ip": spec.host(node), "port": ports[2 * node], "data_dir": f"data/store.{node}", **spec.store_node},
         )
+    for node in range(spec.locks):
+        port = ports[2 * (spec.nodes + node)]
+        _write(etc / f"lock.{node}.conf", {"ip": HOST, "port": port, "data_dir": f"data/lock.{node}", **spec.lock_node})
     for number in range(spec.consumers):
         _write(
             etc / f"consumer.{number}.conf",
@@ -104,10 +113,15 @@ def _cluster_files(spec: ClusterSpec, ports: Sequence[int]) -> dict[str, Mapping
         "store_config_path": "storeconfig.conf",
     }
     tls: Mapping[str, Any] = {} if spec.tls else {"tls": "off"}
+    locks: dict[str, Mapping[str, Any]] = {}
+    if spec.locks:
+        topic_info["lock_config_path"] = "lockconfig.conf"
+        locks["lockconfig.conf"] = {"locks": [_lock_entry(spec, ports[2 * spec.nodes :])]}
     return {
         "globalconfig.conf": {"cluster_name": "local", "topic_infos": [topic_info], **tls},
         "topicconfig.conf": _topic_file(spec),
-        "storeconfig.conf": {"stores": [_store_entry(spec, ports)]},
+        "storeconfig.conf": {"stores": [_store_entry(spec, ports)] if spec.nodes else []},
+        **locks,
         "consumerconfig.conf": {
             "consumers": [
                 {
@@ -141,7 +155,9 @@ def _topic_file(spec: ClusterSpec) -> Mapping[str, Any]:
                 "consumer_group_ids": list(spec.groups),
                 **spec.pub,
             }
-        ],
+        ]
+        if spec.nodes
+        else [],
         "consumer_groups": [
             {"consumer_group_id": group, "use_dynamic_scale": 0, "skip_lock": 1, **spec.group} for group in spec.groups
         ],
@@ -157,3 +173,8 @@ def _store_entry(spec: ClusterSpec, ports: Sequence[int]) -> Mapping[str, Any]:
         for node in range(spec.nodes)
     ]
     return {"store_id": STORE_ID, "addrs": addrs, **spec.store}
+
+
+def _lock_entry(spec: ClusterSpec, ports: Sequence[int]) -> Mapping[str, Any]:
+    addrs = [{"ip": HOST, "port": ports[2 * node], "paxos_port": ports[2 * node + 1]} for node in range(spec.locks)]
+    return {"lock_id": LOCK_ID, "addrs": addrs, **spec.lock}
