@@ -183,21 +183,27 @@ def acquire(
 async def _run_under(held: Held, command: Sequence[str], grace_s: float) -> int:
     """Run a command while a lock is held; returns the exit status."""
     from twisted.internet import reactor
-    from twisted.internet.defer import Deferred, DeferredList
+    from twisted.internet.defer import Deferred
 
     from phxqueue.admin.locked_command import LockedCommand
     from phxqueue.lock.client import LockError, LockLost
 
-    lost: Deferred[Any] = held.lost
     environment = {NAME_VARIABLE: held.name, TOKEN_VARIABLE: str(held.token)}
     running = LockedCommand(reactor, command, environment, own_group=not sys.stdin.isatty())
+    over: Deferred[None] = Deferred()
+
+    def tell(_: object) -> None:
+        if not over.called:
+            over.callback(None)
+
     running.start()
-    ended: Deferred[Any] = running.ended()
+    held.lost.addCallback(tell)
+    running.ended().addCallback(tell)
     try:
-        await DeferredList([lost, ended], fireOnOneCallback=True, consumeErrors=True)
+        await over
     finally:
-        # Interrupted: there is only so much time before we are ended ourselves.
-        await running.end(grace_s if lost.called else min(grace_s, edge.CLEANUP_TIMEOUT_S - 1))
+        # Interrupted, we are given only so long before we are ended ourselves.
+        await running.end(min(grace_s, edge.CLEANUP_TIMEOUT_S - 1) if held.valid else grace_s)
     assert running.exit_status is not None
     try:
         await held.release()
