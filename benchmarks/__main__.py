@@ -112,6 +112,29 @@ def retained(items: int, consumed: bool, directory: Path) -> None:
     click.echo("\n".join([*found.lines(), "", *cost.lines(), "", *_calibration(before, after)]))
 
 
+@main.command()
+@click.option("--in-flight", "depths", multiple=True, type=click.IntRange(1), default=(1, 64, 512), show_default=True)
+@click.option("--seconds", default=3.0, show_default=True, help="How long each row works.")
+@click.option("--rounds", default=3, show_default=True, help="How often all rows are measured in turn.")
+@click.option("--kills", default=3, show_default=True, help="How often each master is killed.")
+@click.option("--tls/--no-tls", default=False, show_default=True, help="Mutual TLS on our side; etcd has none here.")
+@_directory
+def locks(depths: Sequence[int], seconds: float, rounds: int, kills: int, tls: bool, directory: Path) -> None:
+    """Locks, renewals and compare-and-swap beside etcd's (Debian: etcd-server), and the death of the master."""
+    from benchmarks.locks import compare, table
+
+    before = calibrate_in(directory)
+
+    def tell(text: str) -> None:
+        click.echo(text, err=True)
+
+    rows, gaps = edge.run(
+        lambda reactor: compare(reactor, directory, depths, seconds, rounds, kills, tls=tls, tell=tell)
+    )
+    after = calibrate_in(directory)
+    click.echo("\n".join([*table(rows, gaps), "", *_calibration(before, after)]))
+
+
 def calibrate_in(directory: Path) -> Calibration:
     """Measure the machine, in a directory that is gone afterwards."""
     with tempfile.TemporaryDirectory(dir=directory) as scratch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
@@ -11,6 +12,9 @@ from benchmarks import calibration
 from benchmarks.__main__ import speed_table
 from benchmarks.disk_witness import DiskWitness
 from benchmarks.failover import Confirmations, Gaps, summary
+from benchmarks.lock_work import Report
+from benchmarks.locks import Failover, Row
+from benchmarks.locks import table as lock_table
 from benchmarks.profiling import summarize
 from benchmarks.reader import TIMESTAMP, Tally
 from benchmarks.scenarios import SCENARIOS
@@ -103,3 +107,25 @@ def test_the_table_has_a_row_for_every_scenario() -> None:
     assert "| 5,000/s | 1,190/s | 4.20 | 1.00 ms | 1.00 ms |" in lines[2]
     assert lines[2].endswith("| client 0.50 | 100.0 µs |")
     assert "| 1.50 ms | 4.00 ms | p99.9 6.00 ms |" in lines[-1]
+
+
+def test_the_table_of_locks() -> None:
+    def run(rate: float, errors: int = 0) -> dict[str, Any]:
+        return {"rate": rate, "p50_ms": 1.0, "p99_ms": 2.0, "errors": errors}
+
+    rows = [Row("lock", 64, ours=[run(100), run(300), run(200)], etcd=[run(100, 1), run(90), run(110)])]
+    lines = lock_table(rows, Failover(ours=[0.3, 0.5, 0.4], ours_disk=[0.0, 0.1, 0.0]))
+    assert lines[2] == "| acquire + release | 64 | 200/s | 1.00 / 2.00 | 100/s | 1.00 / 2.00 | 2.00 | 1 |"
+    assert "0.40 s without an answer" in lines[4]
+    assert "0.50 (0.10)" in lines[5]
+
+
+def test_what_a_worker_reports() -> None:
+    report = Report(seconds=0.0)
+    report.begin, report.end = 0.0, 1e12
+    assert report.done(began=0.0)
+    report.failed(ValueError("first"))
+    report.failed(ValueError("second"))
+    document = report.document()
+    assert (document["errors"], document["first_error"]) == (2, "ValueError: first")
+    assert document["rate"] == pytest.approx(1e-12)
