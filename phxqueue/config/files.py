@@ -273,7 +273,8 @@ class ReplicaAddr(Block):
 
     node_id: Whole = setting(
         -1,
-        "Number of the node: in its certificate and its data. Say it when an entry before it is taken out.",
+        "Number of the node, in its certificate and its data; never another node's. Say it when an entry before it is "
+        "taken out.",
         ge=-1,
         le=65_535,
         restart=NEVER,

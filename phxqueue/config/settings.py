@@ -12,6 +12,7 @@ from typing import Literal
 
 from phxqueue.config.consumer_settings import PoolSettings, RetrySettings
 from phxqueue.config.fields import GIB, KIB, MIB, Decimal, Flag, Restart, Whole, setting
+from phxqueue.config.replica_settings import ReplicaSettings
 from phxqueue.config.schema import Block
 from phxqueue.config.store_limits import StoreLimits
 from phxqueue.config.topic_settings import TopicSettings
@@ -200,68 +201,6 @@ class JournalSettings(Block):
     )
     close_timeout_s: Decimal = setting(
         30.0, "Longest a stopping node waits for what is still to be committed.", unit="s", ge=0.1, le=3600.0
-    )
-
-
-class ReplicaSettings(Block):
-    """`replica:` of a store's file: how one node follows its Paxos groups."""
-
-    max_peer_frame: Whole = setting(
-        64 * MIB, "Largest frame accepted from another node of the store.", unit="bytes", ge=1 * MIB, le=1 * GIB
-    )
-    peer_buffer_bytes: Whole = setting(
-        64 * MIB,
-        "Bytes waiting to be sent to one other node; what exceeds it is dropped and learned later.",
-        unit="bytes",
-        ge=1 * MIB,
-        le=4 * GIB,
-    )
-    peer_reconnect_min_ms: Whole = setting(
-        20, "First pause before a lost node is dialled again; doubles, with jitter.", unit="ms", ge=1, le=60_000
-    )
-    peer_reconnect_max_ms: Whole = setting(500, "Longest such pause.", unit="ms", ge=1, le=60_000)
-    peer_ping_timeout_ms: Whole = setting(
-        2000, "Silence which makes the connection to another node count as dead.", unit="ms", ge=100, le=60_000
-    )
-    checkpoint_interval_s: Decimal = setting(
-        10.0,
-        "Longest time between checkpoints of the queue state while entries are applied.",
-        unit="s",
-        ge=0.1,
-        le=86_400.0,
-    )
-    checkpoint_entries: Whole = setting(
-        20_000,
-        "Entries after which the queue state is checkpointed earlier; bounds what a restart replays.",
-        unit="entries",
-        ge=1,
-        le=100_000_000,
-    )
-    checkpoint_bytes: Whole = setting(
-        64 * MIB,
-        "Payload applied after which the queue state is checkpointed earlier; bounds what a restart reads again.",
-        unit="bytes",
-        ge=64 * KIB,
-        le=64 * GIB,
-    )
-    keep_entries: Whole = setting(
-        1000,
-        "Newest entries of a Paxos group that stay in the log although no queue needs them, for nodes that lag a "
-        "little; who lags further gets a checkpoint.",
-        unit="entries",
-        ge=0,
-        le=100_000_000,
-    )
-    catch_up_rate: Whole = setting(
-        32 * MIB,
-        "Bytes per second that a node gives to others that catch up, and takes while it fetches a checkpoint; 0: no "
-        "limit.",
-        unit="bytes/s",
-        ge=0,
-        le=64 * GIB,
-    )
-    drain_timeout_s: Decimal = setting(
-        5.0, "Longest a stopping node waits for its proposals in flight.", unit="s", ge=0.0, le=3600.0
     )
 
 

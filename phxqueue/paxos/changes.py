@@ -6,6 +6,8 @@ None of this is needed for agreement (``membership`` says why that is safe); it 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from phxqueue.paxos.acceptor import Acceptor
 from phxqueue.paxos.config import GroupConfig, Member, MemberKind, member_problems
 from phxqueue.paxos.entry import EntryKind
@@ -13,6 +15,14 @@ from phxqueue.paxos.learner import Learner
 from phxqueue.paxos.membership import Membership
 from phxqueue.paxos.peers import Peers
 from phxqueue.paxos.proposer import Proposer
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a change is refused. ``temporary``: until something that is under way is finished, or a node caught up."""
+
+    reason: str
+    temporary: bool = False
 
 
 class Changes:
@@ -29,17 +39,17 @@ class Changes:
         self._acceptor = acceptor
         self._learner = learner
 
-    def problem(self, members: tuple[Member, ...], proposer: Proposer, now: float) -> str | None:
+    def problem(self, members: tuple[Member, ...], proposer: Proposer, now: float) -> Problem | None:
         """Why ``members`` cannot become the membership; None if they can."""
         problems = member_problems(members)
         if problems:
-            return "; ".join(problems)
+            return Problem("; ".join(problems))
         unfinished = self._unfinished(proposer)
         if unfinished is not None:
-            return unfinished
+            return Problem(unfinished, temporary=True)
         current = self._membership.current
         if members == current.step.members:
-            return "these are the members already"
+            return Problem("these are the members already")
         wanted = {member.node_id: member for member in members}
         moved = [
             node
@@ -47,14 +57,17 @@ class Changes:
             if self._vote(current.members.get(node), node) != self._vote(wanted.get(node), node)
         ]
         if len(moved) > 1:
-            return f"it changes the votes of nodes {moved}: change one at a time"
+            return Problem(f"it changes the votes of nodes {moved}: change one at a time")
         for node in sorted(wanted):
-            problem = self._misnamed(wanted[node])
-            if problem is None and node in moved and wanted[node].kind is not MemberKind.LEARNER:
-                problem = self._unfit(node, now)
-            if problem is not None:
-                return problem
-        return self._minority(wanted, now)
+            misnamed = self._misnamed(wanted[node])
+            if misnamed is not None:
+                return Problem(misnamed)
+            if node in moved and wanted[node].kind is not MemberKind.LEARNER:
+                unfit = self._unfit(node, now)
+                if unfit is not None:
+                    return unfit
+        minority = self._minority(wanted, now)
+        return None if minority is None else Problem(minority)
 
     def _unfinished(self, proposer: Proposer) -> str | None:
         pending = self._membership.next
@@ -86,13 +99,14 @@ class Changes:
             return f"node {node} runs on incarnation {runs_on}: that must be recorded with its vote"
         return None
 
-    def _unfit(self, node: int, now: float) -> str | None:
+    def _unfit(self, node: int, now: float) -> Problem | None:
         """Why ``node`` cannot be given a vote."""
         if node == self._config.node_id:
             return None
         if node not in self._membership.current.members:
-            return f"node {node} is no member: add it as a learner first"
-        return self._lagging(node, now)
+            return Problem(f"node {node} is no member: add it as a learner first")
+        lagging = self._lagging(node, now)
+        return None if lagging is None else Problem(lagging, temporary=True)
 
     def _lagging(self, node: int, now: float) -> str | None:
         peer = self._peers.by_node.get(node)

@@ -40,13 +40,14 @@ class WindowFull(PaxosError):
 
 class ChangeRefused(PaxosError):
     """change_members() for something that must not, or cannot now, be done; ``reason`` says why and what to do.
-    Nothing was proposed.
+    Nothing was proposed. ``temporary``: it goes away when what is under way is finished.
     """
 
-    def __init__(self, group_id: int, reason: str) -> None:
+    def __init__(self, group_id: int, reason: str, *, temporary: bool = False) -> None:
         super().__init__(f"the membership of group {group_id} cannot be changed so: {reason}")
         self.group_id = group_id
         self.reason = reason
+        self.temporary = temporary
 
 
 class TransferRefused(PaxosError):

@@ -109,7 +109,7 @@ class Group:
         wanted = tuple(sorted(members, key=lambda member: member.node_id))
         problem = self._changes.problem(wanted, proposer, now)
         if problem is not None:
-            raise ChangeRefused(self.config.group_id, problem)
+            raise ChangeRefused(self.config.group_id, problem.reason, temporary=problem.temporary)
         instance = proposer.propose(EntryKind.MEMBERSHIP, self._membership.proposal(wanted), now, out)
         return instance, self._finish(now, out)
 
@@ -347,6 +347,11 @@ class Group:
         """The members chosen to be the next, and not yet in force; None if there is no such change."""
         after = self._membership.next
         return None if after is None else after.step.members
+
+    @property
+    def audience(self) -> tuple[int, ...]:
+        """Everybody this node talks to: members in force, pending, and leaving."""
+        return self._membership.peers
 
     @property
     def settled(self) -> bool:

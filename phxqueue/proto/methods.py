@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from phxqueue.proto import backup_pb2, lock_pb2, paxos_pb2, scheduler_pb2, status_pb2, store_pb2
+from phxqueue.proto import backup_pb2, lock_pb2, members_pb2, paxos_pb2, scheduler_pb2, status_pb2, store_pb2
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -42,6 +42,10 @@ WATCH = Method(107, "Watch", lock_pb2.WatchRequest, lock_pb2.WatchResponse)
 LIST_KEYS = Method(108, "ListKeys", lock_pb2.ListKeysRequest, lock_pb2.ListKeysResponse)
 REPORT = Method(200, "Report", scheduler_pb2.ReportRequest, scheduler_pb2.ReportResponse)
 NODE_STATUS = Method(900, "NodeStatus", status_pb2.NodeStatusRequest, status_pb2.NodeStatusResponse)
+MEMBERS = Method(910, "Members", members_pb2.MembersRequest, members_pb2.MembersResponse)
+CHANGE_MEMBER = Method(911, "ChangeMember", members_pb2.ChangeMemberRequest, members_pb2.ChangeMemberResponse)
+TRANSFER_MASTER = Method(912, "TransferMaster", members_pb2.TransferMasterRequest, members_pb2.TransferMasterResponse)
+HOLD_MASTER = Method(913, "HoldMaster", members_pb2.HoldMasterRequest, members_pb2.HoldMasterResponse)
 BACKUP_OPEN = Method(950, "BackupOpen", backup_pb2.BackupOpenRequest, backup_pb2.BackupOpenResponse)
 BACKUP_READ = Method(951, "BackupRead", paxos_pb2.CheckpointReadRequest, paxos_pb2.CheckpointReadResponse)
 BACKUP_LOG = Method(952, "BackupLog", paxos_pb2.LogReadRequest, paxos_pb2.LogReadResponse)

@@ -383,11 +383,17 @@ class PeerHelloRequest(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
     PAXOS_GROUPS_FIELD_NUMBER: _builtins.int
+    FRESH_FIELD_NUMBER: _builtins.int
+    FOUNDERS_FIELD_NUMBER: _builtins.int
     cluster: _builtins.str
     store_id: _builtins.int
     node_id: _builtins.int
     incarnation: _builtins.int
     paxos_groups: _builtins.int
+    fresh: _builtins.bool
+    """the caller has never voted: it has no promise to forget"""
+    founders: _builtins.int
+    """digest of the members its configuration names: equal on all nodes at the first start"""
     def __init__(
         self,
         *,
@@ -396,10 +402,12 @@ class PeerHelloRequest(_message.Message):
         node_id: _builtins.int = ...,
         incarnation: _builtins.int = ...,
         paxos_groups: _builtins.int = ...,
+        fresh: _builtins.bool = ...,
+        founders: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "incarnation", b"incarnation", "node_id", b"node_id", "paxos_groups", b"paxos_groups", "store_id", b"store_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "founders", b"founders", "fresh", b"fresh", "incarnation", b"incarnation", "node_id", b"node_id", "paxos_groups", b"paxos_groups", "store_id", b"store_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -411,17 +419,24 @@ class PeerHelloResponse(_message.Message):
 
     NODE_ID_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
+    FRESH_FIELD_NUMBER: _builtins.int
+    FOUNDERS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.int
     incarnation: _builtins.int
+    fresh: _builtins.bool
+    """of the answering node"""
+    founders: _builtins.int
     def __init__(
         self,
         *,
         node_id: _builtins.int = ...,
         incarnation: _builtins.int = ...,
+        fresh: _builtins.bool = ...,
+        founders: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "node_id", b"node_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["founders", b"founders", "fresh", b"fresh", "incarnation", b"incarnation", "node_id", b"node_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,6 +26,17 @@ class OutcomeUnknown(ReplicaError):
     """
 
 
+class Refused(ReplicaError):
+    """What an operator asked for must not, or cannot now, be done; the text says why. Nothing has changed.
+
+    temporary: it goes away by itself, so asking again helps.
+    """
+
+    def __init__(self, reason: str, *, temporary: bool = False) -> None:
+        super().__init__(reason)
+        self.temporary = temporary
+
+
 class EntryUnreadable(ReplicaError):
     """An applied entry could not be read back intact from the local journal."""
 

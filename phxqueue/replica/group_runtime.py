@@ -13,36 +13,36 @@ from twisted.python.failure import Failure
 
 from phxqueue.journal.errors import CorruptEntry, JournalError, JournalFailed
 from phxqueue.journal.interfaces import IJournal
-from phxqueue.journal.records import PutBlob, PutChosen, PutEntry, PutPromise, Write
 from phxqueue.paxos.effects import (
-    AcceptRecord,
     BecameMaster,
     CheckpointNeeded,
     Effects,
     EntryRepaired,
     LostMaster,
-    MembershipRecord,
+    MembershipChanged,
+    MembershipEffective,
     MessageIgnored,
-    PromiseRecord,
 )
 from phxqueue.paxos.entry import Entry, EntryKind
 from phxqueue.paxos.errors import NotMaster, WindowFull
 from phxqueue.paxos.group import Group
 from phxqueue.paxos.messages import Accept, LearnReply, Message
 from phxqueue.proto.status_pb2 import GroupStatus
-from phxqueue.replica.checkpoint_table import GROUP_KEY, MEMBERSHIP
 from phxqueue.replica.entry_reader import EntryReader
 from phxqueue.replica.errors import Halted, NotServing, Overloaded
+from phxqueue.replica.group_members import GroupMembers
+from phxqueue.replica.group_status import group_status
 from phxqueue.replica.interfaces import Clock, IStateMachine
 from phxqueue.replica.learn_server import LearnServer
 from phxqueue.replica.pace import Pace
 from phxqueue.replica.pending import PendingProposals
 from phxqueue.replica.replay import replay
+from phxqueue.replica.written import writes_of
 
 _BRINGS_ENTRIES = (Accept, LearnReply)
 
 
-class GroupRuntime:
+class GroupRuntime(GroupMembers):
     """One Paxos group on one node: what a service sees of consensus.
 
     Attributes:
@@ -74,8 +74,7 @@ class GroupRuntime:
         cache_bytes: int,
         teaching: Pace | None = None,
     ) -> None:
-        self.core = core
-        self.group_id = core.config.group_id
+        super().__init__(core, clock)
         self.state_machine = state_machine
         self.halted: str | None = None
         self.failed = False
@@ -133,26 +132,8 @@ class GroupRuntime:
 
     def status(self, *, state_hash: bool = False) -> GroupStatus:
         """Return what an operator wants to know of this group on this node; the hash costs a walk over all state."""
-        now, core = self._clock.seconds(), self.core
-        status = GroupStatus(
-            group_id=self.group_id,
-            is_master=core.is_master,
-            ballot=core.ballot,
-            chosen=core.chosen,
-            applied=self.state_machine.applied,
-            first=self.first,
-            incomplete=not core.complete,
-        )
-        if core.master_id is not None:
-            status.master_node_id = core.master_id
-        if core.is_master:
-            status.lease_remaining_s = max(0.0, core.lease_until - now)
-            for node_id, peer in core.peers.items():
-                status.peers.add(
-                    node_id=node_id,
-                    chosen=-1 if peer.chosen is None else peer.chosen,
-                    heard_ago_s=-1.0 if peer.heard_at is None else now - peer.heard_at,
-                )
+        now = self._clock.seconds()
+        status = group_status(self.core, now, applied=self.state_machine.applied, first=self.first)
         if state_hash:
             status.state_hash = self.state_machine.state_hash()
         return status
@@ -242,6 +223,7 @@ class GroupRuntime:
         """Stop taking part. Proposals in flight end as OutcomeUnknown; nothing more is sent or applied."""
         self._closed = True
         self._proposals.fail("this node is shutting down")
+        self._requests.close("this node is shutting down")
 
     def fail(self, reason: str) -> None:
         """Stop because of a defect, which has been logged: nothing is sent, applied or kept any more; ends the node."""
@@ -358,20 +340,7 @@ class GroupRuntime:
             self._learn_server.serve(request, self.core.chosen)
 
     def _persist(self, effects: Effects) -> None:
-        group_id = self.group_id
-        writes: list[Write] = []
-        for record in effects.persist:
-            if isinstance(record, AcceptRecord):
-                entry = record.entry
-                writes.append(
-                    PutEntry(group_id, record.instance, entry.ballot, entry.checksum, int(entry.kind), entry.payload)
-                )
-            elif isinstance(record, PromiseRecord):
-                writes.append(PutPromise(group_id, record.ballot))
-            elif isinstance(record, MembershipRecord):
-                writes.append(PutBlob(MEMBERSHIP, GROUP_KEY.pack(group_id), record.state))
-            else:
-                writes.append(PutChosen(group_id, record.instance))
+        writes = writes_of(self.group_id, effects.persist)
         token = effects.token
         if token is None:
             self._journal.submit(writes)
@@ -421,6 +390,7 @@ class GroupRuntime:
         self._drive(lambda now: self.core.stand_aside("its state machine has stopped", now))
 
     def _handle_event(self, event: object) -> None:
+        self._requests.handle(event)
         if isinstance(event, BecameMaster):
             self._log.info("group {group}: this node is master now ({event})", group=self.group_id, event=event)
             self._notify(self.on_mastership, True)
@@ -435,6 +405,9 @@ class GroupRuntime:
             self._reader.repaired(event.instance, event.entry)
         elif isinstance(event, CheckpointNeeded):
             self.on_checkpoint_needed(event.peer)
+        elif isinstance(event, (MembershipChanged, MembershipEffective)):
+            self._log.info("group {group}: {event}", group=self.group_id, event=event)
+            self._notify(self.on_members)
         elif isinstance(event, MessageIgnored):
             self._log.debug("group {group}: {event}", group=self.group_id, event=event)
         else:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
 
-from phxqueue.config.cluster import ReplicaSet
+from phxqueue.config.cluster import NodeAddress, ReplicaSet
 from phxqueue.config.settings import JournalSettings
 from phxqueue.config.settings import ReplicaSettings as ConfiguredReplica
 from phxqueue.journal.errors import JournalError
@@ -23,12 +23,16 @@ from phxqueue.net.tls import ClientTls, ServerTls
 from phxqueue.net.turn import TurnClock
 from phxqueue.paxos.config import GroupConfig, Member, MemberKind
 from phxqueue.paxos.entry import entry_checksum
+from phxqueue.replica.admission import Admission
 from phxqueue.replica.backup_calls import Origin
+from phxqueue.replica.census import KINDS
 from phxqueue.replica.errors import ReplicaStartError
 from phxqueue.replica.group_runtime import GroupRuntime
 from phxqueue.replica.interfaces import IStateMachine
 from phxqueue.replica.node import ReplicaNode, ReplicaSettings
-from phxqueue.replica.peers import Membership, PeerLinks, PeerSettings, peer_service
+from phxqueue.replica.peer_port import PeerPort
+from phxqueue.replica.peers import PeerLinks, PeerSettings
+from phxqueue.replica.roster import Greeting, MemberPlace, Roster, known_places
 from phxqueue.replica.timing import group_times
 
 
@@ -76,6 +80,7 @@ class ReplicaHost:
         self._node: ReplicaNode | None = None
         self._links: PeerLinks | None = None
         self._listener: RpcListener | None = None
+        self._roster = self._configured_roster(0)
         self._failed = False
 
     @property
@@ -111,21 +116,15 @@ class ReplicaHost:
             )
         except JournalError as error:
             raise ReplicaStartError(str(error)) from error
-        membership = Membership(
-            cluster=place.cluster,
-            role=place.role,
-            set_id=place.set_id,
-            node_id=place.node_id,
-            incarnation=self._journal.identity.incarnation,
-            paxos_groups=self._set.paxos_groups,
-            addresses={node.node_id: Address(node.ip, node.paxos_port) for node in self._set.nodes},
-        )
+        self._roster = self._configured_roster(self.incarnation)
         rpc_settings = self._peer_rpc_settings()
         self._links = PeerLinks(
             self._reactor,
-            membership,
+            self._roster,
             self._client_tls,
             self._peer_unreachable,
+            greeting=self._greeting,
+            on_greeting=self._greeted,
             random=Random(SystemRandom().getrandbits(64)),
             settings=PeerSettings(
                 reconnect_min=self._settings.peer_reconnect_min_ms / 1000,
@@ -141,10 +140,14 @@ class ReplicaHost:
             TurnClock(self._reactor),
             seed=SystemRandom().getrandbits(48),
             settings=self._node_settings(),
-            describe_members=membership.describe,
+            describe_members=lambda reachable: self._roster.describe(reachable),
             fail=replica_failed,
+            describe_node=lambda node_id: self._roster.describe_node(node_id),
+            on_members=self._follow_members,
         )
-        service = peer_service(membership, self._server_tls is not None, self._node.receive)
+        self._node.recover()
+        self._follow_members()
+        service = self._peer_port(self._node).service()
         self._node.register(service)
         self._listener = await listen(
             self._reactor,
@@ -153,9 +156,9 @@ class ReplicaHost:
             self._server_tls,
             settings=rpc_settings,
         )
+        self._links.start()
         await self._node.start()
         self.groups = self._node.groups
-        self._links.start()
 
     def serve_operators(self, service: RpcService) -> None:
         """Answer, on the service port, what an operator asks of every replica. After `start`."""
@@ -185,6 +188,62 @@ class ReplicaHost:
                 if not self._failed:
                     raise
 
+    # ---- who the members are ------------------------------------------------------------------------------
+
+    def _configured_roster(self, incarnation: int) -> Roster:
+        place = self._place
+        return Roster(
+            cluster=place.cluster,
+            role=place.role,
+            set_id=place.set_id,
+            node_id=place.node_id,
+            incarnation=incarnation,
+            paxos_groups=self._set.paxos_groups,
+            addresses={node.node_id: (Address(node.ip, node.paxos_port),) for node in self._set.nodes},
+            voters=frozenset(node.node_id for node in self._set.voters),
+        )
+
+    def _follow_members(self) -> None:
+        """The members may have changed: talk to those that there are now."""
+        if self._node is None or self._links is None or not self._node.groups:
+            return
+        groups = self._node.groups.values()
+        memberships = [members for group in groups for members in (group.members, group.pending_members or ())]
+        self._roster = replace(
+            self._roster,
+            addresses=known_places(
+                {node.node_id: Address(node.ip, node.paxos_port) for node in self._set.nodes},
+                memberships,
+                {self._place.node_id, *(node_id for group in groups for node_id in group.core.audience)},
+            ),
+            voters=frozenset(
+                member.node_id for group in groups for member in group.members if member.kind is not MemberKind.LEARNER
+            ),
+        )
+        self._links.update(self._roster)
+
+    def _peer_port(self, node: ReplicaNode) -> PeerPort:
+        return PeerPort(
+            lambda: self._roster,
+            self._server_tls is not None,
+            greeting=self._greeting,
+            on_greeting=self._greeted,
+            incarnation_of=self._admission.incarnation_of,
+            receive=node.receive,
+        )
+
+    @property
+    def _admission(self) -> Admission:
+        admission = None if self._node is None else self._node.admission
+        assert admission is not None, "the directory of a host has an incarnation"
+        return admission
+
+    def _greeting(self) -> Greeting:
+        return self._admission.greeting()
+
+    def _greeted(self, node_id: int, greeting: Greeting) -> None:
+        self._admission.greeted(node_id, greeting)
+
     def _peer_unreachable(self, node_id: int) -> None:
         if self._node is not None:
             self._node.peer_unreachable(node_id)
@@ -209,15 +268,16 @@ class ReplicaHost:
         )
 
     def _group_config(self, group_id: int) -> GroupConfig:
-        kinds = {"voter": MemberKind.VOTER, "witness": MemberKind.WITNESS, "learner": MemberKind.LEARNER}
         order = self._set.election_order(group_id)
         rank = {node_id: len(order) - place for place, node_id in enumerate(order)}
         return GroupConfig(
             group_id=group_id,
             node_id=self._place.node_id,
             members=tuple(
-                Member(node.node_id, kinds[node.kind], rank.get(node.node_id, 0)) for node in self._set.nodes
+                Member(node.node_id, KINDS[node.kind], rank.get(node.node_id, 0), info=_place(node).encode())
+                for node in self._set.nodes
             ),
+            incarnation=self.incarnation,
             **asdict(group_times(self._set)),
             window=self._set.window,
             window_bytes=self._set.window_bytes,
@@ -226,3 +286,7 @@ class ReplicaHost:
             max_message_bytes=self._set.max_message_bytes,
             version=self._command_version,
         )
+
+
+def _place(node: NodeAddress) -> MemberPlace:
+    return MemberPlace(Address(node.ip, node.paxos_port), Address(node.ip, node.port))

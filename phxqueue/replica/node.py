@@ -11,11 +11,13 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from phxqueue.journal.interfaces import IJournal
+from phxqueue.journal.records import GroupState
 from phxqueue.net.service import RpcService
 from phxqueue.paxos.config import GroupConfig, Restored
 from phxqueue.paxos.entry import Entry
 from phxqueue.paxos.group import Group
 from phxqueue.paxos.messages import Message
+from phxqueue.replica.admission import Admission
 from phxqueue.replica.backup_calls import BackupCalls, Origin
 from phxqueue.replica.checkpoint_fetch import CheckpointFetch
 from phxqueue.replica.checkpoint_server import CheckpointServer
@@ -70,7 +72,12 @@ class _LastCheckpoint:
 
 
 class ReplicaNode:
-    """Hosts the groups of one node. Build it, `await start()`, feed it what peers send, `close()` it."""
+    """Hosts the groups of one node. Build it, `await start()`, feed it what peers send, `close()` it.
+
+    Attributes:
+        groups: by id, from `recover` on.
+        admission: who may vote; None: data directories are not told apart (incarnation 0 in the configs).
+    """
 
     def __init__(
         self,
@@ -84,8 +91,13 @@ class ReplicaNode:
         settings: ReplicaSettings,
         describe_members: Callable[[frozenset[int]], str],
         fail: Callable[[str], None],
+        describe_node: Callable[[int], str] = "node {}".format,
+        on_members: Callable[[], None] = lambda: None,
     ) -> None:
         self.groups: dict[int, GroupRuntime] = {}
+        self.admission: Admission | None = None
+        if configs[0].incarnation:
+            self.admission = Admission(configs, self.groups, journal, clock, describe=describe_node)
         self._configs = configs
         self._make_state_machine = make_state_machine
         self._journal = journal
@@ -95,6 +107,7 @@ class ReplicaNode:
         self._settings = settings
         self._describe_members = describe_members
         self._fail = fail
+        self._on_members = on_members
         self._outbox = Outbox(transport, clock)
         self._tick_call: DelayedCall | None = None
         self._checkpointed: dict[int, _LastCheckpoint] = {}
@@ -104,29 +117,43 @@ class ReplicaNode:
         self._learning, self._teaching = Pace(settings.catch_up_bytes), Pace(settings.catch_up_bytes)
         self._server = CheckpointServer(self.groups, self._tables, journal, clock, self._checkpoint_for_peer)
         self._started = False
+        self._may_vote = True
         self._log = Logger(namespace="phxqueue.replica.node")
 
+    def recover(self) -> None:
+        """Recover every group from the journal, all but the replay of the logs.
+
+        Raises JournalError when the journal cannot be read.
+        """
+        stored = {config.group_id: self._journal.load_group(config.group_id) for config in self._configs}
+        if self.admission is not None:
+            untouched = all(group.promised == 0 and group.chosen < 0 for group in stored.values())
+            self._may_vote = self.admission.load(untouched)
+        for config in self._configs:
+            self.groups[config.group_id] = self._recover(config, stored.pop(config.group_id))
+
     async def start(self) -> None:
-        """Recover every group from the journal, then take part.
+        """Recover, unless that has been done, then take part.
 
         Takes part in consensus from the first moment on; returns when all groups have replayed their logs and can
         serve.
         Raises JournalError when the journal cannot be read.
         """
-        for config in self._configs:
-            self.groups[config.group_id] = self._recover(config)
+        if not self.groups:
+            self.recover()
         self._started = True
+        if self.admission is not None:
+            self.admission.start()
         self._tick()
         for group in self.groups.values():
             await self._replay(group)
 
-    def _recover(self, config: GroupConfig) -> GroupRuntime:
+    def _recover(self, config: GroupConfig, stored: GroupState) -> GroupRuntime:
         group_id = config.group_id
         state_machine = self._make_state_machine(group_id)
         table = self._tables[group_id] = CheckpointTable(self._journal, group_id)
         table.restore(state_machine)
         table.clean()
-        stored = self._journal.load_group(group_id)
         chosen = max(stored.chosen, state_machine.applied)
         entries = {
             instance: Entry(entry.ballot, entry.kind, entry.checksum, entry.payload)
@@ -142,6 +169,7 @@ class ReplicaNode:
             entries=entries,
             complete=table.gap is None,
             membership=next((value for at, value in self._journal.load_blobs(MEMBERSHIP, key) if at == key), None),
+            may_vote=self._may_vote,
         )
         core = Group(config, restored, self._clock.seconds(), self._seed + group_id)
         runtime = GroupRuntime(
@@ -170,6 +198,7 @@ class ReplicaNode:
             timeout=self._settings.fetch_timeout,
         )
         runtime.on_checkpoint_needed = fetch.needed
+        runtime.on_members.append(self._on_members)
         fetch.resume(stored.first)
         return runtime
 
@@ -200,7 +229,8 @@ class ReplicaNode:
 
     def unreachable_reason(self) -> str:
         """Say how many of which members are reachable from here, and what to do."""
-        return self._describe_members(self._transport.reachable())
+        waiting = "" if self.admission is None else self.admission.waiting()
+        return waiting or self._describe_members(self._transport.reachable())
 
     def _tick(self) -> None:
         """Let time pass in all groups; come back when one has something to do, or after the interval."""
@@ -209,6 +239,8 @@ class ReplicaNode:
         for group in self.groups.values():
             due = min(due, group.tick())
             self._checkpoint_if_due(group)
+        if self.admission is not None:
+            self.admission.tick()
         self._tick_call = self._clock.callLater(max(due - now, interval * _LEAST_TICK), self._tick)
 
     # ---- checkpoints ----------------------------------------------------------------------

@@ -1,8 +1,8 @@
-"""Connections between the members of a replica set: the only part of the runtime that touches sockets."""
+"""The connections that one member keeps open to the others, for sending."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -14,48 +14,17 @@ from zope.interface import implementer
 
 from phxqueue.net.address import Address
 from phxqueue.net.endpoints import connect
-from phxqueue.net.identity import Identity, Role
 from phxqueue.net.rpc import RpcConnection
-from phxqueue.net.service import CallContext, RpcService
 from phxqueue.net.settings import RpcSettings
 from phxqueue.net.status import RpcError, Status
 from phxqueue.net.tls import ClientTls
 from phxqueue.paxos.messages import Message
 from phxqueue.proto import methods
 from phxqueue.proto.methods import Method
-from phxqueue.proto.paxos_pb2 import PeerFrame, PeerHelloRequest, PeerHelloResponse
+from phxqueue.proto.paxos_pb2 import PeerHelloRequest
 from phxqueue.replica import codec
 from phxqueue.replica.interfaces import DelayedCall, ITransport, RequestT, ResponseT
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Membership:
-    """Who this node is and whom it may talk to."""
-
-    cluster: str
-    role: Role
-    set_id: int  # store_id or lock_id
-    node_id: int
-    incarnation: int
-    paxos_groups: int
-    addresses: Mapping[int, Address]  # Paxos address of every member, this one included
-
-    def identity(self, node_id: int) -> Identity:
-        """The certificate identity that a member must prove."""
-        return Identity.make(self.role, str(self.set_id), node_id)
-
-    def describe(self, reachable: frozenset[int]) -> str:
-        """Say how many members are reachable, which, and what to do about the others."""
-        up = [node for node in self.addresses if node == self.node_id or node in reachable]
-        down = [str(address) for node, address in self.addresses.items() if node not in up]
-        name = f"{self.role.value} {self.set_id}"
-        if 2 * len(up) > len(self.addresses):
-            return f"{name} is electing a master ({len(up)} of {len(self.addresses)} nodes reachable); try again"
-        listed = ", ".join(str(self.addresses[node]) for node in up)
-        return (
-            f"no majority: {len(up)} of {len(self.addresses)} nodes of {name} reachable ({listed}); "
-            f"start another ({', '.join(down)})"
-        )
+from phxqueue.replica.roster import Greeting, Roster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,56 +39,104 @@ class PeerSettings:
 class _Link:
     """The connection this node keeps open to one other member, for sending."""
 
-    def __init__(self, node_id: int, address: Address) -> None:
+    def __init__(self, node_id: int, addresses: tuple[Address, ...]) -> None:
         self.node_id = node_id
-        self.address = address
+        self.addresses = addresses
+        self.turn = 0  # which of them is tried
         self.connection: RpcConnection | None = None
         self.pause = 0.0
         self.failing = False  # one log line per change, not per attempt
         self.retry: DelayedCall | None = None
         self.connecting: Deferred[Any] | None = None
 
+    @property
+    def address(self) -> Address:
+        return self.addresses[self.turn % len(self.addresses)]
+
+    def move(self, addresses: tuple[Address, ...]) -> bool:
+        """Take over other addresses; return whether what is being talked to, or dialled, is no longer among them."""
+        current, self.addresses = self.address, addresses
+        self.turn = addresses.index(current) if current in addresses else 0
+        return current not in addresses
+
+    def drop(self) -> None:
+        """Let go of everything."""
+        if self.retry is not None and self.retry.active():
+            self.retry.cancel()
+        if self.connecting is not None:
+            self.connecting.cancel()
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
+
 
 @implementer(ITransport)
 class PeerLinks:
-    """Dials every other member and keeps dialling; carries frames; tells when a peer's process is gone."""
+    """Dials every other member and keeps dialling; carries frames; tells when a peer's process is gone.
+
+    Args:
+        on_unreachable: told a node that refuses to be connected.
+        greeting: what this node says of itself when a connection is made.
+        on_greeting: told what a peer said of itself.
+    """
 
     def __init__(
         self,
         reactor: Any,
-        membership: Membership,
+        roster: Roster,
         tls: ClientTls | None,
         on_unreachable: Callable[[int], None],
         *,
+        greeting: Callable[[], Greeting],
+        on_greeting: Callable[[int, Greeting], None],
         random: Random,
         settings: PeerSettings,
         rpc_settings: RpcSettings,
     ) -> None:
         self._reactor = reactor
-        self._membership = membership
+        self._roster = roster
         self._tls = tls
         self._on_unreachable = on_unreachable
+        self._greeting = greeting
+        self._on_greeting = on_greeting
         self._random = random
         self._settings = settings
         self._rpc_settings = rpc_settings
+        self._started = False
         self._closed = False
         self._log = Logger(namespace="phxqueue.replica.peers")
-        self._links = {
-            node_id: _Link(node_id, address)
-            for node_id, address in membership.addresses.items()
-            if node_id != membership.node_id
-        }
+        self._links: dict[int, _Link] = {}
+        self.update(roster)
 
     def start(self) -> None:
         """Begin to dial all members."""
+        self._started = True
         for link in self._links.values():
             self._dial(link)
+
+    def update(self, roster: Roster) -> None:
+        """Follow the membership: dial who is new or has moved, drop who is gone."""
+        self._roster = roster
+        wanted = {node: places for node, places in roster.addresses.items() if node != roster.node_id and places}
+        for node_id in [node_id for node_id in self._links if node_id not in wanted]:
+            self._log.info("node {node} is no member any more", node=node_id)
+            self._links.pop(node_id).drop()
+        for node_id, addresses in wanted.items():
+            link = self._links.get(node_id)
+            if link is None:
+                link = self._links[node_id] = _Link(node_id, addresses)
+            elif link.addresses == addresses or not link.move(addresses):
+                continue
+            else:
+                link.drop()
+            if self._started:
+                self._dial(link)
 
     def send(self, receiver: int, messages: Sequence[tuple[int, Message]]) -> None:
         """Send one frame, or drop it when there is no connection: the protocol tolerates loss."""
         link = self._links.get(receiver)
         if link is not None and link.connection is not None:
-            link.connection.send_one_way(methods.PEER_FRAME, codec.encode_frame(self._membership.node_id, messages))
+            link.connection.send_one_way(methods.PEER_FRAME, codec.encode_frame(self._roster.node_id, messages))
 
     def call(
         self, receiver: int, method: Method[RequestT, ResponseT], request: RequestT, timeout: float
@@ -138,13 +155,7 @@ class PeerLinks:
         """Stop dialling and drop all connections."""
         self._closed = True
         for link in self._links.values():
-            if link.retry is not None and link.retry.active():
-                link.retry.cancel()
-            if link.connecting is not None:
-                link.connecting.cancel()
-            if link.connection is not None:
-                link.connection.close()
-                link.connection = None
+            link.drop()
 
     # ---- dialling ----------------------------------------------------------------------
 
@@ -156,12 +167,13 @@ class PeerLinks:
         link.connecting.addErrback(self._dial_failed, link)
 
     async def _connect(self, link: _Link) -> None:
+        address = link.address
         connection = await connect(
             self._reactor,
-            link.address,
+            address,
             self._tls,
             settings=self._rpc_settings,
-            expected_identity=None if self._tls is None else self._membership.identity(link.node_id),
+            expected_identity=None if self._tls is None else self._roster.identity(link.node_id),
         )
         try:
             answer = await connection.call(methods.PEER_HELLO, self._hello(), self._settings.hello_timeout)
@@ -172,29 +184,32 @@ class PeerLinks:
         except BaseException:
             connection.close()
             raise
-        if self._closed:
+        if self._closed or self._links.get(link.node_id) is not link:
             connection.close()
             return
         link.connecting = None
         link.connection = connection
         link.pause = 0.0
         link.failing = False
-        self._log.info("connected to node {node} at {address}", node=link.node_id, address=link.address)
+        self._log.info("connected to node {node} at {address}", node=link.node_id, address=address)
         connection.on_lost(lambda reason: self._lost(link, connection, reason))
+        self._on_greeting(link.node_id, Greeting(answer.incarnation, answer.fresh, answer.founders))
 
     def _hello(self) -> PeerHelloRequest:
-        me = self._membership
+        me, greeting = self._roster, self._greeting()
         return PeerHelloRequest(
             cluster=me.cluster,
             store_id=me.set_id,
             node_id=me.node_id,
-            incarnation=me.incarnation,
+            incarnation=greeting.incarnation,
             paxos_groups=me.paxos_groups,
+            fresh=greeting.fresh,
+            founders=greeting.founders,
         )
 
     def _dial_failed(self, failure: Failure, link: _Link) -> None:
         link.connecting = None
-        if self._closed or failure.check(CancelledError):
+        if self._closed or failure.check(CancelledError) or self._links.get(link.node_id) is not link:
             return
         if failure.check(RpcError) is None:
             self._log.failure("dialling node {node} failed unexpectedly", failure, node=link.node_id)
@@ -206,8 +221,10 @@ class PeerLinks:
                 reason=failure.getErrorMessage(),
             )
         link.failing = True
-        link.pause = min(max(self._settings.reconnect_min, link.pause * 2), self._settings.reconnect_max)
-        self._on_unreachable(link.node_id)
+        link.turn = (link.turn + 1) % len(link.addresses)
+        if link.turn == 0:
+            link.pause = min(max(self._settings.reconnect_min, link.pause * 2), self._settings.reconnect_max)
+            self._on_unreachable(link.node_id)
         link.retry = self._reactor.callLater(link.pause * self._random.uniform(0.5, 1.0), self._dial, link)
 
     def _lost(self, link: _Link, connection: RpcConnection, reason: RpcError) -> None:
@@ -219,72 +236,3 @@ class PeerLinks:
                 "lost node {node} at {address}: {reason}", node=link.node_id, address=link.address, reason=str(reason)
             )
             self._dial(link)
-
-
-def peer_service(
-    membership: Membership, secured: bool, receive: Callable[[Sequence[tuple[int, Message]]], None]
-) -> RpcService:
-    """Build what the Paxos port answers: members of this replica set only, told apart by their certificates."""
-
-    def admit(identity: Identity, address: Address) -> None:
-        if secured and identity not in members:
-            raise RpcError(
-                Status.PERMISSION_DENIED,
-                f"{identity} is not a member of {membership.role.value} {membership.set_id}; "
-                "this port is for its members, clients use the service port",
-            )
-
-    def hello(request: PeerHelloRequest, context: CallContext) -> PeerHelloResponse:
-        wanted = (membership.cluster, membership.set_id, membership.paxos_groups)
-        got = (request.cluster, request.store_id, request.paxos_groups)
-        if got != wanted:
-            raise RpcError(
-                Status.PERMISSION_DENIED,
-                f"this is cluster {wanted[0]!r} {membership.role.value} {wanted[1]} with {wanted[2]} Paxos groups, "
-                f"the caller says cluster {got[0]!r}, {got[1]}, {got[2]} groups; compare the configuration files",
-            )
-        if secured and context.peer != membership.identity(request.node_id):
-            raise RpcError(
-                Status.PERMISSION_DENIED, f"the certificate says {context.peer}, the caller node {request.node_id}"
-            )
-        greeted[id(context.connection)] = request.node_id, request.incarnation
-        notice(request.node_id, request.incarnation)
-        context.connection.on_lost(lambda reason: forget(context.connection))
-        return PeerHelloResponse(node_id=membership.node_id, incarnation=membership.incarnation)
-
-    def notice(node_id: int, incarnation: int) -> None:
-        before, incarnations[node_id] = incarnations.get(node_id, incarnation), incarnation
-        if before != incarnation:
-            log.warn(
-                "node {node} has come back with another data directory (incarnation {now:x}, before {before:x}): it "
-                "does not know what it promised. Stop no other node of {set} until it has caught up",
-                node=node_id,
-                now=incarnation,
-                before=before,
-                set=f"{membership.role.value} {membership.set_id}",
-            )
-
-    def forget(connection: RpcConnection) -> None:
-        greeted.pop(id(connection), None)
-
-    def frame(request: PeerFrame, context: CallContext) -> None:
-        who = greeted.get(id(context.connection))
-        if who is None:
-            raise RpcError(Status.PERMISSION_DENIED, "a peer must say hello before it sends frames")
-        sender, incarnation = who
-        if incarnations[sender] != incarnation:
-            return  # it came late, from a process that is gone and whose votes are forgotten
-        try:
-            messages = codec.decode_frame(request, sender, membership.node_id)
-        except codec.UndecodableMessage as error:
-            raise RpcError(Status.INVALID_ARGUMENT, str(error)) from error
-        receive(messages)
-
-    members = {membership.identity(node) for node in membership.addresses}
-    greeted: dict[int, tuple[int, int]] = {}  # node, incarnation
-    incarnations: dict[int, int] = {}  # the last one that each node came with
-    log = Logger(namespace="phxqueue.replica.peers")
-    service = RpcService(f"{membership.role.value} {membership.set_id} node {membership.node_id} peers", admit=admit)
-    service.register(methods.PEER_HELLO, hello)
-    service.register_one_way(methods.PEER_FRAME, frame)
-    return service

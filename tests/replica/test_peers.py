@@ -12,7 +12,6 @@ import pytest_twisted
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.logger import capturedLogs, formatEvent
 
 from phxqueue.net.address import Address
 from phxqueue.net.endpoints import RpcListener, connect, listen
@@ -25,7 +24,9 @@ from phxqueue.paxos.messages import Heartbeat, Message
 from phxqueue.proto import methods
 from phxqueue.proto.paxos_pb2 import PeerFrame, PeerHelloRequest
 from phxqueue.replica import codec
-from phxqueue.replica.peers import Membership, PeerLinks, PeerSettings, peer_service
+from phxqueue.replica.peer_port import PeerPort
+from phxqueue.replica.peers import PeerLinks, PeerSettings
+from phxqueue.replica.roster import Greeting, MemberPlace, Roster
 from tests.conftest import LoggedErrors
 from tests.replica.conftest import Certificates
 
@@ -41,26 +42,56 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 class Node:
-    """One member: what it hears, whom it misses."""
+    """One member: what it hears, whom it misses, what the others said of themselves."""
 
-    def __init__(self, membership: Membership, paths: TlsPaths | None) -> None:
-        self.membership = membership
+    def __init__(self, roster: Roster, paths: TlsPaths | None) -> None:
+        self.roster = roster
         self.paths = paths
+        self.fresh = False
         self.heard: list[Message] = []
         self.missed: list[int] = []
+        self.greetings: list[tuple[int, Greeting]] = []
+        self.incarnations: dict[int, int] = {}
         self.listener: RpcListener | None = None
+        self.make_links()
+
+    def make_links(self) -> None:
         self.links = PeerLinks(
             reactor,
-            membership,
-            None if paths is None else client_tls(paths),
+            self.roster,
+            None if self.paths is None else client_tls(self.paths),
             self.missed.append,
+            greeting=self.greeting,
+            on_greeting=self.greeted,
             random=Random(1),
             settings=DIALLING,
             rpc_settings=RPC,
         )
 
+    def greeting(self) -> Greeting:
+        return Greeting(self.roster.incarnation, self.fresh)
+
+    def greeted(self, node_id: int, greeting: Greeting) -> None:
+        self.greetings.append((node_id, greeting))
+        self.incarnations[node_id] = greeting.incarnation
+
+    def port(self) -> PeerPort:
+        return PeerPort(
+            lambda: self.roster,
+            self.paths is not None,
+            greeting=self.greeting,
+            on_greeting=self.greeted,
+            incarnation_of=self.incarnations.get,
+            receive=self.receive,
+        )
+
+    def follow(self, **different: Any) -> None:
+        """The membership has changed."""
+        self.roster = replace(self.roster, **different)
+        self.links.update(self.roster)
+
     async def listen(self, port: int = 0) -> None:
-        service = peer_service(self.membership, self.paths is not None, self.receive)
+        service = self.port().service()
         tls = None if self.paths is None else server_tls(self.paths)
         self.listener = await listen(reactor, Address("127.0.0.1", port), service, tls, settings=RPC)
 
@@ -73,7 +104,7 @@ class Node:
         self.heard.extend(message for _, message in messages)
 
     def send(self, receiver: int, chosen: int = 0) -> None:
-        self.links.send(receiver, [(0, Heartbeat(self.membership.node_id, receiver, 1, chosen, 0.0, 1))])
+        self.links.send(receiver, [(0, Heartbeat(self.roster.node_id, receiver, 1, chosen, 0.0, 1))])
 
     async def stop(self) -> None:
         if self.listener is not None:
@@ -84,12 +115,12 @@ class Members:
     """Makes nodes of one replica set that know each other's addresses, and closes them."""
 
     def __init__(self) -> None:
-        self.addresses = {node_id: Address("127.0.0.1", 1) for node_id in (0, 1)}
+        self.addresses = {node_id: (Address("127.0.0.1", 1),) for node_id in (0, 1)}
         self.nodes: list[Node] = []
         self.connections: list[RpcConnection] = []
 
     async def node(self, node_id: int, paths: TlsPaths | None = None, **different: Any) -> Node:
-        membership = Membership(
+        roster = Roster(
             cluster="test",
             role=Role.STORE,
             set_id=1,
@@ -97,17 +128,17 @@ class Members:
             incarnation=100 + node_id,
             paxos_groups=4,
             addresses=self.addresses,
+            voters=frozenset({0, 1}),
         )
-        node = Node(replace(membership, **different), paths)
+        node = Node(replace(roster, **different), paths)
         await node.listen()
-        self.addresses[node_id] = node.address
+        self.addresses[node_id] = (node.address,)
         self.nodes.append(node)
         return node
 
     def relink(self, node: Node) -> None:
         """Have a node learn the addresses of members that were made after it, and dial."""
-        node.links = Node(node.membership, node.paths).links
-        node.links._on_unreachable = node.missed.append
+        node.make_links()
         node.links.start()
 
     async def dial(self, node: Node, paths: TlsPaths | None = None) -> RpcConnection:
@@ -296,7 +327,7 @@ async def test_a_stranger_with_a_good_certificate_is_not_let_in(
 
 @pytest_twisted.ensureDeferred
 async def test_a_member_cannot_pass_for_another(members: Members, certificates: Certificates) -> None:
-    members.addresses[2] = Address("127.0.0.1", 1)
+    members.addresses[2] = (Address("127.0.0.1", 1),)
     node = await members.node(0, certificates.nodes[0])
     connection = await members.dial(node, certificates.nodes[2])
     error = await refused(connection.call(methods.PEER_HELLO, hello(node_id=1), 1.0))
@@ -336,6 +367,7 @@ async def test_hello_counts_for_its_connection_only(members: Members) -> None:
 async def test_the_sender_is_who_said_hello_whatever_the_frame_says(members: Members) -> None:
     node = await members.node(0)
     connection = await members.dial(node)
+    members.addresses[2] = (Address("127.0.0.1", 1),)
     await connection.call(methods.PEER_HELLO, hello(node_id=2), 1.0)
     connection.send_one_way(methods.PEER_FRAME, frame(sender=1))
     await until(lambda: node.heard)
@@ -355,7 +387,97 @@ async def test_a_frame_nobody_understands_is_dropped_and_the_next_one_heard(memb
     assert [message.chosen for message in node.heard if isinstance(message, Heartbeat)] == [7]
 
 
-# ---- incarnations -------------------------------------------------------------------------------------------------
+# ---- membership changes -------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_member_is_dialled_and_let_in(members: Members) -> None:
+    first = await members.node(0)
+    second = await members.node(1, addresses={0: (first.address,), 1: (Address("127.0.0.1", 1),)})
+    first.roster = replace(first.roster, addresses={0: (first.address,)})
+    members.relink(first)
+    members.relink(second)
+    await until(lambda: second.missed)  # turned away: it is no member yet
+    assert first.greetings == []
+    first.follow(addresses={0: (first.address,), 1: (second.address,)})
+    await until(lambda: first.links.reachable() and second.links.reachable())
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_is_no_member_any_more_is_dropped_and_not_listened_to(members: Members) -> None:
+    first, second = await pair(members)
+    first.follow(addresses={0: (first.address,)})
+    assert first.links.reachable() == frozenset()
+    second.send(0)
+    connection = await members.dial(first)
+    error = await refused(connection.call(methods.PEER_HELLO, hello(), 1.0))
+    assert error.status is Status.PERMISSION_DENIED
+    assert "node 1 is not a member of store 1 (`phxqueue members add` makes it one)" in error.message
+    assert first.heard == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_member_is_followed_to_its_new_address(members: Members) -> None:
+    first, second = await pair(members)
+    await second.stop()
+    await second.listen()
+    await until(lambda: first.missed)
+    first.follow(addresses={0: (first.address,), 1: (second.address,)})
+    await until(lambda: first.links.reachable() == {1})
+
+
+@pytest_twisted.ensureDeferred
+async def test_several_addresses_are_tried_in_turn(members: Members) -> None:
+    first = await members.node(0)
+    second = await members.node(1)
+    first.roster = replace(first.roster, addresses={1: (Address("127.0.0.1", 1), second.address)})
+    members.relink(first)
+    await until(lambda: first.links.reachable() == {1})
+    assert first.missed == []  # one that answers somewhere is not gone
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_where_another_member_answers_is_not_talked_to(members: Members) -> None:
+    first = await members.node(0)
+    third = await members.node(2, addresses={0: (first.address,)})
+    first.roster = replace(first.roster, addresses={1: (third.address,)})
+    members.relink(first)
+    await until(lambda: first.missed)
+    assert first.links.reachable() == frozenset()
+
+
+# ---- greetings ------------------------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_both_sides_hear_what_the_other_says_of_itself(members: Members) -> None:
+    first = await members.node(0)
+    second = await members.node(1)
+    first.fresh = True
+    members.relink(first)
+    await until(lambda: first.greetings and second.greetings)
+    assert first.greetings == [(1, Greeting(101, fresh=False))]
+    assert second.greetings == [(0, Greeting(100, fresh=True))]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_answer_to_a_greeting_says_how_things_were_before_it(members: Members) -> None:
+    """Else the news that lets this node vote would keep the other from hearing that it had not voted."""
+    node = await members.node(0)
+    node.fresh = True
+    heard = node.greeted
+
+    def votes_at_once(node_id: int, greeting: Greeting) -> None:
+        heard(node_id, greeting)
+        node.fresh = False
+
+    node.greeted = votes_at_once  # type: ignore[method-assign]
+    await node.stop()
+    await node.listen()
+    connection = await members.dial(node)
+    answer = await connection.call(methods.PEER_HELLO, hello(fresh=True), 1.0)
+    assert answer.fresh
+    assert not (await connection.call(methods.PEER_HELLO, hello(fresh=True), 1.0)).fresh
 
 
 @pytest_twisted.ensureDeferred
@@ -371,57 +493,54 @@ async def test_frames_of_an_earlier_incarnation_that_come_late_are_dropped(membe
     assert [message.chosen for message in node.heard if isinstance(message, Heartbeat)] == [2]
 
 
-@pytest_twisted.ensureDeferred
-async def test_a_node_that_comes_back_with_another_directory_is_told_of(members: Members) -> None:
-    node = await members.node(0)
-    connection = await members.dial(node)
-    with capturedLogs() as logged:
-        await connection.call(methods.PEER_HELLO, hello(incarnation=5), 1.0)
-        await connection.call(methods.PEER_HELLO, hello(incarnation=5), 1.0)
-        assert logged == []
-        await connection.call(methods.PEER_HELLO, hello(incarnation=6), 1.0)
-    (event,) = logged
-    assert formatEvent(event).startswith("node 1 has come back with another data directory (incarnation 6, before 5)")
+@pytest.mark.parametrize("service", [None, Address("::1", 5101)])
+def test_a_place_is_written_and_read_back(service: Address | None) -> None:
+    place = MemberPlace(Address("127.0.0.1", 5201), service)
+    assert MemberPlace.decode(place.encode()) == place
 
 
-@pytest_twisted.ensureDeferred
-async def test_an_address_where_another_member_answers_is_not_talked_to(members: Members) -> None:
-    first = await members.node(0)
-    other = await members.node(2)
-    members.addresses[1] = other.address
-    members.relink(first)
-    await until(lambda: 1 in first.missed)
-    assert 1 not in first.links.reachable()
+@pytest.mark.parametrize("info", [b"", b"nowhere", b"\xff\xfe"])
+def test_what_names_no_place_is_none(info: bytes) -> None:
+    assert MemberPlace.decode(info) is None
 
 
 # ---- what people are told -----------------------------------------------------------------------------------------
 
 
 def test_members_are_described_with_a_remedy() -> None:
-    addresses = {node_id: Address("127.0.0.1", 5100 + node_id) for node_id in range(3)}
-    membership = Membership(
-        cluster="test", role=Role.STORE, set_id=1, node_id=0, incarnation=1, paxos_groups=1, addresses=addresses
+    addresses = {node_id: (Address("127.0.0.1", 5100 + node_id),) for node_id in range(4)}
+    roster = Roster(
+        cluster="test",
+        role=Role.STORE,
+        set_id=1,
+        node_id=0,
+        incarnation=1,
+        paxos_groups=1,
+        addresses=addresses,
+        voters=frozenset({0, 1, 2}),
     )
-    assert membership.describe(frozenset()) == (
+    assert roster.describe(frozenset()) == (
         "no majority: 1 of 3 nodes of store 1 reachable (127.0.0.1:5100); "
         "start another (127.0.0.1:5101, 127.0.0.1:5102)"
     )
-    assert membership.describe(frozenset({2})) == ("store 1 is electing a master (2 of 3 nodes reachable); try again")
+    assert roster.describe(frozenset({2})) == ("store 1 is electing a master (2 of 3 nodes reachable); try again")
 
 
 def test_connections_are_told_apart_although_ids_are_used_again() -> None:
     """`greeted` is keyed by the connection's id: a connection that is gone must not greet for the next one."""
-    membership = Membership(
+    roster = Roster(
         cluster="test",
         role=Role.STORE,
         set_id=1,
         node_id=0,
         incarnation=1,
         paxos_groups=4,
-        addresses={0: Address("127.0.0.1", 1), 1: Address("127.0.0.1", 2)},
+        addresses={0: (Address("127.0.0.1", 1),), 1: (Address("127.0.0.1", 2),)},
+        voters=frozenset({0, 1}),
     )
-    heard: list[Any] = []
-    service = peer_service(membership, False, heard.append)
+    node = Node(roster, None)
+    heard = node.heard
+    service = node.port().service()
 
     class Connection:
         def __init__(self) -> None:

@@ -1,0 +1,232 @@
+"""Who may vote, as far as this node has a part in it: the first start of a set, and the incarnations of its members.
+
+A node says its incarnation, and whether it has ever voted, to every other that it connects with (`greeting`), and is
+told theirs (`greeted`). From that follow: whether a fresh directory may vote (:mod:`~phxqueue.replica.formation`), what
+the core is told of its peers, and what a master has recorded in the replicated membership.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from phxqueue.journal.interfaces import IJournal
+from phxqueue.journal.records import PutBlob, Write
+from phxqueue.paxos.config import GroupConfig, MemberKind
+from phxqueue.replica.census import strangers, unrecorded
+from phxqueue.replica.checkpoint_table import GROUP_KEY, MEMBERSHIP
+from phxqueue.replica.errors import ReplicaError
+from phxqueue.replica.formation import Formation, founders_digest, founding_state
+from phxqueue.replica.group_runtime import GroupRuntime
+from phxqueue.replica.interfaces import Clock
+from phxqueue.replica.roster import Greeting
+
+FORMATION = "formation"
+"""The table that says whether this directory has taken part in the first start of its set."""
+_KEY = b"node"
+_FRESH, _FORMED = b"fresh", b"formed"
+
+
+class Admission:
+    """One node's part in it. Feed it greetings, `tick` it; it drives the groups.
+
+    Args:
+        configs: of all groups; their members are those of the configuration.
+        groups: filled by the time `start` is called.
+        describe: names a member for people, with its address.
+        retry: seconds between two attempts to record what is not recorded yet.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[GroupConfig],
+        groups: Mapping[int, GroupRuntime],
+        journal: IJournal,
+        clock: Clock,
+        *,
+        describe: Callable[[int], str],
+        retry: float = 1.0,
+    ) -> None:
+        first = configs[0]
+        self._node_id = first.node_id
+        self._voters = frozenset(m.node_id for m in first.members if m.kind is not MemberKind.LEARNER)
+        self._founders = founders_digest(first.members, first.window)
+        self._configs = configs
+        self._groups = groups
+        self._journal = journal
+        self._clock = clock
+        self._describe = describe
+        self._retry = retry
+        self._formation = Formation(self._node_id, self._voters, formed=False)
+        self._untouched = True
+        self._incarnations = {self._node_id: journal.identity.incarnation}
+        self._due = clock.seconds()
+        self._recording: set[int] = set()
+        self._told = ""
+        self._log = Logger(namespace="phxqueue.replica.admission")
+
+    # ---- start-up ---------------------------------------------------------------------------------------
+
+    def load(self, untouched: bool) -> bool:
+        """Return whether this directory may vote without being recorded; note a fresh one as such.
+
+        Args:
+            untouched: nothing was ever promised, accepted or learned in it.
+        """
+        said = dict(self._journal.load_blobs(FORMATION)).get(_KEY)
+        # Nothing is said in a directory made before there was anything to say, and when it was made a moment ago.
+        formed = said == _FORMED if said is not None else not untouched
+        self._untouched = untouched
+        self._formation = Formation(self._node_id, self._voters, formed=formed)
+        if said is None:
+            known = {key for key, _ in self._journal.load_blobs(MEMBERSHIP)}
+            self._journal.submit(self._founding(known) if formed else [PutBlob(FORMATION, _KEY, _FRESH)])
+        return formed
+
+    def _founding(self, known: Collection[bytes] = ()) -> list[Write]:
+        """What makes this directory one of the set for ever, with the members of the configuration as it is today."""
+        writes: list[Write] = [PutBlob(FORMATION, _KEY, _FORMED)]
+        for config in self._configs:
+            key = GROUP_KEY.pack(config.group_id)
+            if key not in known:
+                writes.append(PutBlob(MEMBERSHIP, key, founding_state(config.members, config.window)))
+        return writes
+
+    def start(self) -> None:
+        """All groups are there: a set of one voter needs to wait for nobody."""
+        for group in self._groups.values():
+            group.on_mastership.append(self._mastership)
+        self._form_if_complete()
+
+    def _mastership(self, is_master: bool) -> None:
+        self._due = self._clock.seconds()
+
+    # ---- what nodes say of themselves -------------------------------------------------------------------
+
+    def greeting(self) -> Greeting:
+        """What this node says of itself."""
+        self._untouched = self._untouched and all(group.untouched for group in self._groups.values())
+        return Greeting(self._incarnations[self._node_id], self._untouched, self._founders)
+
+    def greeted(self, node_id: int, greeting: Greeting) -> None:
+        """A member has said who it is."""
+        known = self._incarnations.get(node_id)
+        self._incarnations[node_id] = greeting.incarnation
+        for group in self._groups.values():
+            group.peer_incarnation(node_id, greeting.incarnation)
+        if known != greeting.incarnation:
+            self._tell_of(node_id, known)
+        self._formation.heard(node_id, fresh=greeting.fresh, agrees=greeting.founders == self._founders)
+        self._due = self._clock.seconds()
+        self._form_if_complete()
+        self._tell()
+
+    def incarnation_of(self, node_id: int) -> int | None:
+        """The incarnation a member named last; None: it was not heard of."""
+        return self._incarnations.get(node_id)
+
+    def knows(self, node_id: int) -> bool:
+        """Whether a member, if it runs, runs on the directory that the membership records, in all groups."""
+        return all(node_id not in strangers(group.members, self._incarnations) for group in self._groups.values())
+
+    def _tell_of(self, node_id: int, before: int | None) -> None:
+        if before is not None or not self.knows(node_id):
+            self._log.warn(
+                "{node} has come back with another data directory (incarnation {incarnation:x}): where the former one "
+                "is on record, it does not vote until `phxqueue members replace {node_id}`",
+                node=self._describe(node_id),
+                node_id=node_id,
+                incarnation=self._incarnations[node_id],
+            )
+
+    # ---- the first start --------------------------------------------------------------------------------
+
+    def _form_if_complete(self) -> None:
+        if self._formation.formed or not self._formation.complete or self._node_id not in self._voters:
+            return
+        if not self.greeting().fresh:
+            return
+        self._formation.formed = True
+        # Votes are submitted after this, hence durable after it.
+        self._journal.submit(self._founding())
+        self._log.info("first start: every voter is up, this node votes from now on")
+        for group in self._groups.values():
+            group.admit()
+
+    def waiting(self) -> str:
+        """Why this node has no vote, if it should have one."""
+        formation = self._formation
+        if formation.formed or self._node_id not in self._voters or self._recorded():
+            return ""
+        if formation.settled:
+            voted = ", ".join(map(self._describe, formation.settled))
+            return (
+                f"this data directory is new, and {voted} has voted before: this node replicates without a vote until "
+                f"`phxqueue members replace {self._node_id}` (or `members add` for a new node) admits it"
+            )
+        if formation.disagreeing:
+            others = ", ".join(map(self._describe, formation.disagreeing))
+            return (
+                f"first start: the configuration of {others} names other members, or another window, than the one of "
+                "this node: give all of them the same files"
+            )
+        missing = ", ".join(map(self._describe, formation.missing))
+        return f"first start: waiting for {missing}; every voter has to be up once before anything is stored"
+
+    def _recorded(self) -> bool:
+        own = self._incarnations[self._node_id]
+        return all(
+            any(member.node_id == self._node_id and member.incarnation == own for member in group.members)
+            for group in self._groups.values()
+        )
+
+    def _tell(self) -> None:
+        """Log what this node waits for, each time it changes."""
+        said = self.waiting()
+        if said and said != self._told:
+            self._log.warn("{said}", said=said)
+        self._told = said
+
+    def notices(self) -> list[str]:
+        """What an operator should know, a sentence each."""
+        waiting = self.waiting()
+        found = [waiting] if waiting else []
+        others = {
+            node_id for group in self._groups.values() for node_id in strangers(group.members, self._incarnations)
+        }
+        for node_id in sorted(others - {self._node_id}):
+            found.append(
+                f"{self._describe(node_id)} has another data directory than the one recorded: it does not vote until "
+                f"`phxqueue members replace {node_id}`"
+            )
+        return found
+
+    # ---- what is recorded -------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Have the incarnations that are not recorded yet recorded, in the groups this node is master of."""
+        now = self._clock.seconds()
+        if now < self._due:
+            return
+        self._due = now + self._retry
+        self._tell()
+        for group_id, group in self._groups.items():
+            if group_id in self._recording or not group.proposing() or group.pending_members is not None:
+                continue
+            members = unrecorded(group.members, self._incarnations)
+            if members is not None:
+                self._recording.add(group_id)
+                recorded: Deferred[None] = group.change_members(members)
+                recorded.addBoth(self._finished, group_id)
+
+    def _finished(self, result: object, group_id: int) -> None:
+        self._recording.discard(group_id)
+        if isinstance(result, Failure):
+            # Refused for now, or this node is master no more: whoever is will do it.
+            result.trap(ReplicaError)
+            self._log.debug(
+                "group {group}: incarnations not recorded: {reason}", group=group_id, reason=result.getErrorMessage()
+            )

@@ -1,0 +1,91 @@
+"""What a node asks of one group about its members and its mastership, and what may be asked of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred, fail
+
+from phxqueue.paxos.config import Member
+from phxqueue.paxos.effects import Effects
+from phxqueue.paxos.group import Group
+from phxqueue.replica.errors import NotServing
+from phxqueue.replica.interfaces import Clock
+from phxqueue.replica.requests import Requests
+
+
+class GroupMembers(ABC):
+    """That side of a :class:`~phxqueue.replica.group_runtime.GroupRuntime`.
+
+    Attributes:
+        on_members: called, in the reactor thread, when other members are chosen or in force.
+    """
+
+    def __init__(self, core: Group, clock: Clock) -> None:
+        self.core = core
+        self.group_id = core.config.group_id
+        self.on_members: list[Callable[[], None]] = []
+        self._requests = Requests(core, clock, self._drive)
+
+    @abstractmethod
+    def _drive(self, step: Callable[[float], Effects]) -> None:
+        """Call the core and carry out what it answers."""
+
+    @abstractmethod
+    def proposing(self) -> bool:
+        """Tell whether this node may propose: it is master."""
+
+    @abstractmethod
+    def unreachable_reason(self) -> str:
+        """Return a sentence for whoever finds no master here."""
+
+    @property
+    def name(self) -> str:
+        """The group, for people."""
+        return f"group {self.group_id}"
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The members in force on this node."""
+        return self.core.members
+
+    @property
+    def pending_members(self) -> tuple[Member, ...] | None:
+        """The members chosen to be the next, and not in force yet; None: no change is under way."""
+        return self.core.pending_members
+
+    @property
+    def untouched(self) -> bool:
+        """Whether this directory has never promised, accepted or learned anything: it has nothing to forget."""
+        return self.core.promised == 0 and self.core.known < 0
+
+    def change_members(self, members: tuple[Member, ...]) -> Deferred[None]:
+        """Make these the members; fires when they are in force.
+
+        Fails with NotServing, Overloaded or Refused (nothing was proposed, or it was void) or OutcomeUnknown.
+        """
+        if not self.proposing():
+            return fail(NotServing(self.unreachable_reason()))
+        return self._requests.change(members)
+
+    def transfer(self, to: int) -> Deferred[float]:
+        """Hand the mastership to another node; fires with the seconds it took when that node is master.
+
+        Fails with NotServing or Refused. Nothing is proposed meanwhile, for a bounded time.
+        """
+        if not self.proposing():
+            return fail(NotServing(self.unreachable_reason()))
+        return self._requests.transfer(to)
+
+    def stand_aside(self, reason: str) -> None:
+        """Give up mastership, and take it no more until restarted; go on voting."""
+        self._drive(lambda now: self.core.stand_aside(reason, now))
+
+    def peer_incarnation(self, node_id: int, incarnation: int) -> None:
+        """A peer has said which data directory it runs on; told before anything that comes from there."""
+        self._drive(lambda now: self.core.peer_incarnation(node_id, incarnation, now))
+
+    def admit(self) -> None:
+        """This fresh directory may vote: see :mod:`phxqueue.replica.formation`. That was submitted to the journal."""
+        self._drive(self.core.admit)
