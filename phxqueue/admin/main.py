@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "certs": ("phxqueue.admin.certs", "certs", "Make, renew and show the certificates of a cluster."),
     "config": ("phxqueue.admin.config", "config", "Check configuration files."),
     "consume": ("phxqueue.admin.consume", "consume", "Print the messages of a consumer group."),
+    "delayed": ("phxqueue.admin.delayed", "delayed", "List and cancel messages that wait for their time."),
     "demo": ("phxqueue.admin.demo", "demo", "Start and stop a whole cluster on this machine."),
     "echo": ("phxqueue.admin.echo", "echo", "Send one message, to see that everything works."),
     "locks": ("phxqueue.admin.locks", "locks", "Run commands under locks, look at locks and strings."),

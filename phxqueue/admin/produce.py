@@ -159,9 +159,20 @@ class _Failures:
 @click.option("--pub", default=ECHO_PUB, show_default=True, help="Where to publish.")
 @click.option("--handle", default=ECHO_HANDLE, show_default=True, help="The message type: which handler gets them.")
 @click.option("--uin", default=0, help="Ordering key of all of them: they then stay in order.")
+@click.option("--delay", default=0.0, help="Seconds until they come into their queues.")
+@click.option("--ttl", default=0.0, help="Seconds, from then on, after which no handler gets them; 0: never.")
 @click.option("--length-prefixed", is_flag=True, help="Not lines: each message behind its length, 4 bytes big-endian.")
 @cluster_command
-def produce(settings: ClusterContext, file: Path, pub: int, handle: int, uin: int, length_prefixed: bool) -> None:
+def produce(
+    settings: ClusterContext,
+    file: Path,
+    pub: int,
+    handle: int,
+    uin: int,
+    delay: float,
+    ttl: float,
+    length_prefixed: bool,
+) -> None:
     """Enqueue the messages in FILE (default: stdin), one a line.
 
     Exit status 1 when a message was not confirmed; each such line is reported with its number.
@@ -184,7 +195,13 @@ def produce(settings: ClusterContext, file: Path, pub: int, handle: int, uin: in
         failures = _Failures(progress.say)
         splitter = LengthPrefixSplitter(limit) if length_prefixed else LineSplitter(limit)
         unit = "message" if length_prefixed else "line"
-        feeder = Feeder(producer, splitter, lambda content: NewItem(pub, handle, content, uin), failures.tell, unit)
+        feeder = Feeder(
+            producer,
+            splitter,
+            lambda content: NewItem(pub, handle, content, uin, delay=delay, ttl=ttl),
+            failures.tell,
+            unit,
+        )
         with progress:
             try:
                 await feeder.run(lambda: reader.read(READ_BYTES))

@@ -25,6 +25,7 @@ from phxqueue.config import Cluster, Topic
 from phxqueue.net.status import Status
 from phxqueue.producer.admission import Admission
 from phxqueue.producer.attempts import NextAttempt, next_attempt
+from phxqueue.producer.cancelling import cancel_delayed
 from phxqueue.producer.entries import Entry, ManyCall, SingleEntry
 from phxqueue.producer.errors import BufferFull, EnqueueError, ProducerClosed
 from phxqueue.producer.items import encode_item
@@ -143,6 +144,9 @@ class Producer:
         client_id: str = "",
         user_cookies: Mapping[str, bytes] | None = None,
         consumer_group_ids: Collection[int] | None = None,
+        delay: float = 0.0,
+        deliver_at: float | None = None,
+        ttl: float = 0.0,
     ) -> Deferred[Receipt]:
         """Put one item into a queue. The item has its place in the order of its uin when this call returns.
 
@@ -155,6 +159,11 @@ class Producer:
             client_id: free text for logs.
             user_cookies: small data for the handler besides the buffer.
             consumer_group_ids: only these groups of the pub; None: all.
+            delay: seconds until it comes into its queue; `cancel_delayed` takes it back until then. Of its uin it
+                has its place among those that come into the queue at that time.
+            deliver_at: the same as a time, Unix seconds.
+            ttl: seconds, counted from when it is due, after which no handler gets it any more: it becomes a dead
+                letter, or is dropped and counted, as its pub says. 0: it never expires.
 
         Returns:
             A Deferred (await it) of a Receipt: the item is durable on a majority.
@@ -169,7 +178,12 @@ class Producer:
             if plan.info.drop_all:
                 self.stats.dropped += 1
                 return succeed(planner.drop(plan.info, target))
-            payload, digest = planner.encode(plan, buffer, uin, client_id, user_cookies)
+            expires_ms = 0
+            if delay or ttl or deliver_at is not None:
+                due_ms, expires_ms = planner.times(delay, deliver_at, ttl)
+                if due_ms:
+                    target = planner.delayed(target, due_ms)
+            payload, digest = planner.encode(plan, buffer, uin, client_id, user_cookies, expires_ms)
         except EnqueueError:
             return self._refused()
         return self._enter(SingleEntry(target, key, 1, payload, digest, planner.now, planner.atime_ms))
@@ -193,6 +207,15 @@ class Producer:
         self.stats.dropped += cutter.dropped
         cutter.line_up(self._admit)
         return call.deferred
+
+    def cancel_delayed(self, delayed: Receipt | str) -> Deferred[bool]:
+        """Take a delayed item back, by its receipt or by the receipt's `delayed_id`.
+
+        Returns:
+            A Deferred (await it): True, it will not be delivered; False, it is in its queue already.
+            It fails with Refused (the id is none) or OutcomeUnknown (cancel again).
+        """
+        return Deferred.fromCoroutine(cancel_delayed(self._surroundings, self.topic, delayed))
 
     def enqueue_attempt(
         self, item: QItem, consumer_group_id: int, last_error: str, *, dead: bool = False, tried_in_place: int = 0

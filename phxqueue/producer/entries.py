@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from phxqueue.producer.delayed import DelayedId
 from phxqueue.producer.errors import EnqueueError, OutcomeUnknown, Refused
-from phxqueue.producer.receipts import Receipt, Receipts, Segment
+from phxqueue.producer.receipts import NO_CURSOR_YET, Receipt, Receipts, Segment
 
 
 class Cancelled(Refused, CancelledError):
@@ -28,7 +29,14 @@ class Target:
     pub_id: int
     mask: int  # consumer groups
     lane: tuple[int, int]  # (store_id, Paxos group of the queue): entries that share a line
-    batch: tuple[int, int]  # (queue_id, pub_id): entries of a lane that may share a batch
+    batch: tuple[int, ...]  # (queue_id, pub_id, ...): entries of a lane that may share a batch
+    deliver_at_ms: int = 0  # 0: now; else a target of one entry alone, for it is cancelled by itself
+
+
+def delayed_receipt(target: Target, timer_number: int) -> Receipt:
+    """What is told of an item that the store keeps aside."""
+    delayed_id = DelayedId(target.store_id, target.queue_id, target.deliver_at_ms, timer_number)
+    return Receipt(target.store_id, target.queue_id, NO_CURSOR_YET, str(delayed_id))
 
 
 class Entry:
@@ -57,6 +65,10 @@ class Entry:
         """Its items are in the queue, from this cursor on."""
         raise NotImplementedError
 
+    def keep(self, timer_number: int) -> None:
+        """Its items are with the store, which puts them into the queue when they are due."""
+        raise NotImplementedError
+
     def fail(self, error: EnqueueError) -> None:
         """Its items are not, or perhaps, in the queue."""
         raise NotImplementedError
@@ -72,6 +84,11 @@ class SingleEntry(Entry):
             self.answered = True
             target = self.target
             self.deferred.callback(Receipt(target.store_id, target.queue_id, first_cursor))
+
+    def keep(self, timer_number: int) -> None:
+        if not self.answered:
+            self.answered = True
+            self.deferred.callback(delayed_receipt(self.target, timer_number))
 
     def fail(self, error: EnqueueError) -> None:
         if not self.answered:
@@ -98,6 +115,12 @@ class PieceEntry(Entry):
             self.answered = True
             target = self.target
             self.call.settle(Segment(self.positions, target.store_id, target.queue_id, first_cursor, None))
+
+    def keep(self, timer_number: int) -> None:
+        if not self.answered:
+            self.answered = True
+            store_id, queue_id, cursor, delayed_id = delayed_receipt(self.target, timer_number)
+            self.call.settle(Segment(self.positions, store_id, queue_id, cursor, None, delayed_id))
 
     def fail(self, error: EnqueueError) -> None:
         if not self.answered:

@@ -40,7 +40,7 @@ class ItemEncoder:
     the pub's, because the store merges batches of different masks.
     """
 
-    __slots__ = ("_after_buffer", "_atime_ms", "_limit", "_meta", "_producer_id", "_serialize")
+    __slots__ = ("_after_buffer", "_atime_ms", "_expires_at_ms", "_limit", "_meta", "_producer_id", "_serialize")
 
     def __init__(self, producer_id: int, pub_id: int, handle_id: int, mask: int, limit: int) -> None:
         self._meta = Meta(producer_id=producer_id, pub_id=pub_id, handle_id=handle_id)
@@ -49,6 +49,7 @@ class ItemEncoder:
         self._producer_id = producer_id
         self._limit = limit - HEADROOM
         self._atime_ms = 0
+        self._expires_at_ms = 0
 
     def encode(
         self,
@@ -58,8 +59,9 @@ class ItemEncoder:
         atime_ms: int,
         client_id: str = "",
         user_cookies: Mapping[str, bytes] | None = None,
+        expires_at_ms: int = 0,
     ) -> tuple[bytes, int]:
-        """One serialized item and its digest.
+        """One serialized item and its digest. `expires_at_ms`: Unix milliseconds; 0: it never does.
 
         Raises:
             BufferNotBytes, BadText, ItemTooLarge: naming the field.
@@ -69,6 +71,8 @@ class ItemEncoder:
         message = self._meta
         if atime_ms != self._atime_ms:
             self._atime_ms = message.atime_ms = atime_ms
+        if expires_at_ms != self._expires_at_ms:
+            self._expires_at_ms = message.expires_at_ms = expires_at_ms
         message.number = number
         message.uin = uin
         meta = self._serialize()

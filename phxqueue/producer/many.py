@@ -25,6 +25,9 @@ class NewItem(NamedTuple):
     client_id: str = ""
     user_cookies: Mapping[str, bytes] | None = None
     consumer_group_ids: Collection[int] | None = None
+    delay: float = 0.0
+    deliver_at: float | None = None
+    ttl: float = 0.0
 
 
 class _Piece:
@@ -39,6 +42,13 @@ class _Piece:
         self.positions: list[int] = []
         self.digest = 0
         self.size = 0
+
+    def add(self, payload: bytes, digest: int, position: int) -> None:
+        """Another item."""
+        self.payloads.append(payload)
+        self.positions.append(position)
+        self.digest += digest
+        self.size += len(payload)
 
 
 class Cutter:
@@ -65,7 +75,7 @@ class Cutter:
         position = -1
         for position, item in enumerate(items):
             try:
-                pub_id, handle_id, buffer, uin, client_id, cookies, groups = item
+                pub_id, handle_id, buffer, uin, client_id, cookies, groups, delay, deliver_at, ttl = item
                 if plan is None or kind != (pub_id, handle_id, groups):
                     plan, kind = planner.plan(pub_id, handle_id, groups), (pub_id, handle_id, groups)
                     growing = self._growing.setdefault(pub_id, {})
@@ -73,21 +83,26 @@ class Cutter:
                 if plan.info.drop_all:
                     self._drop(plan, target, position)
                     continue
-                payload, digest = planner.encode(plan, buffer, uin, client_id, cookies)
+                due_ms = expires_ms = 0
+                if delay or ttl or deliver_at is not None:
+                    due_ms, expires_ms = planner.times(delay, deliver_at, ttl)
+                payload, digest = planner.encode(plan, buffer, uin, client_id, cookies, expires_ms)
             except EnqueueError as error:
                 self._refuse(position, error)
                 continue
             except (TypeError, ValueError):
                 self._refuse(position, InvalidItem(f"items[{position}] is not a NewItem: {item!r:.200}"))
                 continue
+            if due_ms:
+                alone = _Piece(planner.delayed(target, due_ms), key)
+                self._done.append(alone)
+                alone.add(payload, digest, position)
+                continue
             piece = growing.get(key or target)
             if piece is None or piece.target is not target or self._is_full(piece, payload):
                 piece = growing[key or target] = _Piece(target, key)
                 self._done.append(piece)
-            piece.payloads.append(payload)
-            piece.positions.append(position)
-            piece.digest += digest
-            piece.size += len(payload)
+            piece.add(payload, digest, position)
         self._count = position + 1
         self.taken = self._count - self.refused - self.dropped
 

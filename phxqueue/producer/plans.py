@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import random as random_module
 from collections.abc import Collection, Mapping
+from dataclasses import replace
+from math import ceil
 
 from twisted.logger import Logger
 
 from phxqueue.config import QueueInfo, Topic
 from phxqueue.producer.entries import Target
-from phxqueue.producer.errors import Refused, UinOutOfRange
+from phxqueue.producer.errors import InvalidItem, Refused, UinOutOfRange
 from phxqueue.producer.items import ItemEncoder
 from phxqueue.producer.receipts import NOT_STORED, Receipt
 from phxqueue.producer.routes import PubRoutes, RouteTable
@@ -21,6 +23,8 @@ MAX_UIN = (1 << 64) - 1
 #: Plans, and places of uins, that are remembered; when there are more, all are forgotten (they are cheap to make).
 MAX_PLANS = 4096
 MAX_PLACES = 65536
+#: Times are below this, in seconds: a year of five digits is a mistake (of milliseconds, mostly).
+_LATEST_S = 253_402_300_800.0
 
 
 class Plan:
@@ -58,6 +62,7 @@ class Planner:
         self._plans: dict[tuple[int, int, tuple[int, ...] | None], Plan] = {}
         self._places = 0  # remembered in all plans
         self._number = 0  # of the next item
+        self._delayed = 0  # delayed items so far
         self._turn = 0
         self._turn_key = 0
         self._avoid: frozenset[int] = frozenset()
@@ -139,15 +144,47 @@ class Planner:
             return routes.target(info, uin, mask), uin
         return routes.target(info, self._turn_key, mask, self._avoid), 0
 
+    def times(self, delay: float, deliver_at: float | None, ttl: float) -> tuple[int, int]:
+        """When an item of this turn is due, and when it expires; Unix milliseconds, 0: at once, never.
+
+        Args:
+            delay, ttl: seconds; 0: none. `deliver_at`: Unix seconds; None: at once. `ttl` counts from when it is due.
+
+        Raises:
+            InvalidItem: naming what is wrong.
+        """
+        if delay and deliver_at is not None:
+            raise InvalidItem("give delay or deliver_at, not both")
+        for name, value in (("delay", delay), ("deliver_at", deliver_at or 0.0), ("ttl", ttl)):
+            if not _is_time(value):
+                raise InvalidItem(f"{name} must be a number of seconds from 0 to {_LATEST_S:g}, not {value!r}")
+        due_ms = 0
+        if delay:
+            due_ms = self.atime_ms + ceil(delay * 1000)
+        elif deliver_at is not None:
+            due_ms = max(ceil(deliver_at * 1000), 1)
+        return due_ms, max(due_ms, self.atime_ms) + ceil(ttl * 1000) if ttl else 0
+
+    def delayed(self, target: Target, due_ms: int) -> Target:
+        """The target of one delayed item: its batch has no other."""
+        self._delayed += 1
+        return replace(target, deliver_at_ms=due_ms, batch=(*target.batch, self._delayed))
+
     def encode(
-        self, plan: Plan, buffer: bytes, uin: int, client_id: str, user_cookies: Mapping[str, bytes] | None
+        self,
+        plan: Plan,
+        buffer: bytes,
+        uin: int,
+        client_id: str,
+        user_cookies: Mapping[str, bytes] | None,
+        expires_at_ms: int = 0,
     ) -> tuple[bytes, int]:
         """The serialized item and its digest; it gets the producer's next number.
 
         Raises:
             BufferNotBytes, BadText, ItemTooLarge.
         """
-        encoded = plan.encode(buffer, uin, self._number, self.atime_ms, client_id, user_cookies)
+        encoded = plan.encode(buffer, uin, self._number, self.atime_ms, client_id, user_cookies, expires_at_ms)
         self._number += 1
         return encoded
 
@@ -161,6 +198,10 @@ class Planner:
                 pub_id=target.pub_id,
             )
         return Receipt(target.store_id, target.queue_id, NOT_STORED)
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value < _LATEST_S
 
 
 def _is_uin(uin: object) -> bool:

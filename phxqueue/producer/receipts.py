@@ -8,6 +8,7 @@ from typing import NamedTuple, overload
 from phxqueue.producer.errors import EnqueueError
 
 NOT_STORED = -1
+NO_CURSOR_YET = -2
 
 
 class Receipt(NamedTuple):
@@ -15,11 +16,14 @@ class Receipt(NamedTuple):
 
     `cursor` is its position in the queue (store_id, queue_id). It is -1 when the configuration says that items
     of this queue_info are thrown away (`drop_all`): the only way to get a receipt without anything being stored.
+    A delayed item has the cursor -2, for it gets one only when it is due, and a `delayed_id`, by which it can be
+    cancelled until then.
     """
 
     store_id: int
     queue_id: int
     cursor: int
+    delayed_id: str = ""
 
     @property
     def stored(self) -> bool:
@@ -30,7 +34,8 @@ class Receipt(NamedTuple):
 class Segment(NamedTuple):
     """Some items of one enqueue_many that share their fate.
 
-    `error` None: the item at positions[k] has cursor first_cursor + k (or all are dropped: first_cursor -1).
+    `error` None: the item at positions[k] has cursor first_cursor + k (or all are dropped: first_cursor -1; or it is
+    one delayed item: first_cursor -2).
     """
 
     positions: Sequence[int]
@@ -38,6 +43,7 @@ class Segment(NamedTuple):
     queue_id: int
     first_cursor: int
     error: EnqueueError | None
+    delayed_id: str = ""
 
 
 class Receipts(Sequence["Receipt | EnqueueError"]):
@@ -80,6 +86,8 @@ class Receipts(Sequence["Receipt | EnqueueError"]):
                 for offset, position in enumerate(segment.positions):
                     if segment.error is not None:
                         table[position] = segment.error
+                    elif segment.delayed_id:
+                        table[position] = Receipt(segment.store_id, segment.queue_id, NO_CURSOR_YET, segment.delayed_id)
                     else:
                         cursor = NOT_STORED if segment.first_cursor == NOT_STORED else segment.first_cursor + offset
                         table[position] = Receipt(segment.store_id, segment.queue_id, cursor)

@@ -76,6 +76,8 @@ class Request:
         header.digest_sum = sum([entry.digest for entry in entries]) & MASK64
         header.producer_id = producer_id
         header.sequence = number
+        if target.deliver_at_ms:
+            header.deliver_at_ms = target.deliver_at_ms
         self.items += header.count
         self.size += len(payload)
         for entry in entries:
@@ -101,7 +103,7 @@ def _by_batch(entries: list[Entry]) -> list[list[Entry]]:
     """Entries by queue and pub, each list in order."""
     if len({id(entry.target) for entry in entries}) == 1:
         return [entries]
-    batches: dict[tuple[int, int], list[Entry]] = {}
+    batches: dict[tuple[int, ...], list[Entry]] = {}
     for entry in entries:
         batches.setdefault(entry.target.batch, []).append(entry)
     return list(batches.values())

@@ -243,7 +243,10 @@ class Sender:
                 stats.stored_late += entry.count
             else:
                 stats.stored += entry.count
-                entry.succeed(cursor)
+                if result.delayed:
+                    entry.keep(result.timer_number)
+                else:
+                    entry.succeed(cursor)
             cursor += entry.count
 
     def _tell(self, part: Part, error: RpcError) -> None:

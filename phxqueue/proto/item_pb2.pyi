@@ -76,6 +76,7 @@ class Meta(_message.Message):
     UIN_FIELD_NUMBER: _builtins.int
     PUB_ID_FIELD_NUMBER: _builtins.int
     ATIME_MS_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
     CLIENT_ID_FIELD_NUMBER: _builtins.int
     USER_COOKIES_FIELD_NUMBER: _builtins.int
     producer_id: _builtins.int
@@ -88,6 +89,8 @@ class Meta(_message.Message):
     pub_id: _builtins.int
     atime_ms: _builtins.int
     """wall clock of the first enqueue, Unix milliseconds"""
+    expires_at_ms: _builtins.int
+    """handed to no handler from then on, Unix milliseconds; 0 = never"""
     client_id: _builtins.str
     """free text of the caller, for logs"""
     @_builtins.property
@@ -103,12 +106,13 @@ class Meta(_message.Message):
         uin: _builtins.int = ...,
         pub_id: _builtins.int = ...,
         atime_ms: _builtins.int = ...,
+        expires_at_ms: _builtins.int = ...,
         client_id: _builtins.str = ...,
         user_cookies: Global___Cookies | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["user_cookies", b"user_cookies"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["atime_ms", b"atime_ms", "client_id", b"client_id", "handle_id", b"handle_id", "number", b"number", "producer_id", b"producer_id", "pub_id", b"pub_id", "uin", b"uin", "user_cookies", b"user_cookies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["atime_ms", b"atime_ms", "client_id", b"client_id", "expires_at_ms", b"expires_at_ms", "handle_id", b"handle_id", "number", b"number", "producer_id", b"producer_id", "pub_id", b"pub_id", "uin", b"uin", "user_cookies", b"user_cookies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -166,9 +166,12 @@ class QueueStatus(_message.Message):
     FIRST_CURSOR_FIELD_NUMBER: _builtins.int
     END_CURSOR_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
+    DELAYED_FIELD_NUMBER: _builtins.int
     queue_id: _builtins.int
     first_cursor: _builtins.int
     end_cursor: _builtins.int
+    delayed: _builtins.int
+    """items kept aside until they are due"""
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueGroupStatus]: ...
     def __init__(
@@ -178,10 +181,11 @@ class QueueStatus(_message.Message):
         first_cursor: _builtins.int = ...,
         end_cursor: _builtins.int = ...,
         groups: _abc.Iterable[Global___QueueGroupStatus] | None = ...,
+        delayed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_cursor", b"end_cursor", "first_cursor", b"first_cursor", "groups", b"groups", "queue_id", b"queue_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delayed", b"delayed", "end_cursor", b"end_cursor", "first_cursor", b"first_cursor", "groups", b"groups", "queue_id", b"queue_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

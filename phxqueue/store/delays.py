@@ -66,6 +66,7 @@ class Delays:
         timestamp_ms: the time for an entry's timestamp, Unix milliseconds; never goes back.
         wall_ms: the wall clock, Unix milliseconds.
         refuse: makes the error for requests that meet a group which is not served here (any more).
+        look_s: longest time between looks at the wall clock while something is delayed.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Delays:
         timestamp_ms: Callable[[], int],
         wall_ms: Callable[[], int],
         refuse: Callable[[], RpcError],
+        look_s: float = LOOK_S,
     ) -> None:
         self._group = group
         self._machine = machine
@@ -86,6 +88,7 @@ class Delays:
         self._timestamp_ms = timestamp_ms
         self._wall_ms = wall_ms
         self._refuse = refuse
+        self._look_s = look_s
         self._timer: DelayedCall | None = None
         self._timer_at = 0.0
         self._firing = False
@@ -137,7 +140,7 @@ class Delays:
             return
         left_ms = due_ms - self._wall_ms()
         if left_ms > 0:
-            self._look_in(min(left_ms / 1000, LOOK_S))
+            self._look_in(min(left_ms / 1000, self._look_s))
         elif self._group.window_free:
             self._fire()
         else:

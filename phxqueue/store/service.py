@@ -26,10 +26,11 @@ from phxqueue.proto.store_pb2 import (
 from phxqueue.replica.interfaces import Clock
 from phxqueue.store.add import add, check_address, group_of_request
 from phxqueue.store.batcher import BatcherLimits
-from phxqueue.store.delays import DelayLimits, Delays
+from phxqueue.store.delays import LOOK_S, DelayLimits, Delays
 from phxqueue.store.entries import ParsedEntries
 from phxqueue.store.get import get
 from phxqueue.store.group import StoreGroup, not_serving
+from phxqueue.store.index import QueueIndex
 from phxqueue.store.long_poll import LongPolls
 from phxqueue.store.positions import Positions
 from phxqueue.store.proposals import Proposals
@@ -53,6 +54,7 @@ class GroupService:
         clock: Clock,
         wall_ms: Callable[[], int],
         retention: Callable[[int], RetentionPolicy | None],
+        look_s: float,
     ) -> None:
         self.group = group
         self.machine: StoreQueues = group.state_machine
@@ -90,6 +92,7 @@ class GroupService:
             timestamp_ms=self._timestamp_ms,
             wall_ms=wall_ms,
             refuse=self.refusal,
+            look_s=look_s,
         )
         group.on_applied.append(self._applied)
         group.on_mastership.append(self._mastership)
@@ -110,7 +113,11 @@ class GroupService:
 
         Those are the groups that have read it and the ones that should: one that never came has all of its backlog.
         """
-        groups: dict[int, set[int]] = {queue_id: served.expected_readers(queue_id) for queue_id in self.machine.queues}
+        delayed: dict[int, int] = {}
+        for (queue_id, _), items in self.machine.timers.waiting.items():
+            delayed[queue_id] = delayed.get(queue_id, 0) + items
+        queues = {queue_id: QueueIndex(queue_id) for queue_id in delayed} | self.machine.queues
+        groups: dict[int, set[int]] = {queue_id: served.expected_readers(queue_id) for queue_id in queues}
         for queue_id, consumer_group_id in {*self.machine.acked, *self.positions.keys()}:
             groups.setdefault(queue_id, set()).add(consumer_group_id)
         return [
@@ -119,8 +126,9 @@ class GroupService:
                 first_cursor=index.first_cursor,
                 end_cursor=index.end_cursor,
                 groups=[self._group_status(queue_id, one) for one in sorted(groups[queue_id])],
+                delayed=delayed.get(queue_id, 0),
             )
-            for queue_id, index in sorted(self.machine.queues.items())
+            for queue_id, index in sorted(queues.items())
         ]
 
     def _group_status(self, queue_id: int, consumer_group_id: int) -> QueueGroupStatus:
@@ -160,6 +168,7 @@ class StoreService:
         clock: monotonic seconds and timers: the reactor.
         accepting: False while the disk is below its low-water mark.
         wall: Unix time in seconds.
+        look_s: longest time between looks at it while something is delayed.
     """
 
     def __init__(
@@ -170,6 +179,7 @@ class StoreService:
         *,
         accepting: Callable[[], bool],
         wall: Callable[[], float] = time.time,
+        look_s: float = LOOK_S,
     ) -> None:
         self._node = node
         self._served = ServedQueues(node.topic, node.store)
@@ -181,7 +191,7 @@ class StoreService:
         cold = ParsedEntries(max_bytes=node.limits.cache_bytes // 8)
         self._groups = {
             group_id: GroupService(
-                group, node, self.polls, parsed, cold, clock, lambda: int(wall() * 1000), self._retention
+                group, node, self.polls, parsed, cold, clock, lambda: int(wall() * 1000), self._retention, look_s
             )
             for group_id, group in groups.items()
         }

@@ -322,6 +322,10 @@ class FakeStore:
         """Everything in a queue."""
         return [item for batch in self.queues[store_id, queue_id].batches for item in self.items_of(batch)]
 
+    def all_batches(self) -> list[Stored]:
+        """Every batch in all queues."""
+        return [batch for key in sorted(self.queues) for batch in self.queues[key].batches]
+
     def all_items(self) -> list[QItem]:
         """Everything in all queues."""
         return [item for key in sorted(self.queues) for item in self.items(*key)]

@@ -29,7 +29,7 @@ from phxqueue.producer import (
     UnknownTopic,
 )
 from tests.producer.fake_store import FakeStore, Fault, make_store, make_topic
-from tests.producer.rig import Rig, watch
+from tests.producer.rig import Rig, outcome, watch
 
 
 def test_an_item_goes_to_the_queue_of_its_uin_and_the_receipt_says_where() -> None:
@@ -467,3 +467,43 @@ def test_connecting_to_an_unknown_topic_names_the_known_ones() -> None:
 def test_the_store_in_memory_is_a_caller() -> None:
     rig = Rig()
     assert isinstance(rig.store, FakeStore)
+
+
+# -- times ----------------------------------------------------------------------------------------------
+
+
+def test_each_delayed_item_travels_in_a_batch_of_its_own() -> None:
+    rig = Rig()
+    for _ in range(2):
+        watch(rig.producer.enqueue(1, 1, b"later", 5, delay=1.5))
+    watch(rig.producer.enqueue_many([NewItem(1, 1, b"later", 5, deliver_at=2000.5), NewItem(1, 1, b"now", 6)]))
+    rig.run(0.1)
+    headers = sorted((stored.header.deliver_at_ms, stored.header.count) for stored in rig.store.all_batches())
+    assert headers == [(0, 1), (1_001_500, 1), (1_001_500, 1), (2_000_500, 1)]
+
+
+def test_an_item_expires_so_long_after_it_is_due() -> None:
+    rig = Rig()
+    for times in ({"ttl": 2.0}, {"ttl": 2.0, "delay": 10.0}, {"delay": 1.0}, {}):
+        watch(rig.producer.enqueue(1, 1, b"", **times))
+    rig.run(0.1)
+    assert sorted(item.meta.expires_at_ms for item in rig.store.all_items()) == [0, 0, 1_002_000, 1_012_000]
+
+
+@pytest.mark.parametrize(
+    ("times", "complaint"),
+    [
+        ({"delay": -1}, "delay must be"),
+        ({"ttl": float("nan")}, "ttl must be"),
+        ({"ttl": "1"}, "ttl must be"),
+        ({"deliver_at": 1_700_000_000_000.0}, "deliver_at must be"),
+        ({"delay": 1, "deliver_at": 5.0}, "not both"),
+    ],
+)
+def test_times_that_cannot_be_are_refused(times: dict[str, Any], complaint: str) -> None:
+    rig = Rig()
+    error = outcome(rig.producer.enqueue(1, 1, b"", **times))
+    assert isinstance(error, InvalidItem)
+    assert complaint in str(error)
+    [refused] = outcome(rig.producer.enqueue_many([NewItem(1, 1, b"", **times)]))
+    assert complaint in str(refused)

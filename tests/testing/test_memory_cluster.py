@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from phxqueue.config import QueueInfo
@@ -145,3 +145,29 @@ async def test_a_delayed_queue_is_waited_for() -> None:
 def test_what_is_no_handler_is_refused() -> None:
     with pytest.raises(HandlerError, match="handler 1"):
         InMemoryCluster({1: "nothing"})
+
+
+@pytest_twisted.ensureDeferred
+async def test_delayed_items_come_when_they_are_due_and_cancelled_ones_never() -> None:
+    seen: list[tuple[bytes, float]] = []
+
+    def handle(context: Any, item: Any) -> Any:
+        seen.append((item.buffer, cluster.clock.skipped))
+        return Result.OK
+
+    async with InMemoryCluster({1: handle}) as cluster:
+        late, cancelled = await gatherResults(
+            [cluster.producer.enqueue(1, 1, buffer, 7, delay=86_400.0) for buffer in (b"late", b"cancelled")]
+        )
+        assert late.stored
+        assert late.cursor == cancelled.cursor == -2
+        receipts = await cluster.producer.enqueue_many(
+            [NewItem(1, 1, b"now"), NewItem(1, 1, b"soon", delay=60.0), NewItem(1, 1, b"sooner", delay=30.0)]
+        )
+        assert [bool(receipt.delayed_id) for receipt in receipts] == [False, True, True]
+        assert await cluster.producer.cancel_delayed(cancelled)
+        assert await cluster.producer.cancel_delayed(cancelled.delayed_id)
+        await cluster.settle()
+        assert not await cluster.producer.cancel_delayed(late)
+    assert [buffer for buffer, _ in seen] == [b"now", b"sooner", b"soon", b"late"]
+    assert [skipped >= least for (_, skipped), least in zip(seen, (0, 29, 59, 86_399), strict=True)] == [True] * 4

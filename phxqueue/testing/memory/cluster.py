@@ -140,6 +140,9 @@ class InMemoryCluster:
             wait = self.clock.next_call()
             if wait is None:
                 raise NotSettled(f"nothing left that could go on with {'; '.join(unfinished)}")
+            due = self._stores.next_delayed()
+            if due is not None and not self._behind():
+                wait = max(wait, due - self._wall())  # nobody has anything to do before
             self.clock.skip(wait)
 
     async def dead_letters(self) -> list[DeadLetter]:
@@ -192,6 +195,15 @@ class InMemoryCluster:
             woken.callback(None)
 
     def _unfinished(self) -> list[str]:
+        delayed = [
+            f"{status.delayed} delayed items of store {store_id} queue {status.queue_id}"
+            for store_id, status in self._stores.queues()
+            if status.delayed
+        ]
+        return delayed + self._behind()
+
+    def _behind(self) -> list[str]:
+        """The queues that hold something unfinished."""
         return [
             f"group {group.consumer_group_id} has {status.end_cursor - group.acked} of store {store_id} "
             f"queue {status.queue_id} before it"

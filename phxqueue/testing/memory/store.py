@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from inspect import iscoroutine
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +106,12 @@ class MemoryStores:
         self._clock = clock
         self._tables: dict[int, RpcService] = {}
         self._services: dict[int, StoreService] = {}
+        self._groups: list[MemoryGroup] = []
         for store in topic.stores:
             self._tables[store.store_id] = table = RpcService(f"store {store.store_id} in memory")
-            self._services[store.store_id] = service = _service(topic, store, clock, wall)
+            groups = {group_id: MemoryGroup(group_id, clock) for group_id in range(store.paxos_groups)}
+            self._groups += groups.values()
+            self._services[store.store_id] = service = _service(topic, store, groups, clock, wall)
             service.register(table)
 
     def call(
@@ -138,6 +142,11 @@ class MemoryStores:
             for status in service.queue_statuses():
                 yield store_id, status
 
+    def next_delayed(self) -> float | None:
+        """When the next delayed item is due, Unix seconds; None: there is none."""
+        due = [group.state_machine.timers.first_due_ms for group in self._groups]
+        return min((at_ms / 1000 for at_ms in due if at_ms is not None), default=None)
+
     def close(self) -> None:
         """End all timers."""
         for service in self._services.values():
@@ -151,9 +160,10 @@ def _forget(failure: Failure, sent: IDelayedCall) -> Failure:
     return failure
 
 
-def _service(topic: Topic, store: Store, clock: IReactorTime, wall: Callable[[], float]) -> StoreService:
+def _service(
+    topic: Topic, store: Store, groups: Mapping[int, MemoryGroup], clock: IReactorTime, wall: Callable[[], float]
+) -> StoreService:
     address = NodeAddress(0, "127.0.0.1", 0, 0)
     alone = replace(store, nodes=(address,))
     node = StoreNode(cluster=Cluster(topics=(topic,)), topic=topic, store=alone, node=address, data_dir=Path("memory"))
-    groups = {group_id: MemoryGroup(group_id, clock) for group_id in range(store.paxos_groups)}
-    return StoreService(node, groups, clock, accepting=lambda: True, wall=wall)
+    return StoreService(node, groups, clock, accepting=lambda: True, wall=wall, look_s=inf)
