@@ -585,6 +585,36 @@ class CancelTimer(_message.Message):
 Global___CancelTimer: _TypeAlias = CancelTimer  # noqa: Y015
 
 @_typing.final
+class Fence(_message.Message):
+    """The reader of a queue for a consumer group holds the lock of this version: a lower one is refused from here on. Since
+    version 4.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    CONSUMER_GROUP_ID_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    queue_id: _builtins.int
+    consumer_group_id: _builtins.int
+    token: _builtins.int
+    """tokens only rise: the state machine takes the maximum"""
+    def __init__(
+        self,
+        *,
+        queue_id: _builtins.int = ...,
+        consumer_group_id: _builtins.int = ...,
+        token: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_id", b"consumer_group_id", "queue_id", b"queue_id", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fence: _TypeAlias = Fence  # noqa: Y015
+
+@_typing.final
 class StoreCommand(_message.Message):
     """The payload of one Paxos entry of a store. Batches with a deliver_at_ms are delayed since version 3."""
 
@@ -597,6 +627,7 @@ class StoreCommand(_message.Message):
     TRIMS_FIELD_NUMBER: _builtins.int
     FIRE_FIELD_NUMBER: _builtins.int
     CANCELS_FIELD_NUMBER: _builtins.int
+    FENCES_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """command version, gated by what all members understand"""
     timestamp_ms: _builtins.int
@@ -611,6 +642,8 @@ class StoreCommand(_message.Message):
     def fire(self) -> Global___FireTimers: ...
     @_builtins.property
     def cancels(self) -> _containers.RepeatedCompositeFieldContainer[Global___CancelTimer]: ...
+    @_builtins.property
+    def fences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fence]: ...
     def __init__(
         self,
         *,
@@ -621,10 +654,11 @@ class StoreCommand(_message.Message):
         trims: _abc.Iterable[Global___QueueTrim] | None = ...,
         fire: Global___FireTimers | None = ...,
         cancels: _abc.Iterable[Global___CancelTimer] | None = ...,
+        fences: _abc.Iterable[Global___Fence] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fire", b"fire"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "cancels", b"cancels", "cursor_moves", b"cursor_moves", "fire", b"fire", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "cancels", b"cancels", "cursor_moves", b"cursor_moves", "fences", b"fences", "fire", b"fire", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

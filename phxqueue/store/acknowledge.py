@@ -145,9 +145,13 @@ class _Check:
                 return self._conclude()
 
     def _conclude(self) -> bool:
-        """Time has passed: others may have acknowledged, what they did may be trimmed, or mastership was away."""
+        """Time has passed: others may have acknowledged, what they did may be trimmed, or mastership was away.
+
+        Or the reader's lock has passed to another one.
+        """
         request, reading, claim = self._request, self._reading, self._claim
         key = request.queue_id, request.consumer_group_id
+        reading.fencing.check(key, request.fencing_token)
         acked = reading.positions.acked(key, reading.machine.acked_cursor(*key))
         if claim.stop <= acked:
             return True

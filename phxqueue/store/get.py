@@ -42,13 +42,22 @@ def get(request: GetRequest, served: ServedQueues, reading: Reading) -> GetRespo
     if request.random:
         return _peek(request, queue, reading)
     key = request.queue_id, request.consumer_group_id
-    highest = reading.positions.fence(key, request.fencing_token)
-    if 0 < request.fencing_token < highest:
-        raise RpcError(
-            Status.FENCED,
-            f"consumer group {key[1]} of queue {key[0]} is read under lock version {highest}, this Get carries "
-            f"{request.fencing_token}: its lock has passed to another consumer",
-        )
+    admitted = reading.fencing.admit(key, request.fencing_token)
+    if admitted is not None:
+        return admitted.addCallback(lambda _: _get_admitted(request, queue, reading))
+    return _take_and_go_on(request, queue, reading)
+
+
+def _get_admitted(request: GetRequest, queue: ServedQueue, reading: Reading) -> GetResponse | Deferred[GetResponse]:
+    """Its fencing token has been replicated, which took time."""
+    if not reading.group.serving():
+        raise reading.refuse()
+    reading.fencing.check((request.queue_id, request.consumer_group_id), request.fencing_token)
+    return _take_and_go_on(request, queue, reading)
+
+
+def _take_and_go_on(request: GetRequest, queue: ServedQueue, reading: Reading) -> GetResponse | Deferred[GetResponse]:
+    """Take the acknowledgement in, then read."""
     taken = acknowledge(request, queue, reading)
     if isinstance(taken, Deferred):
         return taken.addCallback(lambda in_place: _go_on(request, queue, reading, in_place))
@@ -198,6 +207,8 @@ class GetCall:
     def _finish(self, response: GetResponse) -> GetResponse:
         """Complete an answer and let `delivered` follow it; nothing may come between this and its leaving."""
         reading = self._reading
+        if not self._request.random:
+            reading.fencing.check(self._key, self._request.fencing_token)
         response.next_cursor = self._position
         response.end_cursor = reading.machine.end_cursor(self._queue_id)
         if not self._request.random:

@@ -5,12 +5,7 @@ Replicated is only `acked` (:class:`~phxqueue.store.state.QueueState`): everythi
 - acknowledgements that were answered but are still on their way into the log: lost with the master, at most
   ``store_sync_interval_ms`` of them, and then redelivered;
 - `delivered`, the end of what was handed out: it recognises the reader that continues. Anybody else, and a reader whose
-  last answer got lost, starts again at `acked`: at least once;
-- the highest fencing token seen per queue and group (the version of the lock its reader holds).
-
-Fencing tokens are volatile for now: a new master learns the holder's token from its first Get, and until then a stale
-holder could read too. With the lock service they move into the replicated state, as a field of CursorMove that
-:meth:`Positions.fence` would have proposed before it lets a higher token pass.
+  last answer got lost, starts again at `acked`: at least once.
 """
 
 from __future__ import annotations
@@ -25,27 +20,15 @@ class Positions:
     def __init__(self) -> None:
         self._delivered: dict[Key, int] = {}
         self._acknowledged: dict[Key, int] = {}
-        self._tokens: dict[Key, int] = {}
 
     def clear(self) -> None:
         """Forget everything: mastership begins or ends."""
         self._delivered.clear()
         self._acknowledged.clear()
-        self._tokens.clear()
 
     def keys(self) -> set[Key]:
         """Every (queue id, consumer group id) something is known of."""
         return {*self._delivered, *self._acknowledged}
-
-    def fence(self, key: Key, token: int) -> int:
-        """Note a reader's fencing token (0 = it has none); return the highest seen.
-
-        A reader whose token is not 0 and lower than the result has lost its lock.
-        """
-        highest = self._tokens.get(key, 0)
-        if token > highest:
-            self._tokens[key] = highest = token
-        return highest
 
     def acked(self, key: Key, replicated: int) -> int:
         """Every item below this is done, given what the replicated state says."""

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from zope.interface import implementer
 
 from phxqueue.net.status import Status
-from phxqueue.proto.store_pb2 import CursorMove, QueueTrim, StoreCommand
+from phxqueue.proto.store_pb2 import CursorMove, Fence, QueueTrim, StoreCommand
 from phxqueue.replica.errors import Halted
 from phxqueue.replica.interfaces import Checkpoint, IStateMachine
 from phxqueue.store.delayed import TIMER_BIT, cancel, fire, keep_aside
@@ -27,7 +27,7 @@ from phxqueue.store.retention import acknowledged_rows
 from phxqueue.store.state import TIMER_VERSION, QueueState
 
 #: The newest command this program understands; a newer one halts the group until the node is upgraded.
-COMMAND_VERSION = 3
+COMMAND_VERSION = 4
 #: Commands of batches and cursor moves: every program understands them.
 BATCH_VERSION = 1
 #: Commands with `trims`.
@@ -103,6 +103,8 @@ class StoreQueues(QueueState):
             self._move_cursor(move)
         for trim in command.trims:
             self._trim(trim)
+        for fence in command.fences:
+            self._raise_fence(fence)
         if command.cancels:
             outcomes += cancel(self, command.cancels)
         if command.HasField("fire"):
@@ -214,6 +216,12 @@ class StoreQueues(QueueState):
         acked = min(move.acked, index.end_cursor)
         if acked > self.acked.get(key, 0):
             self.acked[key] = acked
+
+    def _raise_fence(self, fence: Fence) -> None:
+        """Remember the highest token of a queue's readers for a consumer group."""
+        key = (fence.queue_id, fence.consumer_group_id)
+        if fence.token > self.fences.get(key, 0) and 1 <= fence.consumer_group_id <= MAX_CONSUMER_GROUP_ID:
+            self.fences[key] = fence.token
 
     def _trim(self, trim: QueueTrim) -> None:
         """Drop rows from the front of a queue. Whatever a master asks for, what somebody still has to read stays."""

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from phxqueue.net.status import RpcError
 from phxqueue.replica.interfaces import Clock
 from phxqueue.store.entries import ParsedEntries, ParsedEntry
+from phxqueue.store.fencing import Fencing
 from phxqueue.store.group import StoreGroup
 from phxqueue.store.long_poll import LongPolls
 from phxqueue.store.positions import Positions
@@ -42,6 +43,7 @@ class Reading:
     group: StoreGroup
     machine: StoreQueues
     positions: Positions
+    fencing: Fencing
     proposals: Proposals
     parsed: ParsedEntries
     cold: ParsedEntries

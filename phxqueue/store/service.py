@@ -28,6 +28,7 @@ from phxqueue.store.add import add, check_address, group_of_request
 from phxqueue.store.batcher import BatcherLimits
 from phxqueue.store.delays import LOOK_S, DelayLimits, Delays
 from phxqueue.store.entries import ParsedEntries
+from phxqueue.store.fencing import Fencing
 from phxqueue.store.get import get
 from phxqueue.store.group import StoreGroup, not_serving
 from phxqueue.store.index import QueueIndex
@@ -59,6 +60,7 @@ class GroupService:
         self.group = group
         self.machine: StoreQueues = group.state_machine
         self.positions = Positions()
+        self.fencing = Fencing(group, self.machine, clock, self._timestamp_ms, self.refusal)
         self._node = node
         self._wall_ms = wall_ms
         self.proposals = Proposals(
@@ -74,6 +76,7 @@ class GroupService:
             group=group,
             machine=self.machine,
             positions=self.positions,
+            fencing=self.fencing,
             proposals=self.proposals,
             parsed=parsed,
             cold=cold,
@@ -105,6 +108,7 @@ class GroupService:
         """Refuse what waits and let go of the group."""
         self.group.on_applied.remove(self._applied)
         self.group.on_mastership.remove(self._mastership)
+        self.fencing.close()
         self.proposals.close()
         self.delays.close()
 
@@ -153,6 +157,7 @@ class GroupService:
     def _mastership(self, is_master: bool) -> None:
         """What a former mastership knew of positions is void, whichever way it changed."""
         self.positions.clear()
+        self.fencing.clear()
         self.trimming.clear()
         self.proposals.abandon()
         self.reading.polls.release(self.group.group_id)

@@ -26,10 +26,13 @@ _SEGMENT_MAGIC = b"PhxQsegm"
 _TIMER_ROWS = 2048
 #: The formats read. The first, which has no place for delayed batches, is written until a command of TIMER_VERSION was
 #: applied: so a node that still runs the previous program can take our checkpoints.
-_FORMATS = (2, 3)
+_FORMATS = (2, 3, 4)
 TIMER_FORMAT = 3
 #: Commands with delayed batches, FireTimers and CancelTimer.
 TIMER_VERSION = 3
+#: The same of fencing tokens.
+FENCE_FORMAT = 4
+FENCE_VERSION = 4
 
 
 class QueueState:
@@ -46,6 +49,7 @@ class QueueState:
         version: the highest version of all commands applied; 0 before the first.
         queues: index per queue id; a queue is here once something was stored in it.
         acked: (queue id, consumer group id) -> every item below this cursor is done; absent = 0.
+        fences: (queue id, consumer group id) -> the highest fencing token of its readers; absent = none.
         refused: instance -> positions of the batches in that entry which were not stored, while others were. Rare: the
             master answers known duplicates without proposing them.
         window: the outcomes of recent batches.
@@ -61,6 +65,7 @@ class QueueState:
         self.version = 0
         self.queues: dict[int, QueueIndex] = {}
         self.acked: dict[tuple[int, int], int] = {}
+        self.fences: dict[tuple[int, int], int] = {}
         self.refused: dict[int, tuple[int, ...]] = {}
         self.window = Idempotence() if window is None else window
         self.unreadable = 0
@@ -116,7 +121,9 @@ class QueueState:
         for index in queues:
             index.write_rows(out, 0, len(index), references=self._knows_timers)
         self._write_refused(out)
-        self._write_acked(out, sorted(self.acked))
+        _write_by_group(out, {key: self.acked[key] for key in sorted(self.acked)})
+        if self.fences:
+            _write_by_group(out, {key: self.fences[key] for key in sorted(self.fences)})
         self.window.write_whole(out)
         if self._knows_timers:
             self.timers.write_whole(out)
@@ -199,17 +206,21 @@ class QueueState:
         for index in loose:
             index.write_rows(out, index.sealed, len(index), references=self._knows_timers)
         self._write_refused(out)
-        self._write_acked(out, self.acked)
+        _write_by_group(out, self.acked)
         self.window.write(out)
         self._chunks.write(out)
         if self._knows_timers:
             self.timers.write(out)
+        if self._format >= FENCE_FORMAT:
+            _write_by_group(out, self.fences)
         if self.history:  # else as ever, so that older programs can read it
             out.u64(self.history)
         return out.finish()
 
     @property
     def _format(self) -> int:
+        if self.version >= FENCE_VERSION:
+            return FENCE_FORMAT
         return TIMER_FORMAT if self._knows_timers else _FORMATS[0]
 
     def _write_numbers(self, out: ColumnWriter) -> None:
@@ -231,13 +242,6 @@ class QueueState:
         out.numbers([len(positions) for positions in self.refused.values()])
         for positions in self.refused.values():
             out.numbers(positions)
-
-    def _write_acked(self, out: ColumnWriter, keys: Iterable[tuple[int, int]]) -> None:
-        keys = list(keys)
-        out.u32(len(keys))
-        out.numbers([queue_id for queue_id, _ in keys])
-        out.numbers([consumer_group_id for _, consumer_group_id in keys])
-        out.numbers([self.acked[key] for key in keys])
 
     # ---- reading ---------------------------------------------------------------------------------
 
@@ -267,13 +271,13 @@ class QueueState:
             index.sealed = len(index)
         self._read_runs(source, form)
         self._read_refused(source)
-        count = source.u32()
-        queue_ids, consumer_group_ids, acked = (source.numbers(count) for _ in range(3))
-        self.acked = dict(zip(zip(queue_ids, consumer_group_ids, strict=True), acked, strict=True))
+        self.acked = _read_by_group(source)
         outcomes = self.window.read(source)
         self._chunks.read(source, self.window, blobs)
         if form >= TIMER_FORMAT:
             self.timers.read(source, blobs)
+        if form >= FENCE_FORMAT:
+            self.fences = _read_by_group(source)
         self.history = 0 if source.at_end else source.u64()
         source.finish()
         for queue_id, index in self.queues.items():
@@ -324,6 +328,20 @@ class QueueState:
         instances, counts = source.numbers(count), source.numbers(count)
         for instance, positions in zip(instances, counts, strict=True):
             self.refused[instance] = tuple(source.numbers(positions))
+
+
+def _write_by_group(out: ColumnWriter, numbers: Mapping[tuple[int, int], int]) -> None:
+    """A number per queue and consumer group."""
+    out.u32(len(numbers))
+    out.numbers([queue_id for queue_id, _ in numbers])
+    out.numbers([consumer_group_id for _, consumer_group_id in numbers])
+    out.numbers(numbers.values())
+
+
+def _read_by_group(source: ColumnReader) -> dict[tuple[int, int], int]:
+    count = source.u32()
+    queue_ids, consumer_group_ids, numbers = (source.numbers(count) for _ in range(3))
+    return dict(zip(zip(queue_ids, consumer_group_ids, strict=True), numbers, strict=True))
 
 
 def _read_format(source: ColumnReader, what: str) -> int:

@@ -268,17 +268,6 @@ def test_dead_letters_are_for_every_group_whatever_their_mask() -> None:
     assert store.get(queue_id, 64, limit=0, prev_cursor=2).answer.prev_cursor == 2
 
 
-def test_a_lower_fencing_token_is_refused() -> None:
-    store = filled()
-    assert store.get(fencing_token=5).answer.batches
-    assert store.get(fencing_token=7, limit=0).answer
-    error = store.get(fencing_token=6, prev_cursor=20).error
-    assert error.status is Status.FENCED
-    assert "read under lock version 7, this Get carries 6" in error.message
-    assert store.get(limit=0).answer.prev_cursor == 0
-    assert store.get(group_id=2, fencing_token=1).answer
-
-
 # ---- peek ---------------------------------------------------------------------------------------------
 
 

@@ -46,16 +46,9 @@ def test_acknowledgements_only_rise() -> None:
     assert not of.acknowledge(KEY, 8, replicated=8)
 
 
-def test_the_highest_fencing_token_counts() -> None:
-    of = Positions()
-    assert [of.fence(KEY, token) for token in (0, 5, 3, 0, 9)] == [0, 5, 5, 5, 9]
-    assert of.fence((1, 2), 1) == 1
-
-
 def test_everything_is_forgotten_with_mastership() -> None:
     of = positions(20)
     of.acknowledge(KEY, 5, 0)
-    of.fence(KEY, 5)
     assert of.keys() == {KEY}
     of.clear()
-    assert (of.delivered(KEY), of.acked(KEY, 0), of.fence(KEY, 0), of.keys()) == (None, 0, 0, set())
+    assert (of.delivered(KEY), of.acked(KEY, 0), of.keys()) == (None, 0, set())

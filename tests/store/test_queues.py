@@ -93,8 +93,8 @@ def test_a_newer_command_halts_and_changes_nothing() -> None:
     machine = StoreQueues()
     applied(machine, batch())
     before = machine.state_hash()
-    with pytest.raises(Halted, match=r"entry 1 is a command of version 4.*install"):
-        machine.apply(1, VALUE, command(batch(), version=4))
+    with pytest.raises(Halted, match=r"entry 1 is a command of version 5.*install"):
+        machine.apply(1, VALUE, command(batch(), version=5))
     assert (machine.applied, machine.state_hash()) == (0, before)
 
 

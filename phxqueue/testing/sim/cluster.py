@@ -16,6 +16,7 @@ from phxqueue.paxos.config import GroupConfig, Member
 from phxqueue.replica.group_runtime import GroupRuntime
 from phxqueue.replica.interfaces import IStateMachine
 from phxqueue.replica.node import ReplicaNode, ReplicaSettings
+from phxqueue.store.queues import COMMAND_VERSION
 from phxqueue.testing.sim.checkers import Violation
 from phxqueue.testing.sim.disk import Disk
 from phxqueue.testing.sim.journal import SimJournal
@@ -37,7 +38,7 @@ class ClusterShape:
     checkpoint_interval: float = 1.0
     checkpoint_entries: int = 50
     keep_entries: int = 10
-    command_version: int = 2
+    command_version: int = COMMAND_VERSION
     cache_bytes: int = 20_000
     max_message_bytes: int = 4000
     window: int = 16
@@ -273,6 +274,11 @@ class Cluster:
             max_message_bytes=shape.max_message_bytes,
             version=self.versions[node_id],
         )
+
+    @property
+    def versions_never_mixed(self) -> bool:
+        """Whether all nodes have run the current program from the beginning."""
+        return self.shape.command_version == COMMAND_VERSION
 
     # ---- what is seen from outside ------------------------------------------------------------
 

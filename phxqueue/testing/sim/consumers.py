@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.item_pb2 import QItems
 from phxqueue.proto.methods import GET
@@ -9,6 +11,7 @@ from phxqueue.proto.store_pb2 import GetRequest, GetResponse
 from phxqueue.testing.sim.books import Books
 from phxqueue.testing.sim.calls import Answer, Caller
 from phxqueue.testing.sim.cluster import Cluster
+from phxqueue.testing.sim.sleepers import Sleeper
 from phxqueue.testing.sim.workload import STORE_ID, TOPIC_ID
 
 FORGET = 0.02
@@ -38,6 +41,8 @@ class LedgerConsumer:
         self._wanted: int | None = None
         self._acknowledge: int | None = None
         self._stopping = False
+        self._lock_version = 1
+        self._fenced_below = 0  # the highest lock version that was answered
 
     def start(self) -> None:
         """Begin."""
@@ -56,6 +61,7 @@ class LedgerConsumer:
             limit=limit,
             consumer_group_id=self.key[1],
             wait_ms=WAIT_MS,
+            fencing_token=self._lock_version,
         )
         acknowledge = self.position if self._stopping else self._acknowledge
         if acknowledge is not None:
@@ -71,6 +77,7 @@ class LedgerConsumer:
 
         def answered(result: Answer) -> None:
             if isinstance(result, GetResponse):
+                self._fenced_below = request.fencing_token
                 self._books.recording.got(token, result.end_cursor, result.prev_cursor)
             else:
                 self._books.recording.not_got(token)
@@ -91,8 +98,20 @@ class LedgerConsumer:
         self.position = max(self.position, result.next_cursor)
         self._acknowledge = self._wanted = result.next_cursor
         if self._random.random() < FORGET:
-            self._acknowledge = self._wanted = None
+            self._hand_over()
         self._cluster.world.call_later(self._random.uniform(0, 0.02), self._get)
+
+    def _hand_over(self) -> None:
+        """Another consumer takes the lock over; the former one may only have been asleep."""
+        former, position = self._lock_version, self._acknowledge or 0
+        passed = partial(self._has_passed, former)
+        sleeper = Sleeper(self._cluster, self._books, self.key, former, position, passed)
+        self._cluster.world.call_later(self._random.choice((0.05, 0.5, 2.0)) * self._random.random(), sleeper.wake)
+        self._lock_version += 1
+        self._acknowledge = self._wanted = None
+
+    def _has_passed(self, lock_version: int) -> bool:
+        return self._fenced_below > lock_version
 
 
 class Newcomer:

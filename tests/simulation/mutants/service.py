@@ -7,6 +7,7 @@ from typing import Any
 
 from phxqueue.replica.errors import OutcomeUnknown
 from phxqueue.store.batcher import Batcher
+from phxqueue.store.fencing import Fencing
 from phxqueue.store.get import GetCall
 from phxqueue.store.index import QueueIndex
 from phxqueue.store.positions import Positions
@@ -153,3 +154,29 @@ def delay_ignored(patch: Patch) -> None:
         return __init__
 
     wrap(patch, GetCall, "__init__", change)
+
+
+@mutant(0)
+def fencing_tokens_not_replicated(patch: Patch) -> None:
+    """A new master does not know whose lock has passed to another."""
+    replace(patch, Fencing, "_understood", lambda self: False)
+
+
+@mutant(0)
+def fencing_tokens_not_compared(patch: Patch) -> None:
+    """Whoever lost the lock may go on acknowledging."""
+    replace(patch, Fencing, "check", lambda self, key, token: None)
+
+
+@mutant(0)
+def fencing_tokens_not_in_checkpoint(patch: Patch) -> None:
+    """A node that restarts from a checkpoint has forgotten them."""
+
+    def change(restore: Callable[..., Any]) -> Callable[..., Any]:
+        def _restore(self: QueueState, state: bytes, segments: Iterable[tuple[bytes, bytes]]) -> None:
+            restore(self, state, segments)
+            self.fences.clear()
+
+        return _restore
+
+    wrap(patch, QueueState, "restore", change)

@@ -10,7 +10,6 @@ from random import Random
 from twisted.logger import globalLogPublisher
 
 from phxqueue.proto.lock_pb2 import LockCommand
-from phxqueue.store.queues import COMMAND_VERSION
 from phxqueue.testing.sim.checkers import Violation
 from phxqueue.testing.sim.cluster import Cluster, ClusterShape
 from phxqueue.testing.sim.faults import FaultInjector
@@ -61,7 +60,6 @@ def plan(seed: int) -> Plan:
         nodes=random.choice((3, 3, 3, 5)),
         paxos_groups=random.choice((1, 1, 2)),
         time_scale=profile.time_scale,
-        command_version=COMMAND_VERSION,  # what the injector takes for the current program: none is upgraded
     )
     if profile.leave_every:  # it is about trimming
         shape = replace(shape, checkpoint_interval=0.2, checkpoint_entries=20)
