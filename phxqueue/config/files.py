@@ -230,7 +230,10 @@ class SkipInfoEntry(Block):
 
 
 class FreqInfoEntry(Block):
-    """`freq_infos[]`: speed limits. Checked, but without effect in this version."""
+    """`freq_infos[]`: speed limits. Each counts the items that it matches together, over all consumers of the topic.
+
+    `phxqueue limits` changes them while everything runs.
+    """
 
     pub_id: Whole = setting(-1, "-1: any.", ge=-1, le=_MAX_ID, restart=LIVE)
     consumer_group_id: Whole = setting(-1, "-1: any.", ge=-1, le=_MAX_ID, restart=LIVE)
@@ -256,7 +259,7 @@ class TopicFile(Block):
     pubs: tuple[PubEntry, ...] = setting(meaning="Publishing routes.", restart=LIVE)
     consumer_groups: tuple[ConsumerGroupEntry, ...] = setting(meaning="Readers.", restart=LIVE)
     skip_infos: tuple[SkipInfoEntry, ...] = setting((), "Items to pass over.", restart=LIVE)
-    freq_infos: tuple[FreqInfoEntry, ...] = setting((), "Speed limits.", restart=LIVE, pending="speed limits")
+    freq_infos: tuple[FreqInfoEntry, ...] = setting((), "Speed limits.", restart=LIVE)
     replay_infos: tuple[ReplayInfoEntry, ...] = setting(
         (),
         "The original's way to ask for a replay.",

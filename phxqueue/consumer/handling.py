@@ -83,9 +83,9 @@ class Handling:
         return self._lineup.drop(unwanted)
 
     @property
-    def held(self) -> int:
-        """Items that wait for nothing but their speed limit."""
-        return self._lineup.held
+    def holding(self) -> bool:
+        """Whether items wait for nothing but a limit on their speed."""
+        return self._lineup.holding
 
     def pump(self) -> None:
         """Start what may start, for a slice of time."""
@@ -99,6 +99,8 @@ class Handling:
             if not started & 15 and seconds() >= end:
                 self._pump_soon()
                 return
+        if lineup.holding and not self._stopped:
+            workshop.speed.wait(self)
 
     def _pump_soon(self) -> None:
         if self._pump_call is None and not self._stopped:
@@ -114,6 +116,8 @@ class Handling:
         """Handle what comes next, in a slot that was taken for it; see sharing.Handler."""
         if self._stopped or not self._lineup.ready():
             self._workshop.slots.give()
+            if self._lineup.holding and not self._stopped:
+                self._workshop.speed.wait(self)
             return False
         self._start(self._lineup.take())
         return self._lineup.ready()
@@ -336,6 +340,7 @@ class Handling:
             return
         self._stopped = True
         self._workshop.slots.leave(self)
+        self._workshop.speed.leave(self)
         self._timeouts.clear()
         if self._pump_call is not None and self._pump_call.active():
             self._pump_call.cancel()

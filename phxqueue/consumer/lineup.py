@@ -49,8 +49,13 @@ class Lineup:
         self._next: list[Slot] | None = None  # found, and not taken yet
 
     @property
+    def holding(self) -> bool:
+        """Whether a gate holds something back."""
+        return bool(self._held)
+
+    @property
     def held(self) -> int:
-        """Items that a gate holds back."""
+        """Items that gates hold back."""
         return sum(len(items) for items in self._held.values())
 
     def add(self, slot: Slot) -> None:

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import random as random_module
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from phxqueue.config import ConsumerNode, SkipInfo, Topic, UnknownIdError
+from phxqueue.config import DEAD_LETTER_BASE, ConsumerNode, SkipInfo, Topic, UnknownIdError
 from phxqueue.consumer.assignment import Queue, Ring, owned
 from phxqueue.consumer.handlers import Handle, Handler
 from phxqueue.consumer.items import Place
+from phxqueue.consumer.limits import Limit, Share, Throttle, by_group, combined, limits_of_files, owned_share
 from phxqueue.consumer.next_attempts import Ordering
 from phxqueue.consumer.settings import ConsumerSettings
 from phxqueue.consumer.sharing import Budget, HandlerSlots, StoreHealth
 from phxqueue.consumer.slots import Slot
+from phxqueue.consumer.speed import Speed
 from phxqueue.consumer.worker import Source, Worker
 from phxqueue.consumer.workshop import Retrier, Stats, Workshop
 from phxqueue.producer.routes import store_route
@@ -70,6 +73,8 @@ class ConsumerService(Service):
         self._health: dict[tuple[int, int], StoreHealth] = {}  # by store and Paxos group
         self._workers: dict[Owned, Worker] = {}
         self._leaving: dict[Owned, Deferred[None]] = {}
+        self._set_later = Throttle()
+        self.speed = Speed(clock, self._owned_share)
         self._workshop = Workshop(
             clock=clock,
             settings=self.settings,
@@ -77,6 +82,7 @@ class ConsumerService(Service):
             slots=HandlerSlots(self.settings.nhandler, clock),
             handlers=handlers,
             retrier=retrier,
+            speed=self.speed,
             wall=wall,
             jitter=(random or random_module.Random()).random,
         )
@@ -99,6 +105,7 @@ class ConsumerService(Service):
     def startService(self) -> None:
         """Start consuming the queues this consumer owns."""
         super().startService()  # type: ignore[no-untyped-call]
+        self._throttle()
         self._assign()
 
     def stopService(self) -> Deferred[None]:
@@ -115,7 +122,31 @@ class ConsumerService(Service):
         """
         self._node = node
         if self.running:
+            self._throttle()
             self._assign()
+
+    # -- how fast --------------------------------------------------------------------------------------
+
+    def set_throttle(self, throttle: Throttle) -> None:
+        """Limits and pauses that were set at run time: they stand before those of the files."""
+        self._set_later = throttle
+        if self.running:
+            self._throttle()
+
+    def set_share(self, share: Share | None) -> None:
+        """Have somebody else say what part of each limit is ours (a scheduler); None: as many as our queues are."""
+        self.speed.share = share or self._owned_share
+        self.speed.refresh()
+
+    def _owned_share(self, limit: Limit) -> float:
+        return owned_share(self._node.topic, self._workers.keys(), limit)
+
+    def _throttle(self) -> None:
+        topic = self._node.topic
+        limits = by_group(combined(limits_of_files(topic), self._set_later.limits), topic)
+        self.speed.configure(Throttle(limits, self._set_later.paused))
+        for worker in self._workers.values():
+            worker.fetch()  # what was paused may go on
 
     # -- who owns what -------------------------------------------------------------------------------
 
@@ -125,6 +156,7 @@ class ConsumerService(Service):
             self._leave(key)
         for key in sorted(wanted - set(self._workers) - set(self._leaving)):
             self._start_worker(key)
+        self.speed.refresh()
         self.log.info(
             "{name}: consuming {queues} queues of consumer groups {groups}",
             name=self.name, queues=len(wanted), groups=sorted({key[0] for key in wanted}),
@@ -148,9 +180,14 @@ class ConsumerService(Service):
             keyed=_is_keyed(topic, queue_id),
             skip=_skip_rule(topic, group_id, queue_id),
             ordering=Ordering.of_group(topic.consumer_group(group_id)),
+            gate=self.speed.gate(group_id, _queue_info_id(topic, queue_id)),
+            paused=partial(self._is_paused, group_id, pubs_of_queue(topic, store_id, queue_id)),
         )
         worker = self._workers[key] = Worker(source, self._workshop)
         worker.fetch()
+
+    def _is_paused(self, group_id: int, pub_ids: Collection[int]) -> bool:
+        return all(self.speed.is_paused(group_id, pub_id) for pub_id in pub_ids)
 
     def _leave(self, key: Owned) -> None:
         """Give a queue up; whoever gets it next continues where this consumer's acknowledgements end."""
@@ -166,6 +203,7 @@ class ConsumerService(Service):
             timeout.cancel()
         if self.running and key in my_queues(self._node):
             self._start_worker(key)  # it was given back while it was being given up
+            self.speed.refresh()
 
     def _give_up(self, worker: Worker) -> None:
         self.log.warn(
@@ -200,6 +238,22 @@ def weights_of_group(topic: Topic, group_id: int) -> dict[str, int]:
         for consumer in topic.consumers
         if not consumer.consumer_group_ids or group_id in consumer.consumer_group_ids
     }
+
+
+def pubs_of_queue(topic: Topic, store_id: int, queue_id: int) -> tuple[int, ...]:
+    """The pubs whose items may be in a queue of a store."""
+    try:
+        info_id = topic.queue_info_of_queue(queue_id).queue_info_id
+    except UnknownIdError:
+        return (queue_id - DEAD_LETTER_BASE,)
+    return tuple(pub.pub_id for pub in topic.pubs_of_store(store_id) if info_id in pub.queue_info_ids)
+
+
+def _queue_info_id(topic: Topic, queue_id: int) -> int:
+    try:
+        return topic.queue_info_of_queue(queue_id).queue_info_id
+    except UnknownIdError:
+        return 0  # dead letters
 
 
 def _is_keyed(topic: Topic, queue_id: int) -> bool:

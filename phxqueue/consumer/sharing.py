@@ -76,12 +76,19 @@ class Budget:
 
     def __init__(self, limit: int, floor: int, clock: IReactorTime) -> None:
         self.used = 0
+        self.queues = 0
+        """Queues that share it."""
         self._limit = limit
         self._floor = floor
         self._clock = clock
         self._polls = 0
         self._line: dict[Waiter, None] = {}
         self._call: IDelayedCall | None = None
+
+    @property
+    def held_share(self) -> int:
+        """What a queue may hold while its items wait for a limit on their speed: together, a quarter of all."""
+        return max(self._floor, self._limit // 4 // max(self.queues, 1))
 
     def begin(self, waiter: Waiter, wish: int) -> int:
         """A Get begins: what it may ask for. 0: nothing; `waiter.fetch` is called when there is room again."""

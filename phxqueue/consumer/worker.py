@@ -30,6 +30,7 @@ from phxqueue.consumer.claims import Ack
 from phxqueue.consumer.cursor_window import CursorWindow
 from phxqueue.consumer.handling import Handling
 from phxqueue.consumer.items import Place
+from phxqueue.consumer.lineup import Gate
 from phxqueue.consumer.next_attempts import Ordering
 from phxqueue.consumer.sharing import Budget, StoreHealth
 from phxqueue.consumer.slots import Slot, read_batch
@@ -52,6 +53,8 @@ class Source:
         keyed: whether items of equal uin are handled one after another.
         skip: whether an item is passed over without being handled (skip_infos, drop_all).
         ordering: how failed items are tried again in their place; None: the group is not ordered.
+        gate: what holds back an item; see lineup.Gate.
+        paused: whether everything in the queue waits, so that nothing needs to be fetched.
     """
 
     topic_id: int
@@ -63,6 +66,8 @@ class Source:
     keyed: bool = True
     skip: Callable[[Slot], bool] | None = None
     ordering: Ordering | None = None
+    gate: Callable[[Slot], Gate | None] | None = None
+    paused: Callable[[], bool] = bool
 
 
 class Worker:
@@ -75,7 +80,8 @@ class Worker:
         self._source = source
         self._workshop = workshop
         self._settings = workshop.settings
-        self._handling = Handling(source.place, workshop, self._finished, ordering=source.ordering)
+        self._handling = Handling(source.place, workshop, self._finished, ordering=source.ordering, gate=source.gate)
+        source.budget.queues += 1
         self._group_bit = 0 if self.place.queue_id >= DEAD_LETTER_BASE else group_bit(self.place.consumer_group_id)
         self._window: CursorWindow[Slot] | None = None  # None: not a word from the store yet
         self._position: int | None = None  # where the store thinks we are
@@ -96,7 +102,9 @@ class Worker:
         """Ask for more, if there is room for it and nothing is being asked already."""
         if self._poll is not None or self._pause is not None or self._stopped or self._taking_in:
             return
-        if self._held >= self._settings.fetch_size or self._window_room <= 0:
+        if self._held >= self._settings.fetch_size or self._window_room <= 0 or self._source.paused():
+            return
+        if self._handling.holding and self._held >= self._source.budget.held_share:
             return
         size = self._source.budget.begin(self, self._settings.fetch_size)
         if not size:
@@ -326,6 +334,7 @@ class Worker:
         those would be delivered again.
         """
         self._stopped = True
+        self._source.budget.queues -= 1
         for timer in (self._pause, self._ack_timer):
             if timer is not None and timer.active():
                 timer.cancel()

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from phxqueue.consumer.handlers import Handle, Handler
 from phxqueue.consumer.settings import ConsumerSettings
 from phxqueue.consumer.sharing import HandlerSlots
+from phxqueue.consumer.speed import Speed
 from phxqueue.producer.attempts import NextAttempt
 from phxqueue.producer.receipts import Receipt
 from phxqueue.proto.item_pb2 import QItem
@@ -57,6 +58,7 @@ class Workshop:
     slots: HandlerSlots
     handlers: Mapping[int, Handle | Handler]
     retrier: Retrier
+    speed: Speed
     jitter: Callable[[], float]  # from 0 to 1
     wall: Callable[[], float]  # Unix seconds
     unknown_logged: set[int] = field(default_factory=set)  # handle_ids

@@ -125,7 +125,7 @@ WARNED: list[tuple[str, str, Any, str, str]] = [
     ("topicconfig", "skip_infos", [{}], "skip_infos[0]", "matches every item"),
     ("topicconfig", "topic.store_paxos_log_sync", 1, "topic.store_paxos_log_sync", "ignored; every acknowledged"),
     ("topicconfig", "queue_infos.0.sleep_us_per_get", 1, "queue_infos[0].sleep_us_per_get", "ignored"),
-    ("topicconfig", "freq_infos", [{"limit_per_min": 1}], "freq_infos", "this version has no speed limits"),
+    ("topicconfig", "replay_infos", [{"timestamp": 1}], "replay_infos", "this version has no replay from files"),
     ("consumerconfig", "consumers.0.scale", 0, "consumer_groups[0].consumer_group_id", "its items pile up"),
     ("consumerconfig", "consumers", [], "consumer_groups[1].consumer_group_id", "its items pile up"),
     (

@@ -1,0 +1,113 @@
+"""Which limits and pauses there are, and what share of a limit one consumer has. Pure.
+
+A limit counts everything that it matches together, over all consumers of the topic. Each consumer keeps to its share.
+Who says what that is can be exchanged (`Share`): `owned_share` needs nobody to say it, for queues have one owner each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field, replace
+
+from phxqueue.config import FreqInfo, Topic
+
+#: What an owner of nothing but later attempts has: they never stand still.
+LEAST_SHARE = 0.02
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Limit:
+    """At most so many items per minute. -1 matches anything, but a consumer group is always counted by itself."""
+
+    pub_id: int = -1
+    consumer_group_id: int = -1
+    handle_id: int = -1
+    queue_info_id: int = -1
+    per_minute: int = field(default=0, compare=False)
+
+    @classmethod
+    def of_file(cls, info: FreqInfo) -> Limit:
+        """What freq_infos[] of topicconfig.conf says."""
+        return cls(info.pub_id, info.consumer_group_id, info.handle_id, info.queue_info_id, info.limit_per_min)
+
+    def matches(self, pub_id: int, consumer_group_id: int, handle_id: int, queue_info_id: int) -> bool:
+        """Whether it counts such items."""
+        return (
+            self.pub_id in (-1, pub_id)
+            and self.consumer_group_id in (-1, consumer_group_id)
+            and self.handle_id in (-1, handle_id)
+            and self.queue_info_id in (-1, queue_info_id)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """All limits of a topic, and what is paused.
+
+    Attributes:
+        limits: those with 0 per minute are no limits.
+        paused: (consumer group id, pub id).
+    """
+
+    limits: tuple[Limit, ...] = ()
+    paused: frozenset[tuple[int, int]] = frozenset()
+
+
+Share = Callable[[Limit], float]
+"""What part of a limit this consumer has, from 0 to 1."""
+
+
+def limits_of_files(topic: Topic) -> tuple[Limit, ...]:
+    """The limits in a topic's files."""
+    return tuple(Limit.of_file(info) for info in topic.freq_infos)
+
+
+def by_group(limits: Iterable[Limit], topic: Topic) -> tuple[Limit, ...]:
+    """The same with a limit for each consumer group in place of one for all; the more particular one stands."""
+    found: dict[Limit, Limit] = {}
+    for limit in sorted(limits):  # -1 comes first
+        groups = [group.consumer_group_id for group in topic.consumer_groups]
+        for group_id in groups if limit.consumer_group_id == -1 else [limit.consumer_group_id]:
+            own = replace(limit, consumer_group_id=group_id)
+            found.pop(own, None)  # keys are equal whatever their number
+            found[own] = own
+    return tuple(found.values())
+
+
+def combined(files: Iterable[Limit], set_later: Iterable[Limit]) -> tuple[Limit, ...]:
+    """The limits in force: what was set at run time stands for what the files say of the same items."""
+    found = {limit: limit for limit in files}
+    for limit in set_later:
+        found.pop(limit, None)  # keys are equal whatever their number
+        found[limit] = limit
+    return tuple(sorted(limit for limit in found.values() if limit.per_minute > 0))
+
+
+Owned = tuple[int, int, int]
+"""(consumer_group_id, store_id, queue_id)"""
+
+
+def owned_share(topic: Topic, mine: Collection[Owned], limit: Limit) -> float:
+    """The part of the queues that a limit is about which one consumer owns: over all consumers that is the whole.
+
+    What counts is where first attempts go, for most items are there; who owns none of those queues, but some of later
+    attempts, has LEAST_SHARE.
+    """
+    firsts: set[Owned] = set()
+    others: set[Owned] = set()
+    for pub in topic.pubs:
+        if limit.pub_id not in (-1, pub.pub_id):
+            continue
+        infos = [info for info in pub.queue_info_ids if limit.queue_info_id in (-1, info)]
+        for place, info_id in enumerate(infos):
+            (others if place else firsts).update(
+                (group_id, store.store_id, queue_id)
+                for group_id in pub.consumer_group_ids
+                if limit.consumer_group_id in (-1, group_id)
+                for store in topic.stores_of_pub(pub.pub_id)
+                for queue_id in topic.queue_info(info_id).queue_ids
+            )
+    if not firsts:
+        return 1.0
+    share = sum(queue in firsts for queue in mine) / len(firsts)
+    return share or (LEAST_SHARE if any(queue in others for queue in mine) else 0.0)
