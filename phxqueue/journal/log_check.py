@@ -1,9 +1,16 @@
 """Tells a torn end of the write-ahead log from damage in its middle, before recovery is let at the files.
 
-Recovery of Berkeley DB takes the first record that does not fit for the end of the log and cuts off everything behind
-it, without a word: promises and accepts that this node has answered would be gone. Only what one unfinished flush wrote
+Recovery of Berkeley DB takes the first record of the last log file that does not fit for the end of the log and cuts
+off everything behind it, without a word: promises and accepts that this node has answered would be gone. (It refuses
+damage in the files before, which it reads as well.) Only what one unfinished flush wrote
 may be torn, and every synchronous commit is flushed before the next transaction writes anything. So a record of a later
 transaction behind such a commit, both whole and both behind the bad place, cannot come from one flush: it is damage.
+The same holds for a later transaction behind one that is seen to begin before the bad place. What that rests on:
+
+- one thread writes, and a transaction of its own that it gives up has either logged nothing yet (a reader that is in
+  its way is the one that gives way), or is marked as not flushed, or ends the journal;
+- at a start, what recovery logs is flushed before tables are opened, and that before the first transaction. Opening
+  tables commits without a flush, but those transactions write nothing.
 
 What cannot be told apart is damage in the very last flush from a torn one, and a log whose end is missing as a whole.
 
@@ -14,16 +21,12 @@ of a file is the file's header. Behind the last are zeros, or nothing.
 
 from __future__ import annotations
 
-import mmap
 import re
 import struct
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
-
-Buffer = bytes | mmap.mmap
 
 UNSYNCED = b"phxqueue: not flushed"
 """Logged as the first and the last record of each transaction that is committed without a flush."""
@@ -34,6 +37,7 @@ _CHECKPOINT_LSN = struct.Struct("=II")
 _CHECKPOINT_LSN_AT = _HEAD_BYTES + 16
 _REGISTERED, _COMMIT, _CHECKPOINT, _DEBUG = 2, 10, 11, 47
 _FILE_HEADER_BYTES = 28
+_FILES_HELD = 2  # at one time in memory
 _BLOCK = 64 * 1024
 _ZEROS = bytes(_BLOCK)
 _KIND = re.compile(rb"(?=[\x01-\xff]\0\0\0)" if sys.byteorder == "little" else rb"(?=\0\0\0[\x01-\xff])")
@@ -63,75 +67,90 @@ class _Chain(NamedTuple):
     checkpoint: tuple[int, int] | None
 
 
+class _LogFiles(Mapping[int, bytes]):
+    """The log files of an environment by number, each read when it is asked for.
+
+    Not mapped into memory: a disk that does not give a page back would end the process without a word.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._paths = {int(path.name[4:]): path for path in home.glob("log." + "[0-9]" * 10)}
+        self._read: dict[int, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._paths)
+
+    def __getitem__(self, number: int) -> bytes:
+        if number not in self._read:
+            while len(self._read) >= _FILES_HELD:
+                del self._read[next(iter(self._read))]
+            self._read[number] = self._paths[number].read_bytes()
+        return self._read[number]
+
+    def head(self, number: int) -> bytes:
+        with self._paths[number].open("rb") as file:
+            return file.read(_FILE_HEADER_BYTES)
+
+
 def check_log(home: Path) -> str | None:
     """Say what is damaged in the log of the environment in `home`, None when recovery may go on. Raises OSError."""
-    with ExitStack() as stack:
-        files: dict[int, Buffer] = {}
-        for path in home.glob("log." + "[0-9]" * 10):
-            with path.open("rb") as file:
-                empty = path.stat().st_size == 0
-                files[int(path.name[4:])] = (
-                    b"" if empty else stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-                )
-        return find_damage(files)
+    files = _LogFiles(home)
+    return find_damage(files, {number: files.head(number) for number in files})
 
 
-def find_damage(files: Mapping[int, Buffer]) -> str | None:
-    """Say what is damaged in these log files (by number), None when nothing is but perhaps the last flush."""
-    begun = [number for number, data in files.items() if any(data[:_FILE_HEADER_BYTES])]
-    if not begun:
+def find_damage(files: Mapping[int, bytes], heads: Mapping[int, bytes] | None = None) -> str | None:
+    """Say what is damaged in these log files (by number), None when nothing is but perhaps the last flush.
+
+    `heads`: the first bytes of each file.
+    """
+    if not files:
         return None
-    last = max(begun)
-    first, offset = _start(files, last)
-    missing = [number for number in range(first, max(files)) if number not in files]
-    if missing:
-        return f"log file {missing[0]} is missing"
-    previous: int | None = None
-    for number in range(first, last + 1):
-        data = files[number]
-        if number == last:
-            offset = 0
-        chain = _follow(data, offset, previous)
-        if number < last:
-            # Berkeley DB flushes a file before it begins the next: nothing of it may be torn.
-            following = files[number + 1]
-            before = _HEAD.unpack_from(following)[0] if len(following) >= _HEAD.size else -1
-            header = _record_at(following, 0, None)
-            if header is not None and before != chain.last:
-                return f"log file {number} is damaged at byte {chain.end}: the next one begins after byte {before}"
-            if header is None and _beyond_is_later(data, chain):
-                return f"log file {number} is damaged at byte {chain.end}: later transactions follow"
-        elif _beyond_is_later(data, chain):
+    begun = (number for number, data in (heads or files).items() if any(data[:_FILE_HEADER_BYTES]))
+    last = max(begun, default=min(files))
+    missing = [number for number in range(min(files), max(files)) if number not in files]
+    first = _start(files, last) if missing else 0
+    for number in missing:
+        if number >= first:
+            return f"log file {number} is missing"
+    # The last one, and those that look as if they had not been begun.
+    for number in range(last, max(files) + 1):
+        chain = _follow(number, files[number])
+        if _beyond_is_later(files[number], chain):
             return f"log file {number} is damaged at byte {chain.end}: later transactions follow"
-        previous, offset = chain.last, 0
     return None
 
 
-def _start(files: Mapping[int, Buffer], last: int) -> tuple[int, int]:
-    """Return where recovery reads from: what the last checkpoint says, but at least the whole last file."""
+def _start(files: Mapping[int, bytes], last: int) -> int:
+    """Return the file from which recovery reads: what the last checkpoint says."""
     for number in sorted((number for number in files if number <= last), reverse=True):
-        checkpoint = _follow(files[number], 0, None, verify=False).checkpoint
+        checkpoint = _follow(number, files[number]).checkpoint
         if checkpoint is not None:
-            return min((last, 0), checkpoint)
-    return min(files), 0
+            return min(last, checkpoint[0])
+    return min(files)
 
 
-def _follow(data: Buffer, offset: int, previous: int | None, *, verify: bool = True) -> _Chain:
-    """Follow the records of a file from `offset` on, up to the first that does not fit."""
+def _follow(number: int, data: bytes) -> _Chain:
+    """Follow the records of a file, up to the first that does not fit."""
     checkpoint: tuple[int, int] | None = None
-    last = open_transaction = 0
+    last = end = open_transaction = written = 0
     unsynced: set[int] = set()
-    for record in _records(data, offset, previous, verify):
-        last, offset = record.offset, record.end
-        if record.kind == _CHECKPOINT and (verify or _record_at(data, record.offset, None) is not None):
+    for record in _records(data, 0, None):
+        last, end = record.offset, record.end
+        if record.kind == _CHECKPOINT:
             checkpoint = _CHECKPOINT_LSN.unpack_from(data, record.offset + _CHECKPOINT_LSN_AT)
+            if checkpoint > (number, written):
+                open_transaction = 0  # it is not among the active ones: a crash ended it, before this life began
         if _aside(record):
             continue
+        written = record.offset
         if record.unsynced:
             unsynced = {record.transaction}
         ended = record.kind == _COMMIT or record.transaction in unsynced
         open_transaction = 0 if ended else record.transaction
-    return _Chain(offset, last, open_transaction, frozenset(unsynced), checkpoint)
+    return _Chain(end, last, open_transaction, frozenset(unsynced), checkpoint)
 
 
 def _aside(record: Record) -> bool:
@@ -139,26 +158,29 @@ def _aside(record: Record) -> bool:
     return record.offset == 0 or record.transaction == 0 or record.kind in (_REGISTERED, _CHECKPOINT)
 
 
-def _beyond_is_later(data: Buffer, chain: _Chain) -> bool:
+def _beyond_is_later(data: bytes, chain: _Chain) -> bool:
     """Whether behind the end of the records there is what was written after a flush that covers it."""
     flushed = False
     unsynced = set(chain.unsynced)
-    open_transaction = chain.open
+    writing = chain.open  # the transaction whose writes were seen last, with nothing hidden since
     for record, hidden in _beyond(data, chain):
+        if hidden and record.transaction != chain.open:
+            writing = 0  # what is hidden may say that this one was not flushed
         if _aside(record):
             continue
-        if flushed or open_transaction not in (0, record.transaction):
+        if flushed or chain.open not in (0, record.transaction):
             return True
         if record.unsynced:
             unsynced.add(record.transaction)
-        # A commit alone behind a wide gap: the gap may hold what says that it was not flushed.
-        if record.kind == _COMMIT and record.transaction not in unsynced and not hidden:
-            flushed = True
+        if record.kind != _COMMIT:
+            writing = record.transaction
+        elif writing == record.transaction and writing not in unsynced:
+            flushed = True  # (commits of nothing, those of tables being opened, are not)
     return False
 
 
-def _beyond(data: Buffer, chain: _Chain) -> Iterator[tuple[Record, bool]]:
-    """Yield the whole records behind the end of the chain; with each, whether it comes first behind a wide gap."""
+def _beyond(data: bytes, chain: _Chain) -> Iterator[tuple[Record, bool]]:
+    """Yield the whole records behind the end of the chain; with each, whether something is hidden before it."""
     at, lowest = chain.end, chain.last
     length = _HEAD.unpack_from(data, at)[1] if at + _HEAD.size <= len(data) else 0
     found = _record_at(data, at + length, at) if length >= _HEAD.size else None
@@ -168,14 +190,14 @@ def _beyond(data: Buffer, chain: _Chain) -> Iterator[tuple[Record, bool]]:
             found, wide = _search(data, at, lowest), True
         if found is None:
             return
-        yield found, wide and found.transaction != chain.open
-        for record in _records(data, found.end, found.offset, True):
+        yield found, wide
+        for record in _records(data, found.end, found.offset):
             yield record, False
             found = record
         at, lowest, found = found.end, found.offset, None
 
 
-def _search(data: Buffer, start: int, lowest: int) -> Record | None:
+def _search(data: bytes, start: int, lowest: int) -> Record | None:
     """Return the first whole record from `start` on that follows one at `lowest` or behind."""
     for base in range(start, len(data), _BLOCK):
         block = data[base : base + _BLOCK + _HEAD.size]
@@ -193,20 +215,20 @@ def _search(data: Buffer, start: int, lowest: int) -> Record | None:
     return None
 
 
-def _records(data: Buffer, offset: int, previous: int | None, verify: bool) -> Iterator[Record]:
-    while (record := _record_at(data, offset, previous, verify)) is not None:
+def _records(data: bytes, offset: int, previous: int | None) -> Iterator[Record]:
+    while (record := _record_at(data, offset, previous)) is not None:
         yield record
         previous, offset = record.offset, record.end
 
 
-def _record_at(data: Buffer, offset: int, previous: int | None, verify: bool = True) -> Record | None:
+def _record_at(data: bytes, offset: int, previous: int | None) -> Record | None:
     """Return the record at `offset`, None when there is none that is whole and follows the one at `previous`."""
     if offset + _HEAD.size > len(data):
         return None
     before, length, stored, kind, transaction = _HEAD.unpack_from(data, offset)
     if length < _HEAD.size or offset + length > len(data) or previous not in (None, before):
         return None
-    if verify and checksum(data[offset + _HEAD_BYTES : offset + length]) ^ before ^ length != stored:
+    if checksum(data[offset + _HEAD_BYTES : offset + length]) ^ before ^ length != stored:
         return None
     unsynced = kind == _DEBUG and UNSYNCED in data[offset : offset + length]
     return Record(offset, length, kind, transaction, unsynced)

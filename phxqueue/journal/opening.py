@@ -121,6 +121,7 @@ def _open_tables(database: Database, directory: Path, text: bytes | None, wanted
     for table in Table:
         if table is not Table.STATE:
             database.open_table(table, create=stored is None)
+    database.flush_log()  # log_check.py rests on it
     if stored is None:
         identity = new_identity(wanted)
         stored = encode_identity(identity, wanted.paxos_groups)

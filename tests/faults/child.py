@@ -30,10 +30,17 @@ class Child:
     """One run of the writer."""
 
     def __init__(
-        self, directory: Path, environment: Mapping[str, str], *, first: int = 0, size: int = 500, **settings: Any
+        self,
+        directory: Path,
+        environment: Mapping[str, str],
+        *,
+        first: int = 0,
+        size: int = 500,
+        trim_every: int = 0,
+        **settings: Any,
     ) -> None:
         command = [sys.executable, "-m", "tests.faults.writer", str(directory), str(first)]
-        command += [json.dumps({**SMALL, **settings}), str(size)]
+        command += [json.dumps({**SMALL, **settings}), str(size), str(trim_every)]
         self.confirmed: list[int] = []
         self.holds: tuple[int, int] = (0, -1)
         self.incarnation = 0

@@ -17,6 +17,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
+from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,15 @@ ENDLESS = 1 << 60
 RULES = 8
 
 _UNDO = struct.Struct("=IIqqq")
-_UNDO_WRITE, _UNDO_SYNC, _UNDO_TRUNCATE = 1, 2, 3
+
+
+class ChangeKind(IntEnum):
+    """What a process did to a file."""
+
+    END = 0
+    WRITE = 1
+    SYNC = 2
+    TRUNCATE = 3
 
 
 class _Rule(ctypes.Structure):
@@ -142,24 +151,29 @@ class DiskFaults:
         self._undo.unlink(missing_ok=True)
         return lost
 
-    def _unsynced(self) -> list[_Change]:
-        changes: list[_Change] = []
-        for kind, change in self._changes():
-            if kind == _UNDO_SYNC:
+    def _unsynced(self) -> list[Change]:
+        changes: list[Change] = []
+        for kind, change in self.changes():
+            if kind is ChangeKind.SYNC:
                 changes = [other for other in changes if other.path != change.path]
             else:
                 changes.append(change)
         return changes
 
-    def _changes(self) -> Iterator[tuple[int, _Change]]:
+    def changes(self) -> Iterator[tuple[ChangeKind, Change]]:
+        """Yield what the process did, in that order."""
         with self._undo.open("rb") as file:
             while len(head := file.read(_UNDO.size)) == _UNDO.size:
                 kind, path_length, offset, length, size = _UNDO.unpack(head)
-                path = Path(os.fsdecode(file.read(path_length)))
-                yield kind, _Change(path, offset, file.read(length), size)
+                path, before = file.read(path_length), file.read(length)
+                if len(path) < path_length or len(before) < length:
+                    return  # it was killed before it did that
+                yield ChangeKind(kind), Change(Path(os.fsdecode(path)), offset, before, size)
 
 
-class _Change(NamedTuple):
+class Change(NamedTuple):
+    """One of its calls: what lay at `offset` before, and the size of the file before."""
+
     path: Path
     offset: int
     before: bytes

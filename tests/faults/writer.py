@@ -1,6 +1,8 @@
 """A process with a journal, to be struck: stores entries until it is killed or its journal has stopped.
 
-    python -m tests.faults.writer DIRECTORY FIRST '{"cache_bytes": ...}' [PAYLOAD_BYTES]
+    python -m tests.faults.writer DIRECTORY FIRST '{"cache_bytes": ...}' [PAYLOAD_BYTES [TRIM_EVERY]]
+
+With TRIM_EVERY it trims what is chosen every so many instances, and keeps all log files.
 
 It prints `open INCARNATION`, `holds FIRST LAST` (the run of entries found, all of them checked), then the number of
 every instance that was told durable, `fatal REASON` when the journal has stopped (exit status 1), or `refused REASON`
@@ -18,9 +20,10 @@ from twisted.internet import reactor as the_reactor
 from twisted.python.failure import Failure
 
 from phxqueue.config.settings import JournalSettings
+from phxqueue.journal.database import Database
 from phxqueue.journal.errors import JournalError
 from phxqueue.journal.journal import Journal
-from phxqueue.journal.records import PutChosen, PutEntry, WantedIdentity
+from phxqueue.journal.records import PutChosen, PutEntry, TrimEntries, WantedIdentity, Write
 from phxqueue.paxos.entry import entry_checksum
 
 reactor: Any = the_reactor
@@ -42,10 +45,11 @@ def say(*words: object) -> None:
 
 
 class Writer:
-    def __init__(self, directory: Path, first: int, settings: JournalSettings, size: int) -> None:
+    def __init__(self, directory: Path, first: int, settings: JournalSettings, size: int, trim_every: int = 0) -> None:
         self.status = 0
         self._next = first
         self._size = size
+        self._trim_every = trim_every
         self._journal = Journal.open(
             directory,
             NODE,
@@ -82,8 +86,12 @@ class Writer:
             say(instance)
             reactor.callLater(0, self._submit)
 
+        chosen = max(-1, instance - UNCHOSEN)
+        writes: list[Write] = [entry, PutChosen(0, chosen)]
+        if self._trim_every and chosen > 0 and instance % self._trim_every == 0:
+            writes.append(TrimEntries(0, chosen))
         try:
-            self._journal.submit([entry, PutChosen(0, max(-1, instance - UNCHOSEN))], done)
+            self._journal.submit(writes, done)
         except JournalError as error:
             say("not taken:", error)
 
@@ -102,9 +110,12 @@ class Writer:
 
 
 def main() -> int:
-    directory, first, settings, *size = sys.argv[1:]
+    directory, first, settings, *more = sys.argv[1:]
+    size, trim_every = ([int(number) for number in more] + [500, 0][len(more) :])[:2]
+    if trim_every:
+        Database.remove_old_logs = lambda self: 0  # type: ignore[method-assign]
     try:
-        writer = Writer(Path(directory), int(first), JournalSettings(**json.loads(settings)), int(*size or (500,)))
+        writer = Writer(Path(directory), int(first), JournalSettings(**json.loads(settings)), size, trim_every)
     except JournalError as error:
         say("refused", type(error).__name__, error)
         return REFUSED

@@ -151,10 +151,21 @@ def test_a_later_file() -> None:
     whole = {number: bytes(data) for number, data in log.files.items()}
     assert find_damage(whole) is None
     assert find_damage({**whole, 3: bytes(FILE_BYTES)}) is None, "prepared"
-    assert "file 1 is damaged" in str(find_damage({**whole, 1: whole[1][:-1]}))
-    assert "file 1 is damaged" in str(find_damage({**whole, 1: whole[1][: log.at["header"] + 28]}))
     assert "file 2 is missing" in str(find_damage({1: whole[1], 3: bytes(FILE_BYTES)}))
     assert "file 2 is missing" in str(find_damage({1: whole[1], 3: whole[2]}))
+
+
+def test_a_last_file_that_looks_as_if_it_had_not_been_begun() -> None:
+    log = three_commits()
+    log.new_file()
+    log.commit(104)
+    first = bytes(log.files[1])
+    lost = log.at["104.1"]
+    begun = bytes(lost) + bytes(log.files[2])[lost:]
+    assert find_damage({1: first, 2: begun}) is None, "one flush"
+    log.commit(105)
+    begun = bytes(lost) + bytes(log.files[2])[lost:]
+    assert "file 2 is damaged at byte 0" in str(find_damage({1: first, 2: begun}))
 
 
 def test_what_recovery_does_not_read_does_not_matter() -> None:
@@ -232,10 +243,13 @@ async def test_a_log_file_cut_short_or_missing_behind_which_another_follows(rig:
     fill_with_zeros(home / f"log.{int(logs[-1].name[4:]) + 1:010d}", 1 << 20)
     assert log_check.check_log(home) is None
     whole = logs[1].read_bytes()
-    for content in (whole[: len(whole) // 2], b"", bytes(len(whole))):
+    flipped = whole[:70_000] + bytes([whole[70_000] ^ 1]) + whole[70_001:]
+    for content in (whole[: len(whole) // 2], b"", bytes(len(whole)), flipped):
         logs[1].write_bytes(content)
-        with pytest.raises(Corrupt, match="log file 2 is damaged at byte"):
+        assert log_check.check_log(home) is None, "Berkeley DB itself will see it"
+        with pytest.raises(Corrupt, match="is damaged and cannot be recovered") as caught:
             rig.open()
+        assert START_OVER in str(caught.value)
     logs[1].unlink()
     with pytest.raises(Corrupt, match="log file 2 is missing"):
         rig.open()
