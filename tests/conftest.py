@@ -144,8 +144,10 @@ def tidy(request: pytest.FixtureRequest, logged_errors: LoggedErrors) -> Iterato
     yield
     if not shared and (leftovers.selectables() or leftovers.threads()):
         pytest_twisted.blockon(defer.ensureDeferred(leftovers.settle(SETTLE_S)))
-    # Failures nobody handled are logged when their Deferred is collected: collect it while this test is to blame.
+    # Failures nobody handled are logged when their Deferred is collected: collect it while this test is to blame. What
+    # has survived belongs to the session, and need not be looked at after every test to come.
     gc.collect()
+    gc.freeze()
     problems = [f"logged: {_describe(event)}" for event in logged_errors.events]
     if not shared:
         problems += leftovers.all()

@@ -11,6 +11,7 @@ KINDS: dict[str, str] = {
     "cut": "a node, a minority or one link is cut off in both directions",
     "one-way cut": "the same in one direction",
     "link by link": "what was cut comes back one link after another",
+    "interruption": "what a node sends is lost for some milliseconds, and what it sends then gets through",
     "hold-up": "frames wait, as TCP keeps sending while a route is gone, and then arrive in a burst",
     "refusal": "peers believe that a running process is gone",
     # network, between clients and nodes

@@ -34,6 +34,12 @@ class Cuts:
         others = [node_id for node_id in self._scene.cluster.node_ids if node_id != victim]
         self._sever({(victim, other) for other in others} | {(other, victim) for other in others}, duration)
 
+    def interrupt(self, sender: int, duration: float) -> None:
+        """Lose everything that a node sends for some milliseconds: what it sends afterwards gets through."""
+        self._world.count("interruption")
+        others = [node_id for node_id in self._scene.cluster.node_ids if node_id != sender]
+        self._sever({(sender, other) for other in others}, duration)
+
     def separate(self, one: int, other: int, duration: float) -> None:
         """Let nothing through between two nodes."""
         self._sever({(one, other), (other, one)}, duration)

@@ -37,6 +37,7 @@ class ProcessFaults:
         scene.repeat(profile.pause_every, self._pause)
         scene.repeat(profile.refuse_every, self._refuse)
         scene.repeat(profile.rack_every, self._lose_rack)
+        scene.repeat(profile.gap_every, self._leave_gap)
 
     def bring_up(self, node_id: int) -> None:
         """Start a node, unless it runs; wait for it to end first, when it is about to."""
@@ -96,6 +97,20 @@ class ProcessFaults:
 
     def _kill_master(self, node_id: int) -> None:
         self.crash_one(node_id, "crash of a new master")
+
+    def _leave_gap(self) -> None:
+        """A master dies that leaves a gap behind: what it proposed first nobody has, what it proposed next they do."""
+        master = self._cluster.master(self._random.randrange(self._cluster.shape.paxos_groups))
+        if master is None:
+            return
+
+        def kill() -> None:
+            if master in self._cluster.processes and not self._scene.healed:
+                self.crash_one(master)
+
+        interrupted = self._random.uniform(0.001, 0.03)
+        self._cuts.interrupt(master, interrupted)
+        self._world.call_later(interrupted + self._random.uniform(0.001, 0.03), kill)
 
     def _stop(self) -> None:
         victim = self._scene.victim()

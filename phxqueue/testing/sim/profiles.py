@@ -15,6 +15,7 @@ class Profile:
     crash_at_commit: probability, per sync, that the process dies just then.
     write_error: probability, per sync, that it fails.
     strike: probability that a new master dies, stands still or is cut off within its first milliseconds.
+    gap_every: what a master sends is lost for some milliseconds, and shortly afterwards it dies.
     time_scale: see ClusterShape.
     stop_every: a process ends in good order and comes back.
     pause_every: a process stands still, for less than a lease or for much longer.
@@ -42,6 +43,7 @@ class Profile:
     crash_at_commit: float = 0.0
     write_error: float = 0.0
     strike: float = 0.0
+    gap_every: float = 0.0
     time_scale: float = 1.0
     stop_every: float = 0.0
     pause_every: float = 0.0
@@ -65,8 +67,8 @@ PROFILES = (
     Profile(name="crashing at commits", crash_at_commit=0.004, crash_every=4.0, crash_all=0.3),
     Profile(name="pausing", pause_every=0.5, spike=0.02),
     Profile(name="partitioned", cut_every=0.6),
-    Profile(name="partitioned and crashing", cut_every=0.7, crash_every=1.0, crash_at_commit=0.001),
-    Profile(name="short masterships", time_scale=0.2, cut_every=0.3, strike=0.7),
+    Profile(name="partitioned and crashing", cut_every=0.7, crash_every=1.0, crash_at_commit=0.001, gap_every=2.0),
+    Profile(name="short masterships", time_scale=0.2, cut_every=0.3, strike=0.7, gap_every=0.5),
     Profile(
         name="short masterships, late",
         time_scale=0.2,

@@ -48,7 +48,7 @@ def last_page_is_enough(patch: Patch) -> None:
     wrap(patch, Phase1, "promised", change)
 
 
-@mutant(84, profiles=SHORT)
+@mutant(profiles=("short masterships",))
 def gaps_left_open(patch: Patch) -> None:
     """A new master does not close gaps with no-ops."""
 

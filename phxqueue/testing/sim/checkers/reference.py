@@ -62,9 +62,9 @@ class Reference:
     def trimmed(self, queue_id: int, first: int) -> list[bytes]:
         """A queue begins at `first`: return what was below, which every group must have acknowledged."""
         gone = self.queues.get(queue_id, [])[:first]
-        for cursor, item in enumerate(gone):
-            for group in range(1, 65):
-                if item.mask >> (group - 1) & 1 and self.acked.get((queue_id, group), 0) <= cursor:
+        for group in range(1, 65):
+            for cursor in range(self.acked.get((queue_id, group), 0), len(gone)):
+                if gone[cursor].mask >> (group - 1) & 1:
                     raise Violation(
                         f"queue {queue_id} cursor {cursor} was trimmed before group {group} was done with it"
                     )

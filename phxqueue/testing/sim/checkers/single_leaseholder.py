@@ -28,11 +28,11 @@ class SingleLeaseholder:
     def check(self, node_id: int, groups: Mapping[int, Leased]) -> None:
         """Something has happened in a node; `groups` are its groups by id. Raise when another serves one of them."""
         for group_id, group in groups.items():
-            if not group.serving():
+            held = self._holders.get(group_id)
+            if (held is not None and held[1] is group) or not group.serving():
                 continue
-            holder, held = self._holders.get(group_id, (node_id, group))
-            if held is not group and held.serving():
-                raise Violation(f"nodes {holder} and {node_id} both hold the lease of group {group_id}")
+            if held is not None and held[1].serving():
+                raise Violation(f"nodes {held[0]} and {node_id} both hold the lease of group {group_id}")
             self._holders[group_id] = (node_id, group)
 
     def gone(self, node_id: int) -> None:
