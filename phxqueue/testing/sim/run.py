@@ -107,7 +107,7 @@ def plan(seed: int) -> Plan:
             shape,
             checkpoint_interval=0.2,
             checkpoint_entries=20,
-            command_version=COMMAND_VERSION - bool(profile.upgrade_every),
+            command_version=COMMAND_VERSION - bool(profile.upgrade_every),  # the previous program, at first
         )
     return Plan(profile, shape, workload)
 

@@ -26,10 +26,10 @@ KNOWN: dict[str, tuple[int, ...]] = {
     "renewed_while_an_expiry_is_under_way": (62,),
     "renewed_without_a_lease": (223,),
     "served_before_the_term_has_begun": (73,),
-    "terms_do_not_count": (5,),
+    "terms_do_not_count": (173,),
 }
 """Seeds that caught a mutant last time; for the others the first ones do."""
-TRIED = 120
+TRIED = SEEDS
 
 
 @pytest.fixture(autouse=True)

@@ -48,7 +48,7 @@ def last_page_is_enough(patch: Patch) -> None:
     wrap(patch, Phase1, "promised", change)
 
 
-@mutant(profiles=("short masterships",))
+@mutant(77, profiles=("short masterships",))
 def gaps_left_open(patch: Patch) -> None:
     """A new master does not close gaps with no-ops."""
 
@@ -127,7 +127,7 @@ def nobody_catches_up(patch: Patch) -> None:
     replace(patch, Learner, "ask", lambda self, now, prefer, out: None)
 
 
-@mutant(2)
+@mutant(38)
 def nothing_is_sent_again(patch: Patch) -> None:
     """An Accept that got lost stays lost."""
     replace(patch, Proposer, "_resend", lambda self, link, sent_before, now, out: None)

@@ -80,7 +80,7 @@ def restore_without(patch: Patch, **forgotten: Any) -> None:
     patch.setattr(node, "Restored", restored)
 
 
-@mutant(22, profiles=("crashing at commits", "everything", *SHORT))
+@mutant(13, profiles=("crashing at commits", "everything", *SHORT))
 def promise_forgotten(patch: Patch) -> None:
     """A node comes back without its promise."""
     restore_without(patch, promised=0)

@@ -16,7 +16,7 @@ from phxqueue.replica.group_runtime import GroupRuntime
 from tests.simulation.mutants.table import SHORT, Patch, mutant, replace, wrap
 
 
-@mutant(2)
+@mutant(3)
 def lease_never_ends(patch: Patch) -> None:
     """A master serves reads as long as it believes itself master."""
     replace(patch, Group, "lease_valid", lambda self, now: self.is_master)
@@ -38,7 +38,7 @@ def lease_from_answer(patch: Patch) -> None:
     wrap(patch, Inbox, "_on_heartbeat_reply", change)
 
 
-@mutant(45, profiles=SHORT, nodes=5)
+@mutant(371, profiles=SHORT, nodes=5)
 def lease_counts_a_minority(patch: Patch) -> None:
     """The newest answer renews the lease, however many nodes are silent."""
 
@@ -52,7 +52,7 @@ def lease_counts_a_minority(patch: Patch) -> None:
     wrap(patch, LeaseHeld, "recount", change)
 
 
-@mutant(5)
+@mutant(15)
 def lease_binds_nobody(patch: Patch) -> None:
     """A follower promises to whoever asks, though the master it has answered may still serve."""
     replace(patch, Roles, "bound_against", lambda self, node, now: 0.0)
@@ -95,7 +95,7 @@ def reads_before_catching_up(patch: Patch) -> None:
     replace(patch, Group, "lease_valid", lease_valid)
 
 
-@mutant(45, profiles=("partitioned", "partitioned and crashing", *SHORT))
+@mutant(216, profiles=("partitioned", "partitioned and crashing", *SHORT))
 def late_heartbeat_renews(patch: Patch) -> None:
     """A heartbeat of a former master binds, and is answered."""
 
@@ -115,7 +115,7 @@ def late_heartbeat_renews(patch: Patch) -> None:
     wrap(patch, Inbox, "_on_heartbeat", change)
 
 
-@mutant(2)
+@mutant(3)
 def get_without_lease(patch: Patch) -> None:
     """The store answers Gets as long as it may propose."""
     replace(patch, GroupRuntime, "serving", GroupRuntime.proposing)
