@@ -78,16 +78,25 @@ def speed(only: Sequence[str], seconds: float, queues: int, tls: bool, profiles:
 
 @main.command()
 @click.option("--kills", default=10, show_default=True, help="How often.")
+@click.option("--rolling", default=0, metavar="ROUNDS", help="Restart all nodes in good order instead, so often.")
 @_directory
-def failover(kills: int, directory: Path) -> None:
+def failover(kills: int, rolling: int, directory: Path) -> None:
     """Kill the master under load: how long is nothing confirmed?"""
-    from benchmarks.failover import failover as run
-    from benchmarks.failover import summary
+    from benchmarks import failover as killing
+    from benchmarks import rolling as restarting
+
+    def tell(text: str) -> None:
+        click.echo(text, err=True)
 
     before = calibrate_in(directory)
-    gaps = edge.run(lambda reactor: run(reactor, kills, directory, lambda text: click.echo(text, err=True)))
+    if rolling:
+        lines = restarting.rolling_summary(
+            edge.run(lambda reactor: restarting.rolling(reactor, rolling, directory, tell))
+        )
+    else:
+        lines = killing.summary(edge.run(lambda reactor: killing.failover(reactor, kills, directory, tell)))
     after = calibrate_in(directory)
-    click.echo("\n".join([*summary(gaps), "", *_calibration(before, after)]))
+    click.echo("\n".join([*lines, "", *_calibration(before, after)]))
 
 
 @main.command()

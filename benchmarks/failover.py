@@ -96,20 +96,20 @@ async def _run(reactor: Any, cluster: ProcessCluster, kills: int, disk: DiskWitn
         await producer.enqueue(1, 1, content)  # from here on there is a master
         load.start()
         for number in range(kills):
-            await _sleep(reactor, SETTLE_S)
+            await pause(reactor, SETTLE_S)
             master = await _master(reactor, pool, cluster)
             child = cluster.stores[master.node.node_id]
             seen.begin()
             disk.begin()
             await cluster.kill(child)
-            await _sleep(reactor, SETTLE_S)
+            await pause(reactor, SETTLE_S)
             gaps.killed.append(seen.longest())
             gaps.killed_disk.append(disk.longest())
             seen.begin()
             disk.begin()
             await cluster.start_these(child)
-            await _caught_up(reactor, pool, cluster, master.node.node_id)
-            await _sleep(reactor, SETTLE_S)
+            await caught_up(reactor, pool, cluster, master.node.node_id)
+            await pause(reactor, SETTLE_S)
             gaps.returned.append(seen.longest())
             gaps.returned_disk.append(disk.longest())
             tell(f"{number + 1}: node {master.node.node_id} {gaps.latest()}")
@@ -123,7 +123,8 @@ async def _run(reactor: Any, cluster: ProcessCluster, kills: int, disk: DiskWitn
         await pool.close()
 
 
-def _sleep(reactor: Any, seconds: float) -> Deferred[None]:
+def pause(reactor: Any, seconds: float) -> Deferred[None]:
+    """Let time pass under load."""
     return deferLater(reactor, seconds, lambda: None)
 
 
@@ -132,20 +133,22 @@ async def _master(reactor: Any, pool: ConnectionPool, cluster: ProcessCluster) -
         master = master_of(await ask_all(pool, cluster.topic), cluster.topic.stores[0].store_id, 0)
         if master is not None:
             return master
-        await _sleep(reactor, 0.05)
+        await pause(reactor, 0.05)
 
 
-async def _caught_up(reactor: Any, pool: ConnectionPool, cluster: ProcessCluster, node_id: int) -> None:
+async def caught_up(
+    reactor: Any, pool: ConnectionPool, cluster: ProcessCluster, node_id: int, group_id: int = 0
+) -> None:
     """Wait until a node has applied what the master had applied when it was asked."""
     deadline = reactor.seconds() + CATCH_UP_TIMEOUT_S
     while reactor.seconds() < deadline:
         reports = await ask_all(pool, cluster.topic)
-        master = master_of(reports, cluster.topic.stores[0].store_id, 0)
-        wanted = master.group(0) if master is not None else None
-        state = next((report.group(0) for report in reports if report.node.node_id == node_id), None)
+        master = master_of(reports, cluster.topic.stores[0].store_id, group_id)
+        wanted = master.group(group_id) if master is not None else None
+        state = next((report.group(group_id) for report in reports if report.node.node_id == node_id), None)
         if wanted is not None and state is not None and state.applied >= wanted.applied - 5:
             return
-        await _sleep(reactor, 0.1)
+        await pause(reactor, 0.1)
     raise TimeoutError(f"node {node_id} did not catch up within {CATCH_UP_TIMEOUT_S:g} s")
 
 

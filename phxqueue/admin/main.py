@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo": ("phxqueue.admin.demo", "demo", "Start and stop a whole cluster on this machine."),
     "echo": ("phxqueue.admin.echo", "echo", "Send one message, to see that everything works."),
     "locks": ("phxqueue.admin.locks", "locks", "Run commands under locks, look at locks and strings."),
+    "masters": ("phxqueue.admin.masters", "masters", "Show and move the masters of Paxos groups."),
     "peek": ("phxqueue.admin.peek", "peek", "Look at items of a queue, moving nothing."),
     "produce": ("phxqueue.admin.produce", "produce", "Enqueue what comes from stdin or a file."),
     "restore": ("phxqueue.admin.backup.commands", "restore", "Make the nodes of a store from a backup."),

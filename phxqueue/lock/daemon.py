@@ -59,6 +59,7 @@ class LockRole:
             service = RpcService(self.name)
             self._service.register(service)
             service.register(methods.NODE_STATUS, self.status)
+            host.serve_operators(service)
             self._listener = await listen(
                 self._reactor,
                 Address.parse(node.listen_address),
@@ -99,7 +100,9 @@ class LockRole:
         )
 
     async def stop(self) -> None:
-        """Take no more requests, give everything taken its outcome (bounded), leave the group, close the journal."""
+        """Hand the masterships over, take no more requests, give everything taken its outcome, close the journal."""
+        if self._host is not None:
+            await self._host.hand_over()
         if self._service is not None:
             drained = self._service.drain()
             drained.addTimeout(self.node.replica.drain_timeout_s, self._reactor, onTimeoutCancel=self._not_drained)

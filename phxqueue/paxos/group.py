@@ -200,6 +200,12 @@ class Group:
         self._roles.stand_aside(reason, now, out)
         return self._finish(now, out)
 
+    def busy(self, is_so: bool) -> None:
+        """This node could not serve if it were master, or could again: nobody hands the mastership over to it
+        meanwhile. It stands, though, when it hears of no master, for perhaps there is no other.
+        """
+        self._roles.busy = is_so
+
     def log_trimmed(self, first: int) -> None:
         """The log of this node now begins at ``first``."""
         self._learner.first = max(self._learner.first, first)

@@ -291,6 +291,7 @@ class Inbox:
             message.time,
             self._config.version,
             not learner.complete,
+            self._roles.reluctant,
         )
         out.send.append(reply)
 
@@ -298,6 +299,7 @@ class Inbox:
         peer = self._peers.by_node[message.sender]
         peer.version = message.version
         peer.incomplete = message.incomplete
+        peer.reluctant = message.reluctant
         self._learner.told(message.sender, message.chosen)
         if self._roles.proposer is not None:
             self._roles.proposer.answered(message)

@@ -174,6 +174,7 @@ class HeartbeatReply(Message):
     """``ballot`` and ``time`` are those of the heartbeat; ``chosen`` and ``version`` are the answerer's.
 
     ``incomplete``: the answerer got a checkpoint, and lacks entries below it that are still needed.
+    ``reluctant``: it should not be handed the mastership now, it is stopping or ``Group.busy``.
     """
 
     type: ClassVar[MessageType] = MessageType.HEARTBEAT_REPLY
@@ -183,6 +184,7 @@ class HeartbeatReply(Message):
     time: float
     version: int
     incomplete: bool = False
+    reluctant: bool = False
 
 
 @dataclass(slots=True)
@@ -255,6 +257,7 @@ WIRE_FIELDS: Mapping[type[Message], tuple[tuple[str, str], ...]] = MappingProxyT
             ("time", "time"),
             ("version", "version"),
             ("incomplete", "flag"),
+            ("reluctant", "last"),
         ),
         LearnRequest: (("first", "instance"), ("max_bytes", "last"), ("accepted", "flag")),
         LearnReply: (("first", "instance"), ("chosen", "chosen"), ("entries", "entries")),

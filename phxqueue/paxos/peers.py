@@ -21,6 +21,8 @@ class PeerStatus:
     """Where its log began when it last said so; it never begins lower again."""
     incomplete: bool = False
     """It got a checkpoint and lacks entries below it that are still needed: it neither leads nor teaches."""
+    reluctant: bool = False
+    """It would not serve if it were master now: it is stopping, or has yet to apply what it has."""
     unreachable: bool = False
     """Its connection was closed and refused, and nothing has come from it since."""
 

@@ -52,6 +52,7 @@ class Roles:
         "_peers",
         "_prepare_at",
         "_standing_aside",
+        "busy",
         "master_ballot",
         "phase1",
         "phase1_until",
@@ -86,6 +87,8 @@ class Roles:
         self._prepare_at = 0.0
         self._asked_around = election.heard_at
         self._standing_aside = False
+        self.busy = False
+        """Whether it could not serve if it were master: it has yet to apply what is chosen."""
         self._highest_seen = max((entry.ballot for entry in acceptor.entries.values()), default=NO_BALLOT)
 
     @property
@@ -102,6 +105,11 @@ class Roles:
             and not self._standing_aside
             and self._learner.complete
         )
+
+    @property
+    def reluctant(self) -> bool:
+        """Whether another should be master rather than this node."""
+        return self._standing_aside or self.busy
 
     def stand_aside(self, reason: str, now: float, out: Effects) -> None:
         """Never be master again, as long as this object lives."""

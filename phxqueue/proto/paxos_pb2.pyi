@@ -116,6 +116,7 @@ class HeartbeatBundle(_message.Message):
     TIMES_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
     INCOMPLETE_FIELD_NUMBER: _builtins.int
+    RELUCTANT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def group_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -130,6 +131,10 @@ class HeartbeatBundle(_message.Message):
     def incomplete(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """answers only: the groups (of group_ids) whose sender lacks needed entries"""
 
+    @_builtins.property
+    def reluctant(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """answers only: the groups that must not be handed over to the sender now"""
+
     def __init__(
         self,
         *,
@@ -139,10 +144,11 @@ class HeartbeatBundle(_message.Message):
         times: _abc.Iterable[_builtins.float] | None = ...,
         versions: _abc.Iterable[_builtins.int] | None = ...,
         incomplete: _abc.Iterable[_builtins.int] | None = ...,
+        reluctant: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ballots", b"ballots", "chosen", b"chosen", "group_ids", b"group_ids", "incomplete", b"incomplete", "times", b"times", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ballots", b"ballots", "chosen", b"chosen", "group_ids", b"group_ids", "incomplete", b"incomplete", "reluctant", b"reluctant", "times", b"times", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

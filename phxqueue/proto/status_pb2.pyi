@@ -55,6 +55,8 @@ class GroupStatus(_message.Message):
     LEASE_REMAINING_S_FIELD_NUMBER: _builtins.int
     PEERS_FIELD_NUMBER: _builtins.int
     INCOMPLETE_FIELD_NUMBER: _builtins.int
+    MASTER_FOR_S_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     STATE_HASH_FIELD_NUMBER: _builtins.int
     group_id: _builtins.int
     is_master: _builtins.bool
@@ -70,6 +72,10 @@ class GroupStatus(_message.Message):
     """master only"""
     incomplete: _builtins.bool
     """behind a checkpoint: entries below it that are still needed are being fetched"""
+    master_for_s: _builtins.float
+    """master only: since it became master"""
+    held: _builtins.bool
+    """master only: it keeps the group although another node is preferred"""
     state_hash: _builtins.int
     """when asked for: equal on all replicas at equal `applied`"""
     @_builtins.property
@@ -89,11 +95,13 @@ class GroupStatus(_message.Message):
         lease_remaining_s: _builtins.float = ...,
         peers: _abc.Iterable[Global___PeerStatus] | None = ...,
         incomplete: _builtins.bool = ...,
+        master_for_s: _builtins.float = ...,
+        held: _builtins.bool = ...,
         state_hash: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_master_node_id", b"_master_node_id", "_state_hash", b"_state_hash", "master_node_id", b"master_node_id", "state_hash", b"state_hash"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_master_node_id", b"_master_node_id", "_state_hash", b"_state_hash", "applied", b"applied", "ballot", b"ballot", "chosen", b"chosen", "first", b"first", "group_id", b"group_id", "incomplete", b"incomplete", "is_master", b"is_master", "lease_remaining_s", b"lease_remaining_s", "master_node_id", b"master_node_id", "peers", b"peers", "state_hash", b"state_hash"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_master_node_id", b"_master_node_id", "_state_hash", b"_state_hash", "applied", b"applied", "ballot", b"ballot", "chosen", b"chosen", "first", b"first", "group_id", b"group_id", "held", b"held", "incomplete", b"incomplete", "is_master", b"is_master", "lease_remaining_s", b"lease_remaining_s", "master_for_s", b"master_for_s", "master_node_id", b"master_node_id", "peers", b"peers", "state_hash", b"state_hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__master_node_id: _TypeAlias = _typing.Literal["master_node_id"]  # noqa: Y015
     _WhichOneofArgType__master_node_id: _TypeAlias = _typing.Literal["_master_node_id", b"_master_node_id"]  # noqa: Y015
@@ -113,21 +121,29 @@ class PeerStatus(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     CHOSEN_FIELD_NUMBER: _builtins.int
     HEARD_AGO_S_FIELD_NUMBER: _builtins.int
+    FIT_FIELD_NUMBER: _builtins.int
+    UNFIT_BECAUSE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.int
     chosen: _builtins.int
     """as last reported"""
     heard_ago_s: _builtins.float
     """negative: never"""
+    fit: _builtins.bool
+    """it could take the mastership over now"""
+    unfit_because: _builtins.str
+    """why not, for a voter that cannot"""
     def __init__(
         self,
         *,
         node_id: _builtins.int = ...,
         chosen: _builtins.int = ...,
         heard_ago_s: _builtins.float = ...,
+        fit: _builtins.bool = ...,
+        unfit_because: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chosen", b"chosen", "heard_ago_s", b"heard_ago_s", "node_id", b"node_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chosen", b"chosen", "fit", b"fit", "heard_ago_s", b"heard_ago_s", "node_id", b"node_id", "unfit_because", b"unfit_because"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -49,9 +49,11 @@ def decode_frame(frame: PeerFrame, sender: int, receiver: int) -> list[tuple[int
     if frame.HasField("heartbeat_replies"):
         replies = _unbundle(frame.heartbeat_replies, HeartbeatReply, sender, receiver)
         incomplete = set(frame.heartbeat_replies.incomplete)
-        for group_id, reply in replies if incomplete else ():
+        reluctant = set(frame.heartbeat_replies.reluctant)
+        for group_id, reply in replies if incomplete or reluctant else ():
             if isinstance(reply, HeartbeatReply):
                 reply.incomplete = group_id in incomplete
+                reply.reluctant = group_id in reluctant
         messages.extend(replies)
     return messages
 
@@ -96,8 +98,11 @@ def _append(bundle: HeartbeatBundle, group_id: int, message: Heartbeat | Heartbe
     bundle.chosen.append(message.chosen)
     bundle.times.append(message.time)
     bundle.versions.append(message.version)
-    if isinstance(message, HeartbeatReply) and message.incomplete:
-        bundle.incomplete.append(group_id)
+    if isinstance(message, HeartbeatReply):
+        if message.incomplete:
+            bundle.incomplete.append(group_id)
+        if message.reluctant:
+            bundle.reluctant.append(group_id)
 
 
 def _unbundle(

@@ -20,17 +20,29 @@ class GroupMembers(ABC):
 
     Attributes:
         on_members: called, in the reactor thread, when other members are chosen or in force.
+        on_hand_over: called, in the reactor thread, before the mastership is handed over: what is to be proposed still
+            must be proposed now.
+        held: an operator wants this node to keep the mastership, though others are preferred.
+        master_since: when this node became master last.
     """
 
     def __init__(self, core: Group, clock: Clock) -> None:
         self.core = core
         self.group_id = core.config.group_id
         self.on_members: list[Callable[[], None]] = []
+        self.on_hand_over: list[Callable[[], None]] = []
+        self.held = False
+        self.master_since = 0.0
+        self._clock = clock
         self._requests = Requests(core, clock, self._drive)
 
     @abstractmethod
     def _drive(self, step: Callable[[float], Effects]) -> None:
         """Call the core and carry out what it answers."""
+
+    @abstractmethod
+    def _notify(self, callbacks: list[Callable[..., None]], *arguments: object) -> None:
+        """Tell a service; its mistakes do no harm."""
 
     @abstractmethod
     def proposing(self) -> bool:
@@ -76,7 +88,13 @@ class GroupMembers(ABC):
         """
         if not self.proposing():
             return fail(NotServing(self.unreachable_reason()))
+        if self.transfer_problem(to) is None:
+            self._notify(self.on_hand_over)
         return self._requests.transfer(to)
+
+    def transfer_problem(self, to: int) -> str | None:
+        """Why a node could not take the mastership over now, and what to do; None if it could."""
+        return self.core.transfer_problem(to, self._clock.seconds())
 
     def stand_aside(self, reason: str) -> None:
         """Give up mastership, and take it no more until restarted; go on voting."""

@@ -99,6 +99,7 @@ class GroupRuntime(GroupMembers):
         )
         self._fail = fail
         self._replaying = True
+        core.busy(True)  # until the log is replayed
         self._frozen = False
         self._closed = False
         self._log = Logger(namespace="phxqueue.replica.group")
@@ -134,6 +135,8 @@ class GroupRuntime(GroupMembers):
         """Return what an operator wants to know of this group on this node; the hash costs a walk over all state."""
         now = self._clock.seconds()
         status = group_status(self.core, now, applied=self.state_machine.applied, first=self.first)
+        if status.is_master:
+            status.master_for_s, status.held = now - self.master_since, self.held
         if state_hash:
             status.state_hash = self.state_machine.state_hash()
         return status
@@ -274,6 +277,7 @@ class GroupRuntime(GroupMembers):
         """Apply what was chosen before and is not in the checkpoint; see :mod:`phxqueue.replica.replay`."""
         replayed = await replay(self, self._journal, self._reader, self._clock, max_bytes, retry_after)
         self._replaying = False
+        self.core.busy(False)
         return replayed
 
     def apply_stored(self, entries: Sequence[tuple[int, Entry]]) -> None:
@@ -392,6 +396,7 @@ class GroupRuntime(GroupMembers):
     def _handle_event(self, event: object) -> None:
         self._requests.handle(event)
         if isinstance(event, BecameMaster):
+            self.master_since = self._clock.seconds()
             self._log.info("group {group}: this node is master now ({event})", group=self.group_id, event=event)
             self._notify(self.on_mastership, True)
         elif isinstance(event, LostMaster):

@@ -27,9 +27,12 @@ def group_status(core: Group, now: float, *, applied: int, first: int) -> GroupS
     if core.is_master:
         status.lease_remaining_s = max(0.0, core.lease_until - now)
         for node_id, peer in core.peers.items():
+            problem = core.transfer_problem(node_id, now)
             status.peers.add(
                 node_id=node_id,
                 chosen=-1 if peer.chosen is None else peer.chosen,
                 heard_ago_s=-1.0 if peer.heard_at is None else now - peer.heard_at,
+                fit=problem is None,
+                unfit_because=problem or "",
             )
     return status

@@ -29,6 +29,7 @@ from phxqueue.replica.census import KINDS
 from phxqueue.replica.errors import ReplicaStartError
 from phxqueue.replica.group_runtime import GroupRuntime
 from phxqueue.replica.interfaces import IStateMachine
+from phxqueue.replica.master_calls import MasterCalls
 from phxqueue.replica.node import ReplicaNode, ReplicaSettings
 from phxqueue.replica.peer_port import PeerPort
 from phxqueue.replica.peers import PeerLinks, PeerSettings
@@ -144,6 +145,7 @@ class ReplicaHost:
             fail=replica_failed,
             describe_node=lambda node_id: self._roster.describe_node(node_id),
             on_members=self._follow_members,
+            order=self._set.election_order,
         )
         self._node.recover()
         self._follow_members()
@@ -172,6 +174,16 @@ class ReplicaHost:
             paxos_groups=self._set.paxos_groups,
         )
         self._node.register_backups(service, origin)
+        MasterCalls(self._node, place.set_id, f"{place.role.value} {place.set_id}").register(service)
+
+    async def hand_over(self) -> None:
+        """Give the masterships of this node to others, as far as they take them within `hand_over_timeout_s`.
+
+        What is left goes on being served, until `stop`.
+        """
+        limit = self._settings.hand_over_timeout_s
+        if limit and self._node is not None and not self._failed:
+            await self._node.masterships.hand_over(limit)
 
     async def stop(self) -> None:
         """Checkpoint, leave the group, close the journal. Safe after a start that failed half-way."""
@@ -255,6 +267,8 @@ class ReplicaHost:
             checkpoint_bytes=self._settings.checkpoint_bytes,
             keep_entries=self._settings.keep_entries,
             catch_up_bytes=self._settings.catch_up_rate,
+            return_mastership_after=self._settings.return_mastership_after_s,
+            transfer_interval=self._settings.transfer_interval_s,
             cache_bytes=self._cache_bytes,
         )
 

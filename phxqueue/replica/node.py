@@ -24,6 +24,7 @@ from phxqueue.replica.checkpoint_server import CheckpointServer
 from phxqueue.replica.checkpoint_table import GROUP_KEY, MEMBERSHIP, CheckpointTable
 from phxqueue.replica.group_runtime import GroupRuntime
 from phxqueue.replica.interfaces import Checkpoint, Clock, DelayedCall, IStateMachine, ITransport
+from phxqueue.replica.mastership import Masterships, Order
 from phxqueue.replica.outbox import Outbox
 from phxqueue.replica.pace import Pace
 
@@ -47,6 +48,9 @@ class ReplicaSettings:
     fetch_bytes: how much of a checkpoint is asked for at a time.
     fetch_timeout: how long is waited for it, or for a checkpoint to be made.
     repair_retry: pause before peers are asked again for an entry that is damaged here.
+    return_mastership_after: a node that is preferred as master and has been healthy for so long gets a group back; 0:
+        never.
+    transfer_interval: shortest time between two groups given back.
     """
 
     tick_interval: float = 0.02
@@ -60,6 +64,8 @@ class ReplicaSettings:
     fetch_bytes: int = 256 << 10
     fetch_timeout: float = 5.0
     repair_retry: float = 1.0
+    return_mastership_after: float = 0.0
+    transfer_interval: float = 1.0
 
 
 @dataclass(slots=True)
@@ -77,6 +83,7 @@ class ReplicaNode:
     Attributes:
         groups: by id, from `recover` on.
         admission: who may vote; None: data directories are not told apart (incarnation 0 in the configs).
+        masterships: of this node; where they go.
     """
 
     def __init__(
@@ -93,11 +100,20 @@ class ReplicaNode:
         fail: Callable[[str], None],
         describe_node: Callable[[int], str] = "node {}".format,
         on_members: Callable[[], None] = lambda: None,
+        order: Order = lambda group_id: (),
     ) -> None:
         self.groups: dict[int, GroupRuntime] = {}
         self.admission: Admission | None = None
         if configs[0].incarnation:
             self.admission = Admission(configs, self.groups, journal, clock, describe=describe_node)
+        self.masterships = Masterships(
+            configs[0].node_id,
+            self.groups,
+            clock,
+            order=order,
+            settle=settings.return_mastership_after,
+            interval=settings.transfer_interval,
+        )
         self._configs = configs
         self._make_state_machine = make_state_machine
         self._journal = journal
@@ -241,6 +257,7 @@ class ReplicaNode:
             self._checkpoint_if_due(group)
         if self.admission is not None:
             self.admission.tick()
+        self.masterships.tick()
         self._tick_call = self._clock.callLater(max(due - now, interval * _LEAST_TICK), self._tick)
 
     # ---- checkpoints ----------------------------------------------------------------------

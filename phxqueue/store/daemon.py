@@ -97,7 +97,12 @@ class StoreRole:
         )
 
     async def stop(self) -> None:
-        """Take no more requests, give everything taken its outcome (bounded), leave the group, close the journal."""
+        """Hand the masterships over, take no more requests, give everything taken its outcome, close the journal.
+
+        Each step has its bound. Until a group is handed over it is served; from then on its clients are sent on.
+        """
+        if self._host is not None:
+            await self._host.hand_over()
         if self._service is not None:
             drained = self._service.drain()
             drained.addTimeout(self.node.replica.drain_timeout_s, self._reactor, onTimeoutCancel=self._not_drained)

@@ -18,6 +18,7 @@ class StoreGroup(Protocol):
     state_machine: Any
     on_applied: list[Callable[[int, bytes], None]]
     on_mastership: list[Callable[[bool], None]]
+    on_hand_over: list[Callable[[], None]]
     on_window_free: list[Callable[[], None]]
 
     @property

@@ -84,6 +84,7 @@ class Proposals:
         self._idle: list[Deferred[None]] = []
         self._log = Logger(namespace="phxqueue.store.proposals")
         group.on_window_free.append(self._wake)
+        group.on_hand_over.append(self.flush)
 
     @property
     def batcher(self) -> Batcher[Waiting]:
@@ -126,6 +127,10 @@ class Proposals:
                 _fail(answer, error)
         self._check_idle()
 
+    def flush(self) -> None:
+        """Send off what waits, cursor moves too, as far as there is room."""
+        self._flush(at_once=True)
+
     def drain(self) -> Deferred[None]:
         """Send off what waits, cursor moves too, and fire when nothing is in flight any more."""
         drained: Deferred[None] = Deferred()
@@ -137,6 +142,7 @@ class Proposals:
     def close(self) -> None:
         """Stop all timers and refuse what waits."""
         self._group.on_window_free.remove(self._wake)
+        self._group.on_hand_over.remove(self.flush)
         self.abandon()
         for call in (self._soon, self._later, self._timeout):
             if call is not None and call.active():

@@ -87,7 +87,7 @@ def message_text(message: Message) -> str:
                 words.append(f"{part.name} {ballot_text(value)}")
         elif part.name in ("time", "wait"):
             words.append(f"{part.name} {value:.3f}")
-        elif part.name == "version" or (part.name in ("incomplete", "accepted") and not value):
+        elif part.name == "version" or (part.name in ("incomplete", "reluctant", "accepted") and not value):
             pass
         elif isinstance(value, bool):
             words.append(part.name if value else f"not {part.name}")

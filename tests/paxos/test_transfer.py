@@ -178,6 +178,31 @@ def test_who_lags_is_refused() -> None:
         cluster.transfer(1, 0)
 
 
+def test_who_could_not_serve_says_so_and_is_offered_nothing() -> None:
+    cluster = make_cluster()
+    cluster.group(1).stand_aside("it is stopping", cluster.time)
+    cluster.group(2).busy(True)
+    cluster.run(0.2)
+    for node in (1, 2):
+        with pytest.raises(TransferRefused, match="could not serve now"):
+            cluster.transfer(0, node)
+    cluster.group(2).busy(False)
+    cluster.run(0.2)
+    cluster.transfer(0, 2)
+    cluster.settle()
+    assert cluster.master == 2
+
+
+def test_who_could_not_serve_yet_stands_all_the_same_when_there_is_no_master() -> None:
+    """Perhaps there is no other."""
+    cluster = make_cluster()
+    cluster.group(1).busy(True)
+    cluster.group(2).stand_aside("it is stopping", cluster.time)
+    cluster.crash(0)
+    cluster.run(2.0)
+    assert cluster.master == 1
+
+
 def handed_over(driver: Driver, chosen: int) -> Effects:
     """The driver's node 1 follows node 0, which hands over to it."""
     b = ballot(1, 0)

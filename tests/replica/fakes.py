@@ -206,6 +206,9 @@ class ScriptedCore:
     def stand_aside(self, reason: str, now: float) -> Effects:
         return self._answer("stand_aside", reason)
 
+    def busy(self, is_so: bool) -> None:
+        self.is_busy = is_so
+
     def next_deadline(self) -> float:
         return self.deadline
 

@@ -29,7 +29,9 @@ MESSAGES = {
     m.Accepted: st.builds(m.Accepted, *ME, ballots, instances, instances, instances),
     m.Reject: st.builds(m.Reject, *ME, ballots, ballots, times),
     m.Heartbeat: st.builds(m.Heartbeat, *ME, ballots, instances, times, versions),
-    m.HeartbeatReply: st.builds(m.HeartbeatReply, *ME, ballots, instances, times, st.integers(0, 99)),
+    m.HeartbeatReply: st.builds(
+        m.HeartbeatReply, *ME, ballots, instances, times, st.integers(0, 99), st.booleans(), st.booleans()
+    ),
     m.LearnRequest: st.builds(m.LearnRequest, *ME, instances, st.integers(1, 2**40)),
     m.LearnReply: st.builds(m.LearnReply, *ME, instances, instances, entries),
     m.HandOver: st.builds(m.HandOver, *ME, ballots, instances),

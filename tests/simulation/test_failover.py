@@ -69,8 +69,8 @@ def test_a_former_master_that_comes_back_makes_no_gap(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_rolling_restart_refuses_nothing_for_long(seed: int) -> None:
-    """Mastership is not handed on yet when a node stops in good order: the others notice within a lease."""
+def test_a_rolling_restart_is_hardly_noticed(seed: int) -> None:
+    """Who stops in good order hands its masterships over: two round trips, and no time-out."""
     cluster = PeacefulCluster(seed)
     for node_id in cluster.cluster.node_ids:
         stopped_at = cluster.now
@@ -79,7 +79,7 @@ def test_a_rolling_restart_refuses_nothing_for_long(seed: int) -> None:
         assert node_id not in cluster.cluster.processes
         cluster.cluster.start(node_id)
         cluster.run_for(1.5)
-        assert cluster.longest_gap(stopped_at) < 1.0
+        assert cluster.longest_gap(stopped_at) < 0.15  # a good part of it is the clients' own rhythm
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -164,6 +164,7 @@ class FakeGroup:
         self.state_machine = StoreQueues() if machine is None else machine
         self.on_applied: list[Callable[[int, bytes], None]] = []
         self.on_mastership: list[Callable[[bool], None]] = []
+        self.on_hand_over: list[Callable[[], None]] = []
         self.on_window_free: list[Callable[[], None]] = []
         self.auto = auto
         self.window = 64

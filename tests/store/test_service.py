@@ -101,4 +101,5 @@ def test_closing_refuses_what_waits_and_leaves_no_timer() -> None:
     assert waiting.error.status is Status.NO_MASTER
     assert poll.answer.end_cursor == 0
     assert store.clock.getDelayedCalls() == []
-    assert (store.group.on_applied, store.group.on_mastership, store.group.on_window_free) == ([], [], [])
+    assert (store.group.on_applied, store.group.on_mastership) == ([], [])
+    assert (store.group.on_window_free, store.group.on_hand_over) == ([], [])

@@ -31,6 +31,7 @@ class MemoryGroup:
         self.state_machine = StoreQueues()
         self.on_applied: list[Callable[[int, bytes], None]] = []
         self.on_mastership: list[Callable[[bool], None]] = []
+        self.on_hand_over: list[Callable[[], None]] = []
         self.on_window_free: list[Callable[[], None]] = []
         self._clock = clock
         self._entries: list[bytes] = []

@@ -58,6 +58,9 @@ class Service(Protocol):
         """Take no more requests; fire when everything taken has its outcome (or there is no hope for it)."""
 
 
+HAND_OVER_SECONDS = 1.0
+"""How long a process that stops takes at most to give its masterships away."""
+
 Applied = Callable[[IStateMachine, int, int, int, bytes], None]
 """Called after each entry a state machine applied: (machine, applied before, instance, kind, payload)."""
 
@@ -188,6 +191,7 @@ class Cluster:
 
     async def _stop(self, node_id: int, process: Process) -> None:
         assert process.service is not None
+        await process.node.masterships.hand_over(HAND_OVER_SECONDS)
         await process.service.stop()
         await process.node.close()
         await process.journal.close()
