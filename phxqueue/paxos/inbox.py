@@ -213,6 +213,7 @@ class Inbox:
     def _on_reject(self, message: Reject, now: float, out: Effects) -> None:
         roles = self._roles
         roles.saw(message.promised)
+        self._transfers.refused(message.sender, message.ballot, now)
         if roles.proposer is not None and roles.proposer.ballot == message.ballot < message.promised:
             roles.give_up(f"node {message.sender} has promised ballot {message.promised}", now, out)
         elif roles.phase1 is not None and roles.phase1.ballot == message.ballot:
@@ -291,7 +292,7 @@ class Inbox:
             message.time,
             self._config.version,
             not learner.complete,
-            self._roles.reluctant,
+            self._roles.reluctant(now),
         )
         out.send.append(reply)
 
@@ -316,6 +317,10 @@ class Inbox:
     # -- messages: transfer of mastership -----------------------------------------------------------------------------
 
     def _on_hand_over(self, message: HandOver, now: float, out: Effects) -> None:
-        if self._heard_master(message, now, out):
-            self._learner.mark(message.ballot, message.chosen)
+        if not self._heard_master(message, now, out):
+            return
+        self._learner.mark(message.ballot, message.chosen)
+        if self._roles.reluctant(now):  # which the master did not know yet
+            out.send.append(Reject(self._node_id, message.sender, message.ballot, self._roles.floor, 0.0))
+        else:
             self._transfers.told(message, now)

@@ -48,6 +48,10 @@ class LeaseGiven:
         """Nothing was given to anybody: there is nobody else."""
         self.until = self._forgotten_until = now
 
+    def forgetful(self, now: float) -> bool:
+        """Whether this node has restarted so lately that it does not know to whom it is bound."""
+        return now < self._forgotten_until
+
     def release(self, ballot: int, now: float) -> None:
         """The master at ``ballot`` has given up what was given to it."""
         if self.ballot == ballot:

@@ -106,10 +106,10 @@ class Roles:
             and self._learner.complete
         )
 
-    @property
-    def reluctant(self) -> bool:
-        """Whether another should be master rather than this node."""
-        return self._standing_aside or self.busy
+    def reluctant(self, now: float) -> bool:
+        """Whether the mastership should be handed over to another rather than to this node."""
+        # One that has just restarted would first have to wait until whatever it has forgotten binds it no more.
+        return self._standing_aside or self.busy or self._election.lease.forgetful(now)
 
     def stand_aside(self, reason: str, now: float, out: Effects) -> None:
         """Never be master again, as long as this object lives."""

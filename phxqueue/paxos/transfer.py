@@ -8,7 +8,7 @@
       is a follower from now on
                     --- HandOver(ballot, chosen) ------------>  knows everything up to chosen? (else learns it)
                                                                 makes its own promise durable, at a higher ballot
-                    <-- Prepare(released = old ballot) -------  ... to all
+                    <-- Prepare(released = old ballot) -------  ... to all (or Reject, if it is about to stop)
     all promise, although they answered heartbeats of the old
       ballot a moment ago: nobody counts on those any more
 
@@ -108,6 +108,11 @@ class Transfers:
         """The master at ``message.ballot``, which this node follows, has named it."""
         self._incoming = _Incoming(message.ballot, message.chosen, now + self._config.lease)
         self.busy = True
+
+    def refused(self, node: int, ballot: int, now: float) -> None:
+        """``node`` does not take what was handed over to it at ``ballot``."""
+        if self._outgoing is not None and (self._outgoing.to, self._outgoing.released) == (node, ballot):
+            self._outgoing.until = now
 
     def lost_peer(self, node: int, now: float) -> None:
         """The process of ``node`` is gone."""

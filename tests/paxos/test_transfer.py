@@ -193,6 +193,33 @@ def test_who_could_not_serve_says_so_and_is_offered_nothing() -> None:
     assert cluster.master == 2
 
 
+def test_a_refusal_costs_next_to_no_time() -> None:
+    """The master did not know yet that the other is about to stop, too."""
+    watched = Watched(make_cluster())
+    cluster = watched.cluster
+    cluster.group(1).stand_aside("it is stopping", cluster.time)
+    cluster.transfer(0, 1)
+    began = cluster.time
+    while not watched.of(TransferFailed) or cluster.master is None:
+        cluster.run(0.001)
+    assert cluster.master == 0
+    assert cluster.time - began < 0.01
+
+
+def test_who_has_just_restarted_is_offered_nothing_before_its_lease_is_over() -> None:
+    """It would not stand, for it does not know whom it is bound to."""
+    cluster = make_cluster()
+    cluster.crash(1)
+    cluster.start(1)
+    cluster.run(cluster.group(0).config.heartbeat_interval * 2)
+    with pytest.raises(TransferRefused, match="could not serve now"):
+        cluster.transfer(0, 1)
+    cluster.run(cluster.group(0).config.lease)
+    cluster.transfer(0, 1)
+    cluster.settle()
+    assert cluster.master == 1
+
+
 def test_who_could_not_serve_yet_stands_all_the_same_when_there_is_no_master() -> None:
     """Perhaps there is no other."""
     cluster = make_cluster()
