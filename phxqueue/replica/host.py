@@ -255,6 +255,8 @@ class ReplicaHost:
 
     def _greeted(self, node_id: int, greeting: Greeting) -> None:
         self._admission.greeted(node_id, greeting)
+        if self._links is not None:
+            self._links.alive(node_id)
 
     def _peer_unreachable(self, node_id: int) -> None:
         if self._node is not None:

@@ -48,6 +48,7 @@ class _Link:
         self.failing = False  # one log line per change, not per attempt
         self.retry: DelayedCall | None = None
         self.connecting: Deferred[Any] | None = None
+        self.dialled_at = 0.0
 
     @property
     def address(self) -> Address:
@@ -132,6 +133,23 @@ class PeerLinks:
             if self._started:
                 self._dial(link)
 
+    def alive(self, node_id: int) -> None:
+        """A node has connected to this one: dial it now, if its turn would only come later.
+
+        One that has just started, or is back from behind a cut, is to be of use at once: others may be about to stop.
+        """
+        link = self._links.get(node_id)
+        if link is None or link.connection is not None or self._closed or not self._started:
+            return
+        if link.connecting is not None:
+            if self._reactor.seconds() - link.dialled_at < self._settings.reconnect_max:
+                return
+            link.connecting.cancel()  # perhaps its first packet got lost, and the next one is far off
+        elif link.retry is not None and link.retry.active():
+            link.retry.cancel()
+        link.pause = 0.0
+        self._dial(link)
+
     def send(self, receiver: int, messages: Sequence[tuple[int, Message]]) -> None:
         """Send one frame, or drop it when there is no connection: the protocol tolerates loss."""
         link = self._links.get(receiver)
@@ -163,6 +181,7 @@ class PeerLinks:
         link.retry = None
         if self._closed:
             return
+        link.dialled_at = self._reactor.seconds()
         link.connecting = Deferred.fromCoroutine(self._connect(link))
         link.connecting.addErrback(self._dial_failed, link)
 

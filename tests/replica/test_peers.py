@@ -11,6 +11,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
 from phxqueue.net.address import Address
@@ -48,6 +49,7 @@ class Node:
         self.roster = roster
         self.paths = paths
         self.fresh = False
+        self.dialling = DIALLING
         self.heard: list[Message] = []
         self.missed: list[int] = []
         self.greetings: list[tuple[int, Greeting]] = []
@@ -64,7 +66,7 @@ class Node:
             greeting=self.greeting,
             on_greeting=self.greeted,
             random=Random(1),
-            settings=DIALLING,
+            settings=self.dialling,
             rpc_settings=RPC,
         )
 
@@ -74,6 +76,7 @@ class Node:
     def greeted(self, node_id: int, greeting: Greeting) -> None:
         self.greetings.append((node_id, greeting))
         self.incarnations[node_id] = greeting.incarnation
+        self.links.alive(node_id)
 
     def port(self) -> PeerPort:
         return PeerPort(
@@ -263,6 +266,39 @@ async def test_a_member_that_comes_up_later_is_found(members: Members) -> None:
     await until(lambda: len(first.missed) >= 3)
     await second.listen(port)
     await until(lambda: first.links.reachable() == {1})
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_has_connected_is_dialled_at_once(members: Members) -> None:
+    """A node that has just started is to be of use, whatever pause its absence has earned it."""
+    first = await members.node(0)
+    second = await members.node(1)
+    port = second.address.port
+    await second.stop()
+    first.dialling = PeerSettings(reconnect_min=3600.0, reconnect_max=3600.0)
+    members.relink(first)
+    await until(lambda: first.missed)
+    await second.listen(port)
+    members.relink(second)
+    await until(lambda: first.links.reachable() == {1})
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_attempt_that_hangs_is_given_up_for_who_has_connected(members: Members) -> None:
+    """As when the first packets were lost in a cut that is over: TCP would wait for long before the next ones."""
+    first = await members.node(0)
+    second = await members.node(1)
+    port = second.address.port
+    await second.stop()
+    silent = Factory.forProtocol(Protocol)
+    hanging = reactor.listenTCP(port, silent, interface="127.0.0.1")
+    members.relink(first)
+    await deferLater(reactor, 2 * DIALLING.reconnect_max)
+    await hanging.stopListening()  # what it has accepted stays open
+    await second.listen(port)
+    members.relink(second)
+    await until(lambda: first.links.reachable() == {1})
+    assert first.missed == []
 
 
 @pytest_twisted.ensureDeferred
