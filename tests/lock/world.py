@@ -11,6 +11,7 @@ import enum
 import random
 from collections.abc import Callable
 from itertools import count
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,9 @@ class World:
     Attributes:
         clock: true time, which the nodes' clocks and all leases follow.
         fault: asked about every call.
-        calls: (method, node's address) of every call that was sent.
+        latency: how long the next message travels, in seconds; messages of one connection keep their order.
+        on_step: called whenever time has moved on.
+        calls: (method, request) of every call that was sent.
     """
 
     def __init__(self, *scales: int, limits: LockLimits | None = None) -> None:
@@ -109,6 +112,8 @@ class World:
         self.topic: Topic = topic(*scales)
         self.limits = limits or LockLimits()
         self.fault: Callable[[str, Any], Fault | None] = lambda method, request: None
+        self.latency: Callable[[], float] = lambda: LATENCY_S
+        self.on_step: Callable[[], None] = lambda: None
         self.calls: list[tuple[str, Any]] = []
         self.processes: list[Process] = []
         self.groups: list[list[Node]] = []
@@ -161,12 +166,13 @@ class World:
         end = self.clock.seconds() + seconds
         clocks = [self.clock, *(process.clock for process in self.processes if not process.stopped)]
         while True:
-            now = self.clock.seconds()
-            due = min((call.getTime() for clock in clocks for call in clock.getDelayedCalls()), default=end)
-            step = max(0.0, min(due, end) - now)
+            left = end - self.clock.seconds()
+            # By how much each clock has to go on: they agree but for the last bit.
+            due = min((call.getTime() - clock.seconds() for clock in clocks for call in clock.calls), default=inf)
             for clock in clocks:
-                clock.advance(step)
-            if self.clock.seconds() >= end - 1e-9 and due > end - 1e-9:
+                clock.advance(max(0.0, min(due, left)))
+            self.on_step()
+            if due > left:
                 return
 
     def close(self) -> None:
@@ -260,6 +266,7 @@ class Line:
         self._node = node
         self._pending: dict[Deferred[Any], Any] = {}
         self._serving: list[Deferred[Any]] = []
+        self._last_arrival: dict[str, float] = {}
 
     def call(self, method: Any, request: Any, timeout: float) -> Deferred[Any]:
         world = self._world
@@ -272,8 +279,15 @@ class Line:
         if fault is Fault.REQUEST_LOST:
             self._process.receive(self.broke)
         elif fault is not Fault.SILENT:
-            world.clock.callLater(LATENCY_S, self._arrive, method, sent, answer, fault)
+            self._send("to", self._arrive, method, sent, answer, fault)
         return answer
+
+    def _send(self, direction: str, act: Callable[..., None], *arguments: Any) -> None:
+        """Have something arrive, behind what was sent before."""
+        clock = self._world.clock
+        at = max(clock.seconds() + self._world.latency(), self._last_arrival.get(direction, 0.0))
+        self._last_arrival[direction] = at
+        clock.callLater(max(0.0, at - clock.seconds()), act, *arguments)
 
     def broke(self) -> None:
         """The connection is lost, at both ends."""
@@ -302,7 +316,7 @@ class Line:
             if fault is Fault.REPLY_LOST:
                 self._process.receive(self.broke)
             elif self.open:
-                self._world.clock.callLater(LATENCY_S, self._process.receive, lambda: self._end(answer, outcome))
+                self._send("from", self._process.receive, lambda: self._end(answer, outcome))
 
         served.addBoth(reply)
 
@@ -318,7 +332,7 @@ class Line:
                 served.addErrback(lambda _: None)
                 served.cancel()
 
-        self._world.clock.callLater(LATENCY_S, arrive)
+        self._send("to", arrive)
 
     def _end(self, answer: Deferred[Any], outcome: Any) -> None:
         timer = self._pending.pop(answer, None)

@@ -29,6 +29,9 @@ _RETRY_MOST_S = 1.0
 #: One node gets this part of the lease to answer a renewal: so that there is time to ask another one.
 _TRY_PART = 0.15
 
+#: The end of a lease is looked for no more often than this; less than what `clock_drift` takes off the shortest one.
+_LOOK_AGAIN_S = 0.001
+
 _NOT_OURS = frozenset({Status.NOT_FOUND, Status.VERSION_MISMATCH, Status.FENCED})
 
 
@@ -182,8 +185,9 @@ class Holding:
 
     def _look_at_the_clock(self) -> None:
         self._end = None
-        if self.check():  # renewed meanwhile
-            self._end = self._clock.callLater(self.lease.remaining(self._lease_clock()), self._look_at_the_clock)
+        if self.check():  # renewed meanwhile; or the reactor's clock is ahead of the one that leases are counted by
+            remaining = max(_LOOK_AGAIN_S, self.lease.remaining(self._lease_clock()))
+            self._end = self._clock.callLater(remaining, self._look_at_the_clock)
 
     def _lose(self, text: str) -> None:
         if self.state is not State.HELD:
