@@ -187,6 +187,14 @@ class TopicSettings(Block):
     lock_client_max_locks: Whole = setting(
         10_000, "Locks that one client holds or waits for; more are refused.", unit="locks", ge=1, le=10_000_000
     )
+    lock_client_max_waiting: Whole = setting(
+        4000,
+        "Of these, and of calls that wait for a change, how many wait at the same time; more are refused. Fewer than "
+        "max_in_flight_calls of net, so that there is always room for renewals.",
+        unit="calls",
+        ge=1,
+        le=10_000_000,
+    )
     lock_close_timeout_s: Decimal = setting(
         5.0,
         "Longest a lock client tries to give a lock back, or all of them when it is closed.",

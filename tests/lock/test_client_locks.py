@@ -653,6 +653,25 @@ def test_a_client_holds_and_waits_for_so_many_locks(world: World) -> None:
     assert get(anna, "d").valid
 
 
+def test_so_many_calls_wait_that_there_is_room_for_renewals(world: World, anna: Process) -> None:
+    get(anna, "a", lease=60)
+    ben = Process(world, "ben", max_waiting=2)
+    held = get(ben, "b", lease=3)
+    waiting = [ben.client.acquire("a"), ben.client.watch("s")]
+    results = [watched(each) for each in waiting]
+    assert isinstance(watched(ben.client.acquire("a"))[0], TooManyLocks)
+    assert isinstance(watched(ben.client.watch_lock("c"))[0], TooManyLocks)
+    world.run(20.0)
+    assert held.valid
+    waiting[1].cancel()
+    assert isinstance(results[1][0], CancelledError)
+    assert get(ben, "c").valid
+    closed = watched(ben.client.close())
+    world.run(0.1)
+    assert closed == [None]
+    assert isinstance(results[0][0], CancelledError)
+
+
 def test_closing_gives_everything_back(world: World, anna: Process, ben: Process) -> None:
     locks = [get(anna, name) for name in "abc"]
     lost = [watched(lock.lost) for lock in locks]

@@ -80,6 +80,7 @@ class LockClient:
         self._numbers = count(1)
         self._holdings: set[Holding] = set()
         self._acquiring: dict[Deferred[Held], None] = {}
+        self._watching: dict[Deferred[Any], None] = {}
         self._abandoning: dict[Deferred[None], None] = {}
         self._closing = False
         self._closed: Deferred[None] | None = None
@@ -162,7 +163,7 @@ class LockClient:
 
     def watch_lock(self, name: str, known_token: int = 0, wait: float | None = None) -> Deferred[LockState | None]:
         """Who holds a lock, as soon as its token is not the known one (0: nobody holds it), or `wait` is over."""
-        return self._do(self._table.watch_lock(name, known_token, checked_wait(wait)))
+        return self._watch(self._table.watch_lock, name, known_token, wait)
 
     async def locks(self, prefix: str = "") -> AsyncIterator[LockState]:
         """All locks that are held, one Paxos group after the other; by key within a group. No snapshot."""
@@ -203,7 +204,7 @@ class LockClient:
 
         Versions in between may be missed; the last one never is.
         """
-        return self._do(self._table.watch_string(key, known_version, checked_wait(wait)))
+        return self._watch(self._table.watch_string, key, known_version, wait)
 
     async def strings(self, prefix: str = "") -> AsyncIterator[StringValue]:
         """All strings, without their values, one Paxos group after the other; by key within a group. No snapshot."""
@@ -255,6 +256,7 @@ class LockClient:
                 f"this client holds {len(self._holdings)} locks and waits for {len(self._acquiring)} "
                 "(lock_client_max_locks in topicconfig.conf)"
             )
+        self._check_waiting()
         return Acquisition(
             self._calls,
             self._table.routes.place(name),
@@ -297,6 +299,35 @@ class LockClient:
         abandoning.addErrback(lambda failure: self.log.failure("giving back a lock failed", failure))
         abandoning.addBoth(lambda _: self._abandoning.pop(abandoning, None))
 
+    def _watch(
+        self,
+        watch: Callable[[str, int, float | None], Coroutine[Any, Any, ResultT]],
+        key: str,
+        known: int,
+        wait: float | None,
+    ) -> Deferred[ResultT]:
+        try:
+            self._check_waiting()
+            work = watch(key, known, checked_wait(wait))
+        except LockError as error:
+            return fail(error)
+        watching = self._do(work)
+        if not watching.called:
+            self._watching[watching] = None
+            watching.addBoth(self._watched, watching)
+        return watching
+
+    def _watched(self, result: Any, watching: Deferred[Any]) -> Any:
+        self._watching.pop(watching, None)
+        return result
+
+    def _check_waiting(self) -> None:
+        if len(self._acquiring) + len(self._watching) >= self.settings.max_waiting:
+            raise TooManyLocks(
+                f"this client waits for {len(self._acquiring)} locks and {len(self._watching)} changes "
+                "(lock_client_max_waiting in topicconfig.conf)"
+            )
+
     def _do(self, work: Coroutine[Any, Any, ResultT]) -> Deferred[ResultT]:
         try:
             self._check_open()
@@ -314,8 +345,8 @@ class LockClient:
 
     async def _close(self) -> None:
         self._closing = True
-        for acquired in list(self._acquiring):
-            acquired.cancel()
+        for waiting in (*self._acquiring, *self._watching):
+            waiting.cancel()
         ends: list[Deferred[Any]] = [holding.release() for holding in list(self._holdings)]
         for abandoning in list(self._abandoning):
             end: Deferred[None] = Deferred()

@@ -19,6 +19,7 @@ class LockClientSettings:
         renewals_per_lease: how often a lock is renewed within one lease.
         check_s: how often a lock without an end to its lease is looked after.
         max_locks: held and waited for.
+        max_waiting: waits for a lock or a change at the same time: fewer than calls fit into a connection.
         close_timeout_s: longest close() takes for giving back what is held; a single release as long.
         answer_slack_s: what an answer may take on top of the time that the server was asked to wait.
     """
@@ -30,6 +31,7 @@ class LockClientSettings:
     renewals_per_lease: int = 3
     check_s: float = 10.0
     max_locks: int = 10_000
+    max_waiting: int = 4000
     close_timeout_s: float = 5.0
     answer_slack_s: float = 2.0
 
@@ -44,5 +46,6 @@ class LockClientSettings:
             renewals_per_lease=settings.lock_renewals_per_lease,
             check_s=settings.lock_check_s,
             max_locks=settings.lock_client_max_locks,
+            max_waiting=settings.lock_client_max_waiting,
             close_timeout_s=settings.lock_close_timeout_s,
         )
