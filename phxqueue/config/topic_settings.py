@@ -7,8 +7,6 @@ from typing import ClassVar
 from phxqueue.config.fields import GIB, KIB, MIB, Decimal, Flag, Id, Restart, Text, Whole, setting
 from phxqueue.config.schema import Block
 
-_LOCKS = "lock service"
-
 
 class TopicSettings(Block):
     """`topic:` of topicconfig.conf: what all processes of a topic have to agree on, and the producers' knobs."""
@@ -144,10 +142,10 @@ class TopicSettings(Block):
         (), "Consumer groups that nobody consumes for now.", restart=Restart.LIVE
     )
     consumer_lock_lease_time_s: Whole = setting(
-        30, "Lease of the lock a consumer holds on a queue.", unit="s", ge=1, le=86_400, pending=_LOCKS
+        6, "Lease of the lock a consumer holds on a queue.", unit="s", ge=1, le=86_400
     )
     consumer_lock_interval_s: Whole = setting(
-        20, "How often that lock is renewed; shorter than the lease.", unit="s", ge=1, le=86_400, pending=_LOCKS
+        2, "How often that lock is renewed; shorter than the lease.", unit="s", ge=1, le=86_400
     )
 
     lock_call_timeout_ms: Whole = setting(

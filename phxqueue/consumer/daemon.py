@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,11 +17,15 @@ from phxqueue.config import ConsumerNode, load_consumer_node
 from phxqueue.consumer.handlers import Handler, HandlerError, load_handlers
 from phxqueue.consumer.pool import ProcessPool
 from phxqueue.consumer.service import ConsumerService
+from phxqueue.consumer.weights import Usage, Weights
 from phxqueue.daemon.options import NodeOptions
 from phxqueue.daemon.role_service import ExpectedFailure, RoleService, prepare_process
+from phxqueue.lock.client import LockClient, LockClientSettings
+from phxqueue.net.address import Address
 from phxqueue.net.identity import Identity, Role
 from phxqueue.net.pool import ConnectionPool
 from phxqueue.net.routing import MasterClient
+from phxqueue.net.settings import RpcSettings, configured
 from phxqueue.net.tls import ClientTls, TlsError, client_tls
 from phxqueue.producer import Producer
 from phxqueue.producer.connecting import connection_pool, routing_settings
@@ -37,6 +44,9 @@ class ConsumerRole:
         self._processes: ProcessPool | None = None
         self._producer: Producer | None = None
         self._service: ConsumerService | None = None
+        self._locks: LockClient | None = None
+        self._schedulers: ConnectionPool | None = None
+        self._weights: Weights | None = None
 
     async def start(self, fail: Callable[[str], None]) -> None:
         """Load the handlers and begin to consume. Raises ExpectedFailure with what to do."""
@@ -52,8 +62,45 @@ class ConsumerRole:
         self._pool = connection_pool(self._reactor, node.cluster, node.topic, self._tls, node.net)
         caller = MasterClient(self._pool, self._reactor, Random(), settings=routing_settings(node.net, node.topic))
         self._producer = Producer(node.topic, caller, self._reactor, settings=None)
-        self._service = ConsumerService(node, caller, self._producer, handlers, self._reactor)
+        await self._connect_locks()
+        weighted = asks_scheduler(node)
+        self._service = ConsumerService(
+            node, caller, self._producer, handlers, self._reactor, locks=self._locks, weighted=weighted
+        )
         self._service.startService()
+        if weighted:
+            self._follow_scheduler(self._service)
+
+    async def _connect_locks(self) -> None:
+        """A lock client, if queues are owned through locks."""
+        node = self.node
+        groups = [node.topic.consumer_group(group_id) for group_id in node.consumer_group_ids]
+        if node.topic.locks and not all(group.skip_lock for group in groups):
+            self._locks = await LockClient.connect(
+                node.cluster, node.topic.topic_name, self._tls, settings=lock_settings(node), reactor=self._reactor
+            )
+
+    def _follow_scheduler(self, service: ConsumerService) -> None:
+        """Report to the scheduler, and own what its weights say."""
+        node, topic = self.node, self.node.topic
+        self._schedulers = ConnectionPool(
+            self._reactor,
+            self._tls,
+            settings=configured(RpcSettings, node.net),
+            expected={Address(one.ip, one.port): Identity(Role.SCHEDULER, one.name) for one in topic.scheduler},
+        )
+        caller = MasterClient(self._schedulers, self._reactor, Random(), settings=routing_settings(node.net, topic))
+        meter = UsageMeter(lambda: service.handlers_at_work / node.nhandler)
+        weights = self._weights = Weights(
+            topic,
+            node.consumer.address,
+            caller,
+            self._reactor,
+            meter.read,
+            lambda: service.set_weights(weights.current),
+            patience_s=float(topic.settings.scheduler_warm_up_s + topic.settings.scheduler_get_scale_interval_s),
+        )
+        weights.start()
 
     async def _load_handlers(self) -> dict[int, Handler]:
         """Those of this process, and those of the pool, which starts. Raises HandlerError."""
@@ -69,14 +116,19 @@ class ConsumerRole:
 
     async def stop(self) -> None:
         """Stop fetching, let handlers finish, acknowledge what is finished, flush later attempts, disconnect."""
+        if self._weights is not None:
+            await self._weights.stop()
         if self._service is not None and self._service.running:
             await self._service.stopService()
         if self._processes is not None:
             await self._processes.close()
         if self._producer is not None:
             await self._producer.close()
-        if self._pool is not None:
-            await self._pool.close()
+        if self._locks is not None:
+            await self._locks.close()
+        for pool in (self._schedulers, self._pool):
+            if pool is not None:
+                await pool.close()
 
     def reload(self) -> None:
         """Read certificates and the cluster's files again; queues are given up and taken over accordingly."""
@@ -85,9 +137,47 @@ class ConsumerRole:
             self._tls.reload()
         if self._producer is not None:
             self._producer.reconfigure(node.topic)
+        if self._weights is not None:
+            self._weights.reconfigure(node.topic)
         if self._service is not None:
             self._service.reconfigure(node)
         self.node = node
+
+
+def asks_scheduler(node: ConsumerNode) -> bool:
+    """Whether any of a consumer's groups gets its weights from a scheduler."""
+    topic = node.topic
+    return bool(topic.scheduler) and any(
+        topic.consumer_group(group_id).use_dynamic_scale for group_id in node.consumer_group_ids
+    )
+
+
+def lock_settings(node: ConsumerNode) -> LockClientSettings:
+    """A lock for each queue, renewed every `consumer_lock_interval_s`."""
+    settings = node.topic.settings
+    renewals = settings.consumer_lock_lease_time_s / settings.consumer_lock_interval_s
+    queues = sum(len(list(node.topic.queues_of_group(group_id))) for group_id in node.consumer_group_ids)
+    base = LockClientSettings.from_topic(settings)
+    return replace(base, renewals_per_lease=max(2, ceil(renewals)), max_locks=max(base.max_locks, queues))
+
+
+class UsageMeter:
+    """How busy this process is: its processor time, and the handler slots in use.
+
+    Args:
+        slots: the part of them in use, 0 to 1.
+    """
+
+    def __init__(self, slots: Callable[[], float]) -> None:
+        self._slots = slots
+        self._read = time.monotonic(), time.process_time()
+
+    def read(self) -> Usage:
+        """Since it was last read."""
+        now = time.monotonic(), time.process_time()
+        passed = max(now[0] - self._read[0], 1e-3)
+        used, self._read = now[1] - self._read[1], now
+        return Usage(cpu=100 * used / passed, slots=100 * self._slots())
 
 
 def import_from(directory: Path) -> None:

@@ -1,8 +1,9 @@
 """The consumer daemon: one process, many queues.
 
-Every queue of a group has one owner among the consumers that serve the group, by weighted consistent hash over the
-weights in consumerconfig.conf (assignment.py); each owned queue gets a Worker. All workers share the handler slots, the
-bound on memory, the producer for later attempts, and the connections.
+Every queue of a group has one owner among the consumers that serve the group, by weighted consistent hash
+(assignment.py) over the weights that the scheduler gives, or those in consumerconfig.conf. An owned queue is a Tenure
+(tenure.py): it waits for the queue's lock, then a Worker reads. All workers share the handler slots, the bound on
+memory, the producer for later attempts, and the connections.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from phxqueue.consumer.settings import ConsumerSettings
 from phxqueue.consumer.sharing import Budget, HandlerSlots, StoreHealth
 from phxqueue.consumer.slots import Slot
 from phxqueue.consumer.speed import Speed
+from phxqueue.consumer.tenure import LockHealth, Locks, Tenure
 from phxqueue.consumer.worker import Source, Worker
 from phxqueue.consumer.workshop import Retrier, Stats, Workshop
+from phxqueue.lock.client import Held
 from phxqueue.producer.routes import store_route
 from phxqueue.producer.sender import Caller
 
@@ -47,6 +50,8 @@ class ConsumerService(Service):
         clock: the reactor.
         settings: bounds and times; None: what the node's file says.
         wall: the time of day, Unix seconds.
+        locks: the lock service that confirms who owns a queue (but for groups with `skip_lock`); None: there is none.
+        weighted: groups with `use_dynamic_scale` wait for the first call of `set_weights`.
     """
 
     log = Logger()
@@ -62,6 +67,8 @@ class ConsumerService(Service):
         settings: ConsumerSettings | None = None,
         random: random_module.Random | None = None,
         wall: Callable[[], float] = time.time,
+        locks: Locks | None = None,
+        weighted: bool = False,
     ) -> None:
         self.setName(f"consumer {node.consumer.address}")  # type: ignore[no-untyped-call]
         self.settings = settings or ConsumerSettings.from_node(node)
@@ -71,7 +78,11 @@ class ConsumerService(Service):
         self._clock = clock
         self._budget = Budget(self.settings.prefetch_size, self.settings.min_fetch_size, clock)
         self._health: dict[tuple[int, int], StoreHealth] = {}  # by store and Paxos group
-        self._workers: dict[Owned, Worker] = {}
+        self._locks = locks
+        self._lock_health = LockHealth()
+        self._weights: Mapping[str, int] | None = {} if weighted else None
+        self._tenures: dict[Owned, Tenure] = {}
+        self._refresh: IDelayedCall | None = None
         self._leaving: dict[Owned, Deferred[None]] = {}
         self._set_later = Throttle()
         self.speed = Speed(clock, self._owned_share)
@@ -90,12 +101,12 @@ class ConsumerService(Service):
     @property
     def queues(self) -> tuple[Owned, ...]:
         """The queues being consumed."""
-        return tuple(sorted(self._workers))
+        return tuple(sorted(key for key, tenure in self._tenures.items() if tenure.worker is not None))
 
     @property
     def at_work(self) -> int:
         """Items whose handler runs or whose next attempt is being enqueued, over all queues."""
-        return sum(worker.at_work for worker in self._workers.values())
+        return sum(worker.at_work for worker in self._workers())
 
     @property
     def handlers_at_work(self) -> int:
@@ -111,7 +122,9 @@ class ConsumerService(Service):
     def stopService(self) -> Deferred[None]:
         """Stop fetching, let handlers finish (at most `stop_timeout_s`), acknowledge what is finished."""
         super().stopService()  # type: ignore[no-untyped-call]
-        for key in list(self._workers):
+        if self._refresh is not None and self._refresh.active():
+            self._refresh.cancel()
+        for key in list(self._tenures):
             self._leave(key)
         return Deferred.fromCoroutine(self._all_left())
 
@@ -139,30 +152,51 @@ class ConsumerService(Service):
         self.speed.refresh()
 
     def _owned_share(self, limit: Limit) -> float:
-        return owned_share(self._node.topic, self._workers.keys(), limit)
+        return owned_share(self._node.topic, self.queues, limit)
 
     def _throttle(self) -> None:
         topic = self._node.topic
         limits = by_group(combined(limits_of_files(topic), self._set_later.limits), topic)
         self.speed.configure(Throttle(limits, self._set_later.paused))
-        for worker in self._workers.values():
+        for worker in self._workers():
             worker.fetch()  # what was paused may go on
 
     # -- who owns what -------------------------------------------------------------------------------
 
+    def set_weights(self, weights: Mapping[str, int] | None) -> None:
+        """Follow the scheduler: weight by address of the consumer; None: those of the configuration hold."""
+        self._weights = weights
+        if self.running:
+            self._assign()
+
     def _assign(self) -> None:
-        wanted = set(my_queues(self._node))
-        for key in set(self._workers) - wanted:
+        wanted = set(my_queues(self._node, self._weights))
+        for key in set(self._tenures) - wanted:
             self._leave(key)
-        for key in sorted(wanted - set(self._workers) - set(self._leaving)):
-            self._start_worker(key)
+        for key in sorted(wanted - set(self._tenures) - set(self._leaving)):
+            self._begin(key)
         self.speed.refresh()
         self.log.info(
             "{name}: consuming {queues} queues of consumer groups {groups}",
             name=self.name, queues=len(wanted), groups=sorted({key[0] for key in wanted}),
         )  # fmt: skip
 
-    def _start_worker(self, key: Owned) -> None:
+    def _begin(self, key: Owned) -> None:
+        topic, locks = self._node.topic, self._locks
+        locked = locks is not None and not topic.consumer_group(key[0]).skip_lock
+        tenure = self._tenures[key] = Tenure(
+            partial(self._make_worker, key),
+            partial(_acquire, locks, topic, key) if locks is not None and locked else None,
+            self._clock,
+            self._lock_health,
+            stop_timeout_s=self.settings.stop_timeout_s,
+        )
+        tenure.start()
+
+    def _workers(self) -> list[Worker]:
+        return [tenure.worker for tenure in self._tenures.values() if tenure.worker is not None]
+
+    def _make_worker(self, key: Owned, fencing_token: int, fenced: Callable[[], None]) -> Worker:
         group_id, store_id, queue_id = key
         topic = self._node.topic
         lane = topic.store(store_id).group_of_queue(queue_id)
@@ -182,62 +216,73 @@ class ConsumerService(Service):
             ordering=Ordering.of_group(topic.consumer_group(group_id)),
             gate=self.speed.gate(group_id, _queue_info_id(topic, queue_id)),
             paused=partial(self._is_paused, group_id, pubs_of_queue(topic, store_id, queue_id)),
+            fencing_token=fencing_token,
+            fenced=fenced,
         )
-        worker = self._workers[key] = Worker(source, self._workshop)
-        worker.fetch()
+        if self._refresh is None:
+            # The share of the limits follows the queues that are read; many may begin at the same moment.
+            self._refresh = self._clock.callLater(0, self._refresh_speed)
+        return Worker(source, self._workshop)
+
+    def _refresh_speed(self) -> None:
+        self._refresh = None
+        self.speed.refresh()
 
     def _is_paused(self, group_id: int, pub_ids: Collection[int]) -> bool:
         return all(self.speed.is_paused(group_id, pub_id) for pub_id in pub_ids)
 
     def _leave(self, key: Owned) -> None:
         """Give a queue up; whoever gets it next continues where this consumer's acknowledgements end."""
-        worker = self._workers.pop(key)
-        timeout = self._clock.callLater(self.settings.stop_timeout_s, self._give_up, worker)
-        left = self._leaving[key] = Deferred.fromCoroutine(worker.stop())
-        left.addErrback(lambda failure: self.log.failure("{place}: stopping failed", failure, place=worker.place))
-        left.addCallback(self._left, key, timeout)
+        left = self._leaving[key] = Deferred.fromCoroutine(self._tenures.pop(key).leave())
+        left.addErrback(lambda failure: self.log.failure("{key}: giving it up failed", failure, key=key))
+        left.addCallback(self._left, key)
 
-    def _left(self, _: None, key: Owned, timeout: IDelayedCall) -> None:
+    def _left(self, _: None, key: Owned) -> None:
         self._leaving.pop(key, None)
-        if timeout.active():
-            timeout.cancel()
-        if self.running and key in my_queues(self._node):
-            self._start_worker(key)  # it was given back while it was being given up
-            self.speed.refresh()
-
-    def _give_up(self, worker: Worker) -> None:
-        self.log.warn(
-            "{place}: {count} items still at work after {seconds:g} s (stop_timeout_s); they will be delivered again",
-            place=worker.place, count=worker.at_work, seconds=self.settings.stop_timeout_s,
-        )  # fmt: skip
-        worker.abort()
+        if self.running and key in my_queues(self._node, self._weights):
+            self._begin(key)  # it was given back while it was being given up
 
     async def _all_left(self) -> None:
         while self._leaving:
             await DeferredList(list(self._leaving.values()))
 
 
-def my_queues(node: ConsumerNode) -> list[Owned]:
-    """The (group, store, queue) that a consumer owns, by the weights of its configuration."""
+def my_queues(node: ConsumerNode, weights: Mapping[str, int] | None = None) -> list[Owned]:
+    """The (group, store, queue) that a consumer is to own.
+
+    Args:
+        weights: of the scheduler, for groups with `use_dynamic_scale`; None: those of the configuration.
+    """
     topic, me = node.topic, node.consumer.address
     ignored = set(topic.settings.consumer_ignore_consumer_group_ids)
     found: list[Owned] = []
     for group_id in node.consumer_group_ids:
         if group_id in ignored:
             continue
-        ring = Ring(weights_of_group(topic, group_id))
+        ring = Ring(weights_of_group(topic, group_id, weights))
         queues: list[Queue] = list(topic.queues_of_group(group_id))
         found += [(group_id, store_id, queue_id) for store_id, queue_id in owned(ring, me, group_id, queues)]
     return found
 
 
-def weights_of_group(topic: Topic, group_id: int) -> dict[str, int]:
-    """The weight of every consumer that serves a group, by its address."""
+def weights_of_group(topic: Topic, group_id: int, weights: Mapping[str, int] | None = None) -> dict[str, int]:
+    """The weight of every consumer that serves a group, by its address; `weights` as for `my_queues`."""
+    dynamic = weights is not None and topic.consumer_group(group_id).use_dynamic_scale
     return {
-        consumer.address: consumer.scale
+        consumer.address: weights.get(consumer.address, 0) if dynamic and weights is not None else consumer.scale
         for consumer in topic.consumers
         if not consumer.consumer_group_ids or group_id in consumer.consumer_group_ids
     }
+
+
+def lock_name(topic: Topic, key: Owned) -> str:
+    """The lock of a queue and consumer group."""
+    group_id, store_id, queue_id = key
+    return f"queue/{topic.topic_name}/{group_id}/{store_id}/{queue_id}"
+
+
+def _acquire(locks: Locks, topic: Topic, key: Owned) -> Deferred[Held]:
+    return locks.acquire(lock_name(topic, key), float(topic.settings.consumer_lock_lease_time_s), None)
 
 
 def pubs_of_queue(topic: Topic, store_id: int, queue_id: int) -> tuple[int, ...]:

@@ -55,6 +55,8 @@ class Source:
         ordering: how failed items are tried again in their place; None: the group is not ordered.
         gate: what holds back an item; see lineup.Gate.
         paused: whether everything in the queue waits, so that nothing needs to be fetched.
+        fencing_token: of the lock under which the queue is read; 0: there is none.
+        fenced: called when the store says that a newer holder reads.
     """
 
     topic_id: int
@@ -68,6 +70,8 @@ class Source:
     ordering: Ordering | None = None
     gate: Callable[[Slot], Gate | None] | None = None
     paused: Callable[[], bool] = bool
+    fencing_token: int = 0
+    fenced: Callable[[], object] = bool
 
 
 class Worker:
@@ -133,6 +137,7 @@ class Worker:
             store_id=place.store_id,
             queue_id=place.queue_id,
             consumer_group_id=place.consumer_group_id,
+            fencing_token=self._source.fencing_token,
         )
         if self._position is not None:
             request.next_cursor = self._position
@@ -234,7 +239,7 @@ class Worker:
         self._source.budget.end()
         if ack is not None and self._window is not None:
             self._window.give_back(ack)
-        if self._stopped:
+        if self._stopped or self._is_fenced(failure):
             return
         pause = self._pause_after(failure) * (0.5 + 0.5 * self._workshop.jitter())
         self._failures += 1
@@ -256,6 +261,13 @@ class Worker:
         if error.status in _SEARCHING:
             return min(pause, settings.search_backoff_s)
         return max(pause, error.retry_after_ms / 1000)
+
+    def _is_fenced(self, failure: Failure) -> bool:
+        """Whether the lock of this queue has passed to somebody else; it is said to whoever holds the lock here."""
+        fenced = isinstance(failure.value, RpcError) and failure.value.status is Status.FENCED
+        if fenced:
+            self._source.fenced()
+        return fenced
 
     def _go_on(self) -> None:
         self._pause = None
@@ -321,7 +333,7 @@ class Worker:
         window.give_back(ack)
         if failure.check(RpcError, CancelledError) is None:
             self.log.failure("{place}: acknowledging failed unexpectedly", failure, place=self.place)
-        elif not self._stopped:
+        elif not self._stopped and not self._is_fenced(failure):
             self._source.health.failed(failure.value)
         self._acknowledge_soon()
 

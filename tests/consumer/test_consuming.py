@@ -128,7 +128,8 @@ def test_fetching_overlaps_handling_within_bounds() -> None:
     for _ in range(20):
         rig.enqueue(*[b"x" * 1000] * 10)
     assert len(waiting) == 2
-    worker = rig.service._workers[1, 1, 0]
+    worker = rig.service._tenures[1, 1, 0].worker
+    assert worker is not None
     assert 20_000 <= worker._held < 45_000
     assert rig.service._budget.used == worker._held
     while waiting:

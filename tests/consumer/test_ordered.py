@@ -127,7 +127,7 @@ def test_the_window_is_bounded_and_acknowledged_as_far_as_possible() -> None:
     passed = [buffer for buffer in rig.handled if buffer.isdigit()]
     assert 30 <= len(passed) <= 70, "others go on, within the window"
     assert rig.unacknowledged() == 201, "what is before the stuck item is acknowledged though nothing is fetched"
-    [worker] = [worker for worker in rig.service._workers.values() if worker._window]
+    [worker] = [worker for worker in rig.service._workers() if worker._window]
     assert worker._held < 1000, "what is finished holds no memory"
     stuck = False
     rig.run(60)
