@@ -95,7 +95,8 @@ class CursorWindow(Generic[ItemT]):
         """What the store says of the group's position: acknowledged, and acknowledged so that no failover undoes it."""
         self._claims.settle(durable)
         if acked < self.confirmed:
-            self._owed = True  # a new master, which has not heard of the last ones
+            self.confirmed = acked  # a new master, which has not heard of the last ones
+            self._owed = True
 
     def give_back(self, ack: Ack) -> None:
         """Nobody knows whether the store has taken it: it will be part of the next one."""

@@ -91,6 +91,8 @@ def test_a_new_master_that_missed_acknowledgements_gets_them_again() -> None:
     assert window.to_acknowledge
     assert window.take_ack() == ack
     assert window.take_ack() is None
+    window.give_back(ack)
+    assert window.take_ack() == ack, "nor has it heard of this one, for all we know"
 
 
 def test_many_claims_become_fewer_and_still_add_up() -> None:
