@@ -171,6 +171,7 @@ class Pub:
     retention_s: float = 86_400.0  # how long a queue keeps what everybody has acknowledged ...
     retention_bytes: int = 256 * MIB  # ... unless that is more than this
     reconcile: Reconcile = "alarm"
+    expired: Literal["dead", "drop"] = "dead"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,6 +172,11 @@ class PubEntry(Block):
         "strictest counts.",
         restart=LIVE,
     )
+    expired: Literal["dead", "drop"] = setting(
+        "dead",
+        "What becomes of an item whose `ttl` has passed: it is a dead letter, or it is dropped and counted.",
+        restart=LIVE,
+    )
 
 
 class ConsumerGroupEntry(Block):

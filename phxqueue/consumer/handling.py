@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -71,6 +72,8 @@ class Handling:
         self._stopped = False
         self.furthest = -1
         """The highest cursor of an item that was started."""
+        self.store_ahead_ms = workshop.wall() * 1000 - workshop.clock.seconds() * 1000
+        """The store's time, Unix milliseconds, less that of our clock."""
 
     # -- in ------------------------------------------------------------------------------------------
 
@@ -124,6 +127,10 @@ class Handling:
 
     def _start(self, slots: list[Slot]) -> None:
         workshop, first = self._workshop, slots[0]
+        may_expire = len(slots) > 1 or first.message.meta.expires_at_ms
+        if may_expire and not (slots := self._sort_out_expired(slots)):
+            return
+        first = slots[0]
         self.furthest = max(self.furthest, max(slot.cursor for slot in slots) if len(slots) > 1 else first.cursor)
         handler = None if first.unreadable else workshop.handler(first.message.meta.handle_id)
         if handler is None:
@@ -145,6 +152,18 @@ class Handling:
             self._conclude(handler, slots, outcome)
         else:
             self._wait(handler, slots, outcome, timeout_s)
+
+    def _sort_out_expired(self, slots: list[Slot]) -> list[Slot]:
+        """Return what of a batch (or a single item) may still be handled; the rest has its end."""
+        now_ms = self._workshop.clock.seconds() * 1000 + self.store_ahead_ms
+        late = [slot for slot in slots if 0 < slot.message.meta.expires_at_ms <= now_ms]
+        left = [slot for slot in slots if slot not in late]
+        if not left:
+            self._leave_work(self._workshop.handler(slots[0].message.meta.handle_id), slots)
+        for slot in late:
+            self.furthest = max(self.furthest, slot.cursor)
+            self._next_attempts.expire(slot, f"it expired at {_utc(slot.message.meta.expires_at_ms)}")
+        return left
 
     def _call(self, handler: Handler, slots: list[Slot], deadline: float) -> Any:
         workshop, place = self._workshop, self._place
@@ -171,9 +190,9 @@ class Handling:
         if job in self._running and not handler.pooled:
             self._timeouts.add(job, timeout_s)
 
-    def _leave_work(self, handler: Handler, slots: list[Slot]) -> None:
+    def _leave_work(self, handler: Handler | None, slots: list[Slot]) -> None:
         self._workshop.slots.give()
-        if handler.batch_items:
+        if handler is not None and handler.batch_items:
             self._lineup.batch_done(slots[0].message.meta.handle_id)
 
     def _ended(self, job: Job) -> bool:
@@ -347,6 +366,10 @@ class Handling:
         self._pump_call = None
         stopping, self._stopping = self._stopping, None
         stopping.callback(None)
+
+
+def _utc(unix_ms: int) -> str:
+    return datetime.fromtimestamp(unix_ms / 1000, timezone.utc).isoformat(timespec="milliseconds")
 
 
 async def _await(awaitable: Any) -> Any:

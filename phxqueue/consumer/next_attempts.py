@@ -18,7 +18,7 @@ from phxqueue.config import ConsumerGroup, UnknownIdError
 from phxqueue.consumer.items import Place
 from phxqueue.consumer.slots import Slot
 from phxqueue.consumer.workshop import Workshop
-from phxqueue.producer.attempts import NextAttempt
+from phxqueue.producer.attempts import NextAttempt, Reason
 from phxqueue.producer.errors import EnqueueError
 from phxqueue.producer.receipts import Receipt
 
@@ -91,16 +91,23 @@ class NextAttempts:
         if slot.stale:
             self._finished(slot)  # it comes again, or somebody else has seen to it
             return
-        order = self._ordering
+        order, end = self._ordering, Reason.DEAD if dead else None
         if order is None or dead or not slot.uin or slot.unreadable:
-            self._enqueue(slot, why, dead)
+            self._enqueue(slot, why, end)
         elif 0 <= order.retries <= slot.tried_in_place:
-            self._enqueue(slot, f"{why} (attempt {slot.tried_in_place + 1} in its place)", dead)
+            self._enqueue(slot, f"{why} (attempt {slot.tried_in_place + 1} in its place)", end)
         elif not self._stopping:  # else it stays unfinished, and comes again
             pause = min(order.max_s, order.first_s * 2.0 ** min(slot.tried_in_place, 20))
             slot.tried_in_place += 1
             self._workshop.stats.retried_in_place += 1
             self._resting[slot] = self._workshop.clock.callLater(pause, self._rested, slot)
+
+    def expire(self, slot: Slot, why: str) -> None:
+        """Its time to live has passed before it was handled."""
+        if slot.stale:
+            self._finished(slot)
+        else:
+            self._enqueue(slot, why, Reason.EXPIRED)
 
     def _rested(self, slot: Slot) -> None:
         del self._resting[slot]
@@ -109,7 +116,7 @@ class NextAttempts:
         else:
             self._again(slot)
 
-    def _enqueue(self, slot: Slot, why: str, dead: bool) -> None:
+    def _enqueue(self, slot: Slot, why: str, end: Reason | None) -> None:
         """The item's next attempt must be durable before it is finished here; its uin waits for that."""
         message = slot.message
         if not message.pub_id and not message.meta.pub_id:
@@ -119,16 +126,21 @@ class NextAttempts:
         tried = slot.tried_in_place if order is not None and order.bury else 0
         try:
             attempt, stored = self._workshop.retrier.enqueue_attempt(
-                message, self._place.consumer_group_id, why, dead=dead, tried_in_place=tried
+                message,
+                self._place.consumer_group_id,
+                why,
+                dead=end is Reason.DEAD,
+                expired=end is Reason.EXPIRED,
+                tried_in_place=tried,
             )
         except UnknownIdError as error:
-            self._not_stored(Failure(error), slot, why, dead)
+            self._not_stored(Failure(error), slot, why, end)
             return
         stored.addCallbacks(
             self._stored,
             self._not_stored,
             callbackArgs=(slot, attempt, why),
-            errbackArgs=(slot, why, dead),
+            errbackArgs=(slot, why, end),
         )
         stored.addErrback(self._bug, slot)
 
@@ -141,8 +153,13 @@ class NextAttempts:
             self.log.info("{place}: later attempts can be enqueued again", place=self._place)
         if attempt.reason is None:
             stats.retried += slot.count
+        elif attempt.dropped:
+            stats.expired += slot.count
         else:
-            stats.dead += slot.count
+            if attempt.reason is Reason.EXPIRED:
+                stats.expired += slot.count
+            else:
+                stats.dead += slot.count
             self.log.warn(
                 "{item} is a dead letter now (store {store_id}, queue {queue_id}, cursor {cursor}): {reason}; {why}",
                 item=slot.name(self._place), store_id=receipt.store_id, queue_id=receipt.queue_id,
@@ -150,7 +167,7 @@ class NextAttempts:
             )  # fmt: skip
         self._finished(slot)
 
-    def _not_stored(self, failure: Failure, slot: Slot, why: str, dead: bool) -> None:
+    def _not_stored(self, failure: Failure, slot: Slot, why: str, end: Reason | None) -> None:
         name = slot.name(self._place)
         if not failure.check(EnqueueError, UnknownIdError):
             self.log.failure("{item}: enqueueing its next attempt failed unexpectedly", failure, item=name)
@@ -168,14 +185,14 @@ class NextAttempts:
         pause = min(settings.backoff_max_s, settings.backoff_first_s * 2.0 ** min(slot.tries, 20))
         slot.tries += 1
         pause *= 0.5 + 0.5 * self._workshop.jitter()
-        self._storing[slot] = self._workshop.clock.callLater(pause, self._try_again, slot, why, dead)
+        self._storing[slot] = self._workshop.clock.callLater(pause, self._try_again, slot, why, end)
 
-    def _try_again(self, slot: Slot, why: str, dead: bool) -> None:
+    def _try_again(self, slot: Slot, why: str, end: Reason | None) -> None:
         del self._storing[slot]
         if slot.stale:
             self._finished(slot)
         else:
-            self._enqueue(slot, why, dead)
+            self._enqueue(slot, why, end)
 
     def _bug(self, failure: Failure, slot: Slot) -> None:
         self.log.failure("{item}: a defect of the consumer itself", failure, item=slot.name(self._place))

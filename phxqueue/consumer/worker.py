@@ -175,6 +175,8 @@ class Worker:
         else:
             window.told(response.prev_cursor, response.durable_cursor)
         self._history = response.history
+        if response.now_ms:
+            self._handling.store_ahead_ms = response.now_ms - self._workshop.clock.seconds() * 1000
         self._take_in(window, response)
         self._position = response.next_cursor
         # What is handled right away is acknowledged by the next Get already.

@@ -22,7 +22,14 @@ class Retrier(Protocol):
     """What is needed of a Producer."""
 
     def enqueue_attempt(
-        self, item: QItem, consumer_group_id: int, last_error: str, *, dead: bool = False, tried_in_place: int = 0
+        self,
+        item: QItem,
+        consumer_group_id: int,
+        last_error: str,
+        *,
+        dead: bool = False,
+        expired: bool = False,
+        tried_in_place: int = 0,
     ) -> tuple[NextAttempt, Deferred[Receipt]]:
         """The item's next attempt."""
 
@@ -37,7 +44,8 @@ class Stats:
     ignored: int = 0
     retried: int = 0  # next attempts that are durable
     retried_in_place: int = 0  # attempts of ordered groups that another one follows in the same place
-    dead: int = 0  # dead letters that are durable
+    dead: int = 0  # dead letters that are durable, but for expired items
+    expired: int = 0  # items whose ttl had passed: dead letters that are durable, or dropped
     raised: int = 0
     timed_out: int = 0
     unknown_handle: int = 0

@@ -25,15 +25,17 @@ class Reason(enum.Enum):
 
     EXHAUSTED = "attempts exhausted"
     DEAD = "handler said DEAD"
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)
 class NextAttempt:
-    """`item` goes to a queue of `info`, or to the dead letters when `info` is None."""
+    """`item` goes to a queue of `info`, or to the dead letters when `info` is None, or nowhere when it is `dropped`."""
 
     item: QItem
     info: QueueInfo | None
-    reason: Reason | None  # of a dead letter
+    reason: Reason | None  # of a dead letter, or why it is dropped
+    dropped: bool = False
 
 
 def next_attempt(
@@ -44,6 +46,7 @@ def next_attempt(
     last_error: str,
     *,
     dead: bool = False,
+    expired: bool = False,
     tried_in_place: int = 0,
 ) -> NextAttempt:
     """What becomes of an item after a failed attempt: a copy of it, for this consumer group only.
@@ -53,13 +56,15 @@ def next_attempt(
 
     Args:
         dead: it goes to the dead letters at once.
+        expired: so does it, without having been attempted; or it is dropped, when its pub says so.
         tried_in_place: failed attempts in its queue that left no trace in the item; they were all it had.
 
     Raises:
         UnknownIdError: when the topic no longer has the item's pub.
     """
-    count = item.count + 1
-    info = topic.attempt_queue_info(item.pub_id or item.meta.pub_id, count)
+    pub_id = item.pub_id or item.meta.pub_id
+    count = item.count if expired else item.count + 1
+    info = topic.attempt_queue_info(pub_id, count)
     if tried_in_place:
         count, info = count + tried_in_place, None
     copy = QItem()
@@ -67,9 +72,11 @@ def next_attempt(
     copy.count = count
     copy.atime_ms = now_ms
     copy.consumer_group_ids = group_bit(consumer_group_id)
-    if info is not None and not dead:
+    if info is not None and not dead and not expired:
         return NextAttempt(copy, info, None)
-    reason = Reason.DEAD if dead else Reason.EXHAUSTED
+    reason = Reason.EXPIRED if expired else Reason.DEAD if dead else Reason.EXHAUSTED
+    if expired and topic.pub(pub_id).expired == "drop":
+        return NextAttempt(copy, None, reason, dropped=True)
     _note(copy, {REASON: reason.value, ATTEMPTS: str(count), GROUP: str(consumer_group_id)})
     room = topic.settings.items_byte_size_limit - copy.ByteSize() - _COOKIE_OVERHEAD
     _note(copy, {LAST_ERROR: _shorten(last_error, min(room, MAX_ERROR_BYTES))})

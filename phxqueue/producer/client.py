@@ -31,7 +31,7 @@ from phxqueue.producer.errors import BufferFull, EnqueueError, ProducerClosed
 from phxqueue.producer.items import encode_item
 from phxqueue.producer.many import Cutter, NewItem
 from phxqueue.producer.plans import Planner
-from phxqueue.producer.receipts import Receipt, Receipts
+from phxqueue.producer.receipts import NOT_STORED, Receipt, Receipts
 from phxqueue.producer.routes import store_route
 from phxqueue.producer.sender import Caller, Sender, Stats, Surroundings
 from phxqueue.producer.settings import ProducerSettings
@@ -218,7 +218,14 @@ class Producer:
         return Deferred.fromCoroutine(cancel_delayed(self._surroundings, self.topic, delayed))
 
     def enqueue_attempt(
-        self, item: QItem, consumer_group_id: int, last_error: str, *, dead: bool = False, tried_in_place: int = 0
+        self,
+        item: QItem,
+        consumer_group_id: int,
+        last_error: str,
+        *,
+        dead: bool = False,
+        expired: bool = False,
+        tried_in_place: int = 0,
     ) -> tuple[NextAttempt, Deferred[Receipt]]:
         """The next attempt of an item that a consumer group could not handle: along the attempt chain, then to the
         dead letters (see attempts.next_attempt). Used by the consumer.
@@ -228,8 +235,18 @@ class Producer:
         """
         now_ms = int(self._wall_clock() * 1000)
         attempt = next_attempt(
-            self.topic, item, consumer_group_id, now_ms, last_error, dead=dead, tried_in_place=tried_in_place
+            self.topic,
+            item,
+            consumer_group_id,
+            now_ms,
+            last_error,
+            dead=dead,
+            expired=expired,
+            tried_in_place=tried_in_place,
         )
+        if attempt.dropped:
+            self.stats.dropped += 1
+            return attempt, succeed(Receipt(0, 0, NOT_STORED))
         return attempt, self._enqueue_item(attempt)
 
     def _enqueue_item(self, attempt: NextAttempt) -> Deferred[Receipt]:

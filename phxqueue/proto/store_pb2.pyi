@@ -272,6 +272,7 @@ class GetResponse(_message.Message):
     RESET_FIELD_NUMBER: _builtins.int
     END_CURSOR_FIELD_NUMBER: _builtins.int
     DURABLE_CURSOR_FIELD_NUMBER: _builtins.int
+    NOW_MS_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     prev_cursor: _builtins.int
     """acknowledged position after this call"""
@@ -283,6 +284,8 @@ class GetResponse(_message.Message):
     """one past the queue's last item"""
     durable_cursor: _builtins.int
     """up to here acknowledgements survive any failover: claims below are done with"""
+    now_ms: _builtins.int
+    """the store's clock, Unix milliseconds; never goes back: what items expire by"""
     history: _builtins.int
     """another number each time the store is built from a backup: cursors begin anew"""
     @_builtins.property
@@ -298,11 +301,12 @@ class GetResponse(_message.Message):
         reset: _builtins.bool = ...,
         end_cursor: _builtins.int = ...,
         durable_cursor: _builtins.int = ...,
+        now_ms: _builtins.int = ...,
         history: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "durable_cursor", b"durable_cursor", "end_cursor", b"end_cursor", "history", b"history", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor", "reset", b"reset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "durable_cursor", b"durable_cursor", "end_cursor", b"end_cursor", "history", b"history", "next_cursor", b"next_cursor", "now_ms", b"now_ms", "prev_cursor", b"prev_cursor", "reset", b"reset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -210,6 +210,7 @@ class GetCall:
         if not self._request.random:
             reading.fencing.check(self._key, self._request.fencing_token)
         response.next_cursor = self._position
+        response.now_ms = max(reading.wall_ms(), reading.machine.clock_ms)
         response.end_cursor = reading.machine.end_cursor(self._queue_id)
         if not self._request.random:
             durable = response.durable_cursor = reading.machine.acked_cursor(*self._key)

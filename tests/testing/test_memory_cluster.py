@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import pytest_twisted
@@ -171,3 +172,29 @@ async def test_delayed_items_come_when_they_are_due_and_cancelled_ones_never() -
         assert not await cluster.producer.cancel_delayed(late)
     assert [buffer for buffer, _ in seen] == [b"now", b"sooner", b"soon", b"late"]
     assert [skipped >= least for (_, skipped), least in zip(seen, (0, 29, 59, 86_399), strict=True)] == [True] * 4
+
+
+@pytest.mark.parametrize("expired", ["dead", "drop"])
+@pytest_twisted.ensureDeferred
+async def test_an_item_whose_time_has_passed_is_handed_to_nobody(expired: Literal["dead", "drop"]) -> None:
+    first: Deferred[Result] = Deferred()
+    seen: list[bytes] = []
+
+    def handle(context: Any, item: Any) -> Any:
+        seen.append(item.buffer)
+        return first if item.buffer == b"slow" else Result.OK
+
+    topic = small_topic([1])
+    topic = replace(topic, pubs=(replace(topic.pubs[0], expired=expired),))
+    async with InMemoryCluster({1: handle}, topic) as cluster:
+        for buffer, ttl in ((b"slow", 0.0), (b"expires", 5.0), (b"stays", 50.0)):
+            await cluster.producer.enqueue(1, 1, buffer, 7, ttl=ttl)
+        while not seen:
+            await deferLater(reactor, 0)
+        cluster.clock.skip(10.0)
+        first.callback(Result.OK)
+        await cluster.settle()
+        dead = [(letter.item.buffer, letter.reason, letter.attempts) for letter in await cluster.dead_letters()]
+        assert dead == ([(b"expires", "expired", 0)] if expired == "dead" else [])
+        assert (cluster.stats.ok, cluster.stats.expired, cluster.stats.dead) == (2, 1, 0)
+    assert seen == [b"slow", b"stays"]
