@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "consume": ("phxqueue.admin.consume", "consume", "Print the messages of a consumer group."),
     "delayed": ("phxqueue.admin.delayed", "delayed", "List and cancel messages that wait for their time."),
     "demo": ("phxqueue.admin.demo", "demo", "Start and stop a whole cluster on this machine."),
+    "dlq": ("phxqueue.admin.dlq.commands", "dlq", "List, show, requeue and purge dead letters."),
     "echo": ("phxqueue.admin.echo", "echo", "Send one message, to see that everything works."),
     "locks": ("phxqueue.admin.locks", "locks", "Run commands under locks, look at locks and strings."),
     "masters": ("phxqueue.admin.masters", "masters", "Show and move the masters of Paxos groups."),

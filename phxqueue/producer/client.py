@@ -227,27 +227,26 @@ class Producer:
         expired: bool = False,
         tried_in_place: int = 0,
     ) -> tuple[NextAttempt, Deferred[Receipt]]:
-        """The next attempt of an item that a consumer group could not handle: along the attempt chain, then to the
-        dead letters (see attempts.next_attempt). Used by the consumer.
+        """The next attempt of an item that a consumer group could not handle; see attempts.next_attempt. For consumers.
 
         Raises:
             UnknownIdError: the topic no longer has the item's pub.
         """
         now_ms = int(self._wall_clock() * 1000)
-        attempt = next_attempt(
-            self.topic,
-            item,
-            consumer_group_id,
-            now_ms,
-            last_error,
-            dead=dead,
-            expired=expired,
-            tried_in_place=tried_in_place,
-        )
+        ends: dict[str, Any] = {"dead": dead, "expired": expired, "tried_in_place": tried_in_place}
+        attempt = next_attempt(self.topic, item, consumer_group_id, now_ms, last_error, **ends)
         if attempt.dropped:
             self.stats.dropped += 1
             return attempt, succeed(Receipt(0, 0, NOT_STORED))
         return attempt, self._enqueue_item(attempt)
+
+    def enqueue_again(self, item: QItem, *, dead: bool = False) -> Deferred[Receipt]:
+        """Put an item that has its identity already into the first queue of its pub, or among its dead letters.
+
+        Used for dead letters; fails as enqueue does.
+        """
+        info = None if dead else self.topic.attempt_queue_info(item.pub_id or item.meta.pub_id, item.count)
+        return self._enqueue_item(NextAttempt(item, info, None))
 
     def _enqueue_item(self, attempt: NextAttempt) -> Deferred[Receipt]:
         item, info = attempt.item, attempt.info

@@ -1,0 +1,122 @@
+"""``phxqueue dlq``: reading dead letters without moving anything, and taking some of them out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred, fail, succeed
+
+from phxqueue.admin.dlq.letters import REQUEUED, Filter, Letter, LetterId, revived
+from phxqueue.admin.dlq.queue import DeadLetters, Taken
+from phxqueue.consumer import Result
+from phxqueue.producer import NewItem, Refused
+from phxqueue.testing import InMemoryCluster, small_topic
+
+
+class Sick:
+    """A handler that is sick of everything until it is cured."""
+
+    def __init__(self) -> None:
+        self.cured = False
+        self.seen: list[tuple[int, bytes, int]] = []
+
+    def handle(self, context: Any, item: Any) -> Result:
+        self.seen.append((context.consumer_group_id, item.buffer, context.attempt))
+        if self.cured:
+            return Result.OK
+        if item.buffer.startswith(b"odd"):
+            return Result.DEAD
+        raise OSError(f"sick of {item.buffer.decode()}")
+
+
+async def sickened(cluster: InMemoryCluster, logged_errors: Any, *buffers: bytes) -> DeadLetters:
+    """Enqueue, and let everything die."""
+    await cluster.producer.enqueue_many([NewItem(1, 1, buffer, 7) for buffer in buffers])
+    await cluster.settle()
+    logged_errors.flush(OSError)
+    return letters_of(cluster)
+
+
+def letters_of(cluster: InMemoryCluster) -> DeadLetters:
+    return DeadLetters(cluster._stores, cluster.topic, 1, 1)
+
+
+async def contents(cluster: InMemoryCluster) -> list[bytes]:
+    return [letter.item.buffer async for letter in letters_of(cluster).read()]
+
+
+async def taken(cluster: InMemoryCluster, wanted: Filter, *, most: int = 1000, requeue: bool = False) -> Taken:
+    def send(letter: Letter) -> Deferred[Any]:
+        return cluster.producer.enqueue_again(revived(letter, 1)) if requeue else succeed(None)
+
+    return await letters_of(cluster).take(
+        wanted, most, send, lambda letter: cluster.producer.enqueue_again(letter.item, dead=True)
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_letters_say_why_they_are_dead_and_reading_moves_nothing(logged_errors: Any) -> None:
+    async with InMemoryCluster({1: Sick()}) as cluster:
+        queue = await sickened(cluster, logged_errors, b"one", b"odd")
+        for _ in range(2):
+            found = [(str(one.place), one.group, one.reason, one.attempts) async for one in queue.read()]
+            assert found == [("1-1-0", 1, "handler said DEAD", "1"), ("1-1-1", 1, "attempts exhausted", "3")]
+        [last] = [one async for one in queue.read() if Filter(error="SICK OF", reason="exhausted").fits(one)]
+        assert "OSError: sick of one" in last.last_error
+
+
+@pytest_twisted.ensureDeferred
+async def test_requeued_letters_begin_anew_for_their_group_alone(logged_errors: Any) -> None:
+    sick = Sick()
+    topic = small_topic([1], consumer_group_ids=(1, 2), attempts=1)
+    async with InMemoryCluster({1: sick}, topic) as cluster:
+        await sickened(cluster, logged_errors, b"one", b"two")
+        sick.cured = True
+        sick.seen.clear()
+        done = await taken(cluster, Filter(group=2), requeue=True)
+        assert (done.seen, done.taken) == (4, 2)
+        await cluster.settle()
+        assert sick.seen == [(2, b"one", 1), (2, b"two", 1)]
+        assert sorted(await contents(cluster)) == [b"one", b"two"]
+        assert all(REQUEUED not in letter.item.sys_cookies for letter in await cluster.dead_letters())
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_not_meant_stays_in_its_order(logged_errors: Any) -> None:
+    async with InMemoryCluster({1: Sick()}, small_topic([1], attempts=1)) as cluster:
+        await sickened(cluster, logged_errors, *[b"%d" % number for number in range(8)])
+        before = await contents(cluster)
+        done = await taken(cluster, Filter(error=f"sick of {before[3].decode()}"))
+        assert (done.taken, done.moved) == (1, 7)
+        assert await contents(cluster) == before[:3] + before[4:]
+
+
+@pytest_twisted.ensureDeferred
+async def test_takes_no_more_than_asked_and_purges_the_rest(logged_errors: Any) -> None:
+    async with InMemoryCluster({1: Sick()}, small_topic([1], attempts=1)) as cluster:
+        await sickened(cluster, logged_errors, *[b"%d" % number for number in range(8)])
+        before = await contents(cluster)
+        assert (await taken(cluster, Filter(), most=3)).taken == 3
+        assert await contents(cluster) == before[3:]
+        assert (await taken(cluster, Filter())).taken == 5
+        assert await contents(cluster) == []
+        [audits] = [group.reading.audits for group in cluster._stores._services[1]._groups.values()]
+        assert audits.disputed == audits.unclaimed == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_taken_when_its_replacement_is_not_durable(logged_errors: Any) -> None:
+    async with InMemoryCluster({1: Sick()}, small_topic([1], attempts=1)) as cluster:
+        queue = await sickened(cluster, logged_errors, b"one", b"two")
+        with pytest.raises(Refused, match="no room"):
+            await queue.take(Filter(), 9, lambda letter: fail(Refused("no room")), lambda letter: succeed(None))
+        assert sorted(await contents(cluster)) == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("text", ["", "1-2", "1-2-x", "1-2-3-4"])
+def test_refuses_what_is_no_id(text: str) -> None:
+    with pytest.raises(ValueError, match="1-7-42"):
+        LetterId.parse(text)
+    assert LetterId.parse("1-7-42") == (1, 7, 42)
