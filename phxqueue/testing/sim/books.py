@@ -13,6 +13,7 @@ from phxqueue.testing.sim.checkers.delays import Delays
 from phxqueue.testing.sim.checkers.ledger import Ledger
 from phxqueue.testing.sim.checkers.reads import Reads
 from phxqueue.testing.sim.checkers.reference import Key, Reference
+from phxqueue.testing.sim.checkers.timers import Timers
 from phxqueue.testing.sim.recording import Recording
 from phxqueue.testing.sim.workload import STORE_ID, Workload
 from phxqueue.testing.sim.world import World
@@ -33,6 +34,7 @@ class Books:
         self.reference = Reference()
         self.recording = Recording(world)
         self.acknowledgements: list[float] = []
+        self.timers = Timers(workload.wall_skew)
         self._delays = Delays(workload.wall_skew)
         self._world = world
         self._moves: dict[tuple[int, int], dict[Key, int]] = {}  # (group, instance) -> where cursors stand after it
@@ -83,6 +85,7 @@ class Books:
         delay = self.workload.delay(queue_id)
         for cursor, item in items:
             self.ledger.was_delivered((STORE_ID, queue_id), cursor, item, bit)
+            self.timers.delivered(item, self._world.now)
             if delay:
                 self._delays.delivered(item, delay, self._world.now)
         return items

@@ -11,6 +11,7 @@ from phxqueue.testing.sim.books import Books
 from phxqueue.testing.sim.checkers import Violation
 from phxqueue.testing.sim.cluster import Cluster
 from phxqueue.testing.sim.consumers import Auditor, LedgerConsumer, Newcomer
+from phxqueue.testing.sim.delayers import Delayer
 from phxqueue.testing.sim.producers import Lane, LedgerProducer
 from phxqueue.testing.sim.workload import STORE_ID
 from phxqueue.testing.sim.world import World
@@ -27,6 +28,7 @@ def expect_recovery(
     books: Books,
     producers: Sequence[LedgerProducer],
     consumers: Sequence[LedgerConsumer],
+    delayers: Sequence[Delayer],
     producer_ids: Iterator[int],
     outage: bool,
 ) -> float:
@@ -44,7 +46,10 @@ def expect_recovery(
     expect("a first Add acknowledged in every group", lambda: all(probe.done for probe in probes), RECOVERY_SECONDS)
     recovery = world.now - healed
     expect("everything sent", lambda: all(producer.done for producer in producers))
+    expect("all delayed batches sent and cancelled", lambda: all(delayer.done for delayer in delayers))
+    expect("all delayed batches have fired", lambda: not books.reference.delayed)
     contents = _audit(cluster, books, expect)
+    books.timers.check_contents(contents)
     _collect(books, consumers, contents, expect)
     expect("the replicas have caught up with each other", cluster.level)
     cluster.compare_states()

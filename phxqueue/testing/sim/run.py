@@ -17,6 +17,7 @@ from phxqueue.testing.sim.books import Books
 from phxqueue.testing.sim.checkers import Violation
 from phxqueue.testing.sim.cluster import Cluster, ClusterShape
 from phxqueue.testing.sim.consumers import LedgerConsumer
+from phxqueue.testing.sim.delayers import Delayer
 from phxqueue.testing.sim.ending import expect_recovery
 from phxqueue.testing.sim.faults import FaultInjector
 from phxqueue.testing.sim.producers import Lane, LedgerProducer
@@ -27,6 +28,8 @@ from phxqueue.testing.sim.workload import Workload, draw
 from phxqueue.testing.sim.world import WallClocks, World
 
 SAFETY_SECONDS = 4.0
+DELAYED = 0.3
+"""Share of the seeds in which clients enqueue delayed batches."""
 FAULTS_BEGIN = 0.3
 OUTAGE = 0.4
 """How many of the runs end with an outage of all nodes."""
@@ -101,6 +104,8 @@ def plan(seed: int) -> Plan:
         time_scale=profile.time_scale,
     )
     workload = draw(random, busy=profile.time_scale < 1)
+    if Random(~seed).random() < DELAYED:
+        workload = replace(workload, delayers=2)
     if profile.leave_every or profile.upgrade_every:  # both are about trimming
         workload = replace(workload, retention_bytes=0)
         shape = replace(
@@ -140,6 +145,8 @@ class Simulation:
             for group in workload.groups
         ]
 
+        self.delayers = [Delayer(self.cluster, self.books, self.producer_ids) for _ in range(workload.delayers)]
+
     def _mastership(self, node_id: int, group_id: int, is_master: bool) -> None:
         if is_master:
             self.books.master_began(group_id, self.cluster.shape.paxos_groups)
@@ -164,6 +171,7 @@ class Simulation:
                 self.books,
                 self.producers,
                 self.consumers,
+                self.delayers,
                 self.producer_ids,
                 outage=self.outcome.profile != CALM.name and self.world.random.random() < OUTAGE,
             )
@@ -192,6 +200,7 @@ class Simulation:
         """Start producers and consumers, one shortly after the other."""
         starts = [lane.start for producer in self.producers for lane in producer.lanes]
         starts += [consumer.start for consumer in self.consumers]
+        starts += [delayer.start for delayer in self.delayers]
         for start in starts:
             self.world.call_later(self.world.random.uniform(0, 1.0), start)
 

@@ -25,6 +25,7 @@ class Workload:
     wall_skew: by how much the nodes' clocks are off, in seconds.
     entry_batches, sync_interval_ms: the store's settings for batches per entry and for replicating cursors.
     retention_bytes: what a queue keeps of what everybody has acknowledged.
+    delayers: clients that enqueue delayed batches, and cancel some.
     """
 
     queues: tuple[int, ...] = PLAIN_QUEUES
@@ -39,6 +40,7 @@ class Workload:
     entry_batches: int = 100
     sync_interval_ms: int = 100
     retention_bytes: int = 1 << 30
+    delayers: int = 0
 
     @property
     def mask(self) -> int:

@@ -25,6 +25,17 @@ class StoredItem:
     timestamp_ms: int
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class _Timer:
+    """A delayed batch."""
+
+    due_ms: int
+    number: int
+    queue_id: int
+    mask: int
+    buffers: tuple[bytes, ...]
+
+
 class Reference:
     """The queues and the replicated cursors, as the chosen entries say."""
 
@@ -33,6 +44,8 @@ class Reference:
         self.acked: dict[Key, int] = {}
         self._outcomes: dict[tuple[int, int], tuple[int, int]] = {}  # (producer, sequence) -> (queue, cursor)
         self._clocks: dict[int, int] = {}  # per Paxos group
+        self._timers: dict[int, list[_Timer]] = {}  # per Paxos group, in the order of their numbers
+        self._numbers: dict[int, int] = {}
 
     def chosen(self, group_id: int, payload: bytes) -> dict[Key, int]:
         """Take in the next entry of a Paxos group; return where the cursors stand that it names."""
@@ -47,12 +60,38 @@ class Reference:
             name = (header.producer_id, header.sequence)
             if header.sequence and name in self._outcomes:
                 continue
+            if header.deliver_at_ms:
+                number = self._numbers[group_id] = self._numbers.get(group_id, 0) + 1
+                self._outcomes[name] = (header.queue_id, -number)
+                buffers = tuple(item.buffer for item in items)
+                timer = _Timer(header.deliver_at_ms, number, header.queue_id, header.consumer_group_ids, buffers)
+                self._timers.setdefault(group_id, []).append(timer)
+                continue
             self._outcomes[name] = (header.queue_id, len(queue))
             queue.extend(StoredItem(item.buffer, header.consumer_group_ids, clock) for item in items)
-        return {
+        moved = {
             (move.queue_id, move.consumer_group_id): self._move((move.queue_id, move.consumer_group_id), move.acked)
             for move in command.cursor_moves
         }
+        gone = {one.timer_number for one in command.cancels}
+        self._timers[group_id] = [timer for timer in self._timers.get(group_id, ()) if timer.number not in gone]
+        if command.HasField("fire"):
+            self._fire(group_id, command.fire.due_ms, command.fire.most, clock)
+        return moved
+
+    def _fire(self, group_id: int, due_ms: int, most: int, clock: int) -> None:
+        """What is due goes to the ends of its queues, by time, then by number."""
+        timers = self._timers[group_id]
+        due = sorted(timer for timer in timers if timer.due_ms <= due_ms)[:most]
+        for timer in due:
+            timers.remove(timer)
+            stored = [StoredItem(buffer, timer.mask, clock) for buffer in timer.buffers]
+            self.queues.setdefault(timer.queue_id, []).extend(stored)
+
+    @property
+    def delayed(self) -> int:
+        """Batches that wait for their time."""
+        return sum(map(len, self._timers.values()))
 
     def _move(self, key: Key, acked: int) -> int:
         end = len(self.queues.get(key[0], ()))

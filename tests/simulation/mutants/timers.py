@@ -1,0 +1,69 @@
+"""Bugs of delayed batches: fired early, twice, never, or after they were cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from phxqueue.store.state import QueueState
+from phxqueue.store.timers import Timer, TimerTable
+from tests.simulation.mutants.table import Patch, mutant, replace, wrap
+
+
+@mutant(2)
+def what_is_due_takes_along_what_is_not(patch: Patch) -> None:
+    """A command that fires what is due moves what is due a second later as well."""
+
+    def change(take_due: Callable[..., list[Timer]]) -> Callable[..., list[Timer]]:
+        return lambda self, due_ms, most: take_due(self, due_ms + 1000, most)
+
+    wrap(patch, TimerTable, "take_due", change)
+
+
+@mutant(2)
+def fired_batches_stay_in_the_table(patch: Patch) -> None:
+    """Each command that fires moves again what has been moved before."""
+
+    def change(take_due: Callable[..., list[Timer]]) -> Callable[..., list[Timer]]:
+        def _take_due(self: TimerTable, due_ms: int, most: int) -> list[Timer]:
+            taken = take_due(self, due_ms, most)
+            number = self.next_number
+            for timer in taken[:1]:
+                self.add(timer)
+            self.next_number = number
+            return taken
+
+        return _take_due
+
+    wrap(patch, TimerTable, "take_due", change)
+
+
+@mutant(2)
+def cancelling_is_only_answered(patch: Patch) -> None:
+    """A cancelled batch stays where it is."""
+
+    def cancel(self: TimerTable, deliver_at_ms: int, number: int) -> int | None:
+        found = self._find(deliver_at_ms, number)
+        return None if found is None else self._chunks[found[0]].columns[7][found[1]]
+
+    replace(patch, TimerTable, "cancel", cancel)
+
+
+@mutant(3)
+def timers_not_in_checkpoint(patch: Patch) -> None:
+    """A node that restarts from a checkpoint has forgotten what is delayed."""
+
+    def change(restore: Callable[..., Any]) -> Callable[..., Any]:
+        def _restore(self: QueueState, state: bytes, segments: Iterable[tuple[bytes, bytes]]) -> None:
+            restore(self, state, segments)
+            self.timers = TimerTable()
+
+        return _restore
+
+    wrap(patch, QueueState, "restore", change)
+
+
+@mutant(38, profiles=("left behind", "mixed versions"))
+def the_log_is_trimmed_below_delayed_batches(patch: Patch) -> None:
+    """What delayed batches refer to is not kept for them."""
+    replace(patch, QueueState, "first_needed", lambda self: self.first_queued())
