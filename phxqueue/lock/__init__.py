@@ -4,8 +4,9 @@ Who knows what, from the pure inside to the Twisted edge:
 
 - :mod:`~phxqueue.lock.table`: the state machine; entries in, outcomes out. Same entries, same state, on every replica.
   It knows no time: a lease in it is a length.
-- :mod:`~phxqueue.lock.leases`, :mod:`~phxqueue.lock.waiters`, :mod:`~phxqueue.lock.placement`: pure decisions: which
-  lease has run out by the master's clock, whose turn it is, which lock group a key belongs to.
+- :mod:`~phxqueue.lock.leases`, :mod:`~phxqueue.lock.waiters`, :mod:`~phxqueue.lock.placement`,
+  :mod:`~phxqueue.lock.shares`: pure decisions: which lease has run out by the master's clock, whose turn it is, which
+  lock group a key belongs to, and how that changes.
 - :mod:`~phxqueue.lock.operations`: what a request asks for, or why it is refused.
 - :mod:`~phxqueue.lock.proposals`, :mod:`~phxqueue.lock.group`, :mod:`~phxqueue.lock.service`: the calls, with Deferreds
   and timers.

@@ -14,6 +14,8 @@ from phxqueue.replica.interfaces import Clock, DelayedCall
 
 #: When what could not be proposed is tried again, in seconds.
 _RETRY_S = 0.1
+#: When what is on its way to another lock group is looked at again, in seconds.
+_MOVING_S = 1.0
 
 
 class Expiry:
@@ -22,13 +24,22 @@ class Expiry:
     Args:
         most: how many are proposed in one turn.
         about_to_be_free: told of every lock whose removal has been offered.
+        is_open: whether a key is served here; what is on its way to another lock group does not expire.
     """
 
-    def __init__(self, keeping: Keeping, clock: Clock, most: int, about_to_be_free: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        keeping: Keeping,
+        clock: Clock,
+        most: int,
+        about_to_be_free: Callable[[str], None],
+        is_open: Callable[[TableKey], bool],
+    ) -> None:
         self._keeping = keeping
         self._clock = clock
         self._most = most
         self._about_to_be_free = about_to_be_free
+        self._is_open = is_open
         self._timer: DelayedCall | None = None
         self._timer_at = 0.0
         self._running = False
@@ -73,7 +84,11 @@ class Expiry:
 
     def _expire(self) -> None:
         self._timer = None
-        for key, version in self._keeping.leases.take_due(self._clock.seconds(), self._most):
+        now = self._clock.seconds()
+        for key, version in self._keeping.leases.take_due(now, self._most):
+            if not self._is_open(key):
+                self._keeping.leases.again(key, version, now + _MOVING_S)
+                continue
             operation = expire_operation(key[0] == LOCKS, key[1], version)
             self._keeping.change(key, operation, partial(self._done, key, version))
             if key[0] == LOCKS:

@@ -14,6 +14,7 @@ from phxqueue.config import LockNode
 from phxqueue.lock.acquiring import Acquiring
 from phxqueue.lock.expiry import Expiry
 from phxqueue.lock.keeping import Keeping, failure_of, mismatch, not_found
+from phxqueue.lock.moving import RETRY_MS, Moving
 from phxqueue.lock.operations import (
     acquire_operation,
     delete_operation,
@@ -31,10 +32,16 @@ from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.lock_pb2 import (
     AcquireLockRequest,
     AcquireLockResponse,
+    ChangeShareRequest,
+    ChangeShareResponse,
     DeleteStringRequest,
     DeleteStringResponse,
+    ExportKeysRequest,
+    ExportKeysResponse,
     GetLockInfoRequest,
     GetLockInfoResponse,
+    GetShareRequest,
+    GetShareResponse,
     GetStringRequest,
     GetStringResponse,
     ListKeysRequest,
@@ -89,8 +96,15 @@ class GroupService:
         self.proposals = Proposals(group, node.limits, clock, refuse=self.refusal, before_answers=self._take_changes)
         self.keeping = Keeping(group, self.proposals, node.limits, clock, accepting)
         self.acquiring = Acquiring(self.keeping, clock, may_wait)
-        self._expiry = Expiry(self.keeping, clock, node.limits.expire_operations, self.acquiring.about_to_be_free)
-        self._terms = Terms(group, clock, begun=self._term_begun, number=number)
+        self.moving = Moving(node, self.table, self.keeping, self._closed, self._opened)
+        self._expiry = Expiry(
+            self.keeping,
+            clock,
+            node.limits.expire_operations,
+            self.acquiring.about_to_be_free,
+            self.moving.is_open,
+        )
+        self._terms = Terms(group, clock, begun=self._term_begun, number=number, with_it=self.moving.first_share)
         self.table.watch()
         group.on_applied.append(self._applied)
         group.on_mastership.append(self._mastership)
@@ -137,6 +151,7 @@ class GroupService:
         """Whatever a former mastership knew beside the table is void, whichever way it changed."""
         self._terms.lose_mastership()
         self._expiry.end()
+        self.moving.reset()
         self.proposals.abandon()
         self.acquiring.abandon(self.refusal)
         self.watches.release()
@@ -146,7 +161,31 @@ class GroupService:
     def _term_begun(self, term: int) -> None:
         self._take_changes()
         self._expiry.begin()
-        self.proposals.begin(term)
+        self.proposals.begin(term, self.moving.refusal)
+
+    def _closed(self) -> None:
+        """Keys are about to move: who waits asks again, here or where they go."""
+        self.acquiring.abandon(self._is_moving)
+        self.watches.release()
+
+    def _is_moving(self) -> RpcError:
+        return RpcError(Status.RESOURCE_EXHAUSTED, "keys are moving: ask again", retry_after_ms=RETRY_MS)
+
+    def _opened(self) -> None:
+        """Other keys than before are served from now on."""
+        self.acquiring.abandon(self._is_moving)
+        self.watches.release()
+        self._expiry.begin()
+
+    def check_place(self, key: TableKey) -> None:
+        """Refuse a key that this lock group does not serve, or not now. Raises RpcError.
+
+        A node that is not master, or only just, does not know: it says who is, or takes the call in until it does.
+        """
+        if self.proposals.term is not None:
+            refusal = self.moving.refusal(key)
+            if refusal is not None:
+                raise refusal
 
     def _applied(self, instance: int, payload: bytes) -> None:
         self._take_changes()
@@ -226,7 +265,10 @@ class GroupService:
         self.watches.remove(watch)
 
     def _answer_watch(self, key: TableKey, answer: Deferred[WatchResponse]) -> None:
-        if self.keeping.serving():
+        moved = self.moving.refusal(key)
+        if moved is not None:
+            answer.errback(moved)
+        elif self.keeping.serving():
             answer.callback(self._watched(key))
         else:
             answer.errback(self.refusal())
@@ -239,6 +281,21 @@ class GroupService:
             waiters = self.acquiring.waiters.count(key[1])
             return WatchResponse(version=record.version, lock_info=self.keeping.lock_info(key[1], record, waiters))
         return WatchResponse(version=record.version, string_info=self.keeping.string_info(key, record))
+
+    def get_share(self, request: GetShareRequest) -> GetShareResponse:
+        """Which keys belong where, as this group knows."""
+        self._check_serving()
+        return self.moving.share()
+
+    def export_keys(self, request: ExportKeysRequest) -> ExportKeysResponse:
+        """What is under the keys that are leaving."""
+        self._check_serving()
+        return self.moving.export(request.skip)
+
+    def change_share(self, request: ChangeShareRequest) -> Deferred[ChangeShareResponse]:
+        """One step towards another share."""
+        self._check_serving()
+        return self.moving.change(request.change)
 
     # ---- changing ---------------------------------------------------------------------------------
 

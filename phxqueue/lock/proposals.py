@@ -109,9 +109,18 @@ class Proposals:
         self._busy[key] = self._busy.get(key, 0) + 1
         self._wake()
 
-    def begin(self, term: int) -> None:
-        """A mastership has begun: what was offered may leave."""
+    def begin(self, term: int, refusal: Callable[[TableKey], RpcError | None]) -> None:
+        """A mastership has begun: what was offered may leave, but what is refused now that all is known."""
         self.term = term
+        waiting, self._waiting = self._waiting, deque()
+        self._waiting_bytes = 0
+        for offer in waiting:
+            error = refusal(offer.key)
+            if error is None:
+                self._waiting.append(offer)
+                self._waiting_bytes += offer.size
+            else:
+                self._finish(offer, error)
         self._wake()
 
     def abandon(self) -> None:

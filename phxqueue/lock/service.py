@@ -12,12 +12,12 @@ from twisted.internet.defer import Deferred, DeferredList
 from phxqueue.config import LockNode
 from phxqueue.lock.group import GroupService
 from phxqueue.lock.operations import check_key, invalid
-from phxqueue.lock.placement import Placement, paxos_group
+from phxqueue.lock.placement import paxos_group
 from phxqueue.lock.serving import LockPaxosGroup
 from phxqueue.net.service import CallContext, HandlerResult, RpcService
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto import methods
-from phxqueue.proto.lock_pb2 import LOCKS, STRINGS, ListKeysRequest, ListKeysResponse
+from phxqueue.proto.lock_pb2 import LOCKS, STRINGS
 from phxqueue.proto.methods import Method
 from phxqueue.proto.status_pb2 import LockTableStatus
 from phxqueue.replica.interfaces import Clock
@@ -48,7 +48,6 @@ class LockService:
     ) -> None:
         self._node = node
         self._limits = node.limits
-        self._placement = Placement((lock.lock_id, lock.scale) for lock in node.topic.locks)
         self._stopping = False
         draw = SystemRandom()
         self._groups = {
@@ -75,7 +74,11 @@ class LockService:
         service.register(methods.SET_STRING, keyed(methods.SET_STRING, "key", GroupService.set_string))
         service.register(methods.DELETE_STRING, keyed(methods.DELETE_STRING, "key", GroupService.delete_string))
         service.register(methods.WATCH, keyed(methods.WATCH, "key", GroupService.watch))
-        service.register(methods.LIST_KEYS, self.list_keys)
+        numbered = self._numbered
+        service.register(methods.LIST_KEYS, numbered(methods.LIST_KEYS, GroupService.list_keys))
+        service.register(methods.GET_SHARE, numbered(methods.GET_SHARE, GroupService.get_share))
+        service.register(methods.CHANGE_SHARE, numbered(methods.CHANGE_SHARE, GroupService.change_share))
+        service.register(methods.EXPORT_KEYS, numbered(methods.EXPORT_KEYS, GroupService.export_keys))
 
     def table_statuses(self) -> list[LockTableStatus]:
         """What is in the tables of the groups this node is master of, for NODE_STATUS."""
@@ -111,24 +114,34 @@ class LockService:
             key: str = getattr(request, field)
             self._check_address(request)
             check_key(field, key, self._limits)
-            self._check_place(field, key)
             _check_key_space(request)
             if self._stopping:
                 raise self._is_stopping()
-            return handler(self._groups[paxos_group(key, self._node.lock.paxos_groups)], request)
+            group = self._groups[paxos_group(key, self._node.lock.paxos_groups)]
+            group.check_place((LOCKS, key))
+            return handler(group, request)
 
         return answer
 
-    def list_keys(self, request: ListKeysRequest, context: CallContext) -> ListKeysResponse:
-        """One page of the keys of one Paxos group."""
-        self._check_address(request)
-        _check_key_space(request)
-        group = self._groups.get(request.paxos_group)
-        if group is None:
-            raise invalid(f"paxos_group: {request.paxos_group}; {self._name} has 0 to {len(self._groups) - 1}")
-        if self._stopping:
-            raise self._is_stopping()
-        return group.list_keys(request)
+    def _numbered(
+        self,
+        method: Method[RequestT, ResponseT],
+        handler: Callable[[GroupService, RequestT], ResponseT | Deferred[ResponseT]],
+    ) -> Callable[[RequestT, CallContext], HandlerResult[ResponseT]]:
+        """The handler of a call that is about one Paxos group."""
+
+        def answer(request: RequestT, context: CallContext) -> ResponseT | Deferred[ResponseT]:
+            self._check_address(request)
+            _check_key_space(request)
+            number: int = request.paxos_group  # type: ignore[attr-defined]
+            group = self._groups.get(number)
+            if group is None:
+                raise invalid(f"paxos_group: {number}; {self._name} has 0 to {len(self._groups) - 1}")
+            if self._stopping:
+                raise self._is_stopping()
+            return handler(group, request)
+
+        return answer
 
     def _check_address(self, request: Any) -> None:
         topic, lock = self._node.topic, self._node.lock
@@ -136,12 +149,6 @@ class LockService:
             raise invalid(f"topic_id: {request.topic_id}; {self._name} serves topic {topic.topic_id}")
         if request.lock_id != lock.lock_id:
             raise invalid(f"lock_id: {request.lock_id}; this is {self._name}")
-
-    def _check_place(self, field: str, key: str) -> None:
-        lock_id = self._placement.lock_id(key)
-        if lock_id != self._node.lock.lock_id:
-            where = "no lock group: none has a scale above 0" if lock_id is None else f"lock group {lock_id}"
-            raise invalid(f"{field}: {key!r} belongs to {where}, as {self._name} knows its lockconfig.conf")
 
     # ---- bounds of the node -----------------------------------------------------------------------
 

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 import xxhash
 
 from phxqueue.lock.records import Lock, Record, String
+from phxqueue.lock.shares import Share, Shares
 
 _MAGIC = b"PhxQlock"
-_FORMAT = 1
-_HEAD = struct.Struct("<8sHqQQII")  # magic, format, applied, term, unreadable, locks, strings
+_FORMAT = 2
+_HEAD = struct.Struct("<8sHqQQQIII")  # magic, format, applied, term, unreadable, lift, bytes of shares, locks, strings
 _RECORD = struct.Struct("<QQQHI")  # version, lease, request id, bytes of the key, bytes of the value
+_SHARE = struct.Struct("<?QI")  # whether there is one, generation, weights
+_WEIGHT = struct.Struct("<II")  # lock group, scale
 _CHECKSUM = struct.Struct("<Q")
 
 
@@ -30,14 +33,17 @@ class TableState:
     applied: int
     term: int
     unreadable: int
+    shares: Shares
+    lift: int
     locks: dict[str, Lock]
     strings: dict[str, String]
 
 
 def encode_state(state: TableState) -> bytes:
     """Write a table."""
-    counts = len(state.locks), len(state.strings)
-    parts = [_HEAD.pack(_MAGIC, _FORMAT, state.applied, state.term, state.unreadable, *counts)]
+    shares = _encode_shares(state.shares)
+    counts = len(shares), len(state.locks), len(state.strings)
+    parts = [_HEAD.pack(_MAGIC, _FORMAT, state.applied, state.term, state.unreadable, state.lift, *counts), shares]
     for table in (state.locks, state.strings):
         for key in sorted(table):
             parts += _encode_record(key.encode(), table[key])
@@ -58,7 +64,7 @@ def decode_state(blob: bytes) -> TableState:
     end = len(blob) - _CHECKSUM.size
     if end < _HEAD.size:
         raise CorruptState(f"the lock table's checkpoint is only {len(blob)} bytes long")
-    magic, version, applied, term, unreadable, locks, strings = _HEAD.unpack_from(blob)
+    magic, version, applied, term, unreadable, lift, shares_bytes, locks, strings = _HEAD.unpack_from(blob)
     if magic != _MAGIC:
         raise CorruptState(f"the lock table's checkpoint starts with {magic!r} instead of {_MAGIC!r}")
     if _CHECKSUM.unpack_from(blob, end)[0] != xxhash.xxh3_64_intdigest(blob[:end]):
@@ -66,13 +72,35 @@ def decode_state(blob: bytes) -> TableState:
     if version != _FORMAT:
         raise CorruptState(f"the lock table's checkpoint has format {version}; this program reads format {_FORMAT}")
     try:
-        return _decode_records(blob, TableState(applied, term, unreadable, {}, {}), locks, strings, end)
+        shares = _decode_shares(blob[_HEAD.size : _HEAD.size + shares_bytes])
+        state = TableState(applied, term, unreadable, shares, lift, {}, {})
+        return _decode_records(blob, _HEAD.size + shares_bytes, state, locks, strings, end)
     except (struct.error, UnicodeDecodeError) as error:
         raise CorruptState(f"the lock table's checkpoint cannot be read: {error}") from None
 
 
-def _decode_records(blob: bytes, state: TableState, locks: int, strings: int, end: int) -> TableState:
-    place = _HEAD.size
+def _encode_shares(shares: Shares) -> bytes:
+    parts = []
+    for share in (shares.share, shares.moving):
+        weights = () if share is None else share.weights
+        parts.append(_SHARE.pack(share is not None, 0 if share is None else share.generation, len(weights)))
+        parts += [_WEIGHT.pack(lock_id, scale) for lock_id, scale in weights]
+    return b"".join(parts)
+
+
+def _decode_shares(blob: bytes) -> Shares:
+    found: list[Share | None] = []
+    place = 0
+    for _ in range(2):
+        present, generation, count = _SHARE.unpack_from(blob, place)
+        place += _SHARE.size
+        weights = tuple(_WEIGHT.unpack_from(blob, place + number * _WEIGHT.size) for number in range(count))
+        place += count * _WEIGHT.size
+        found.append(Share(generation, weights) if present else None)
+    return Shares(*found)
+
+
+def _decode_records(blob: bytes, place: int, state: TableState, locks: int, strings: int, end: int) -> TableState:
     for number in range(locks + strings):
         version, lease_ms, request_id, key_bytes, value_bytes = _RECORD.unpack_from(blob, place)
         middle = place + _RECORD.size + key_bytes

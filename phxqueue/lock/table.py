@@ -23,9 +23,10 @@ from google.protobuf.message import DecodeError
 from zope.interface import implementer
 
 from phxqueue.lock.records import LOCKS, STRINGS, Lock, Outcome, Record, String, TableKey
+from phxqueue.lock.shares import Shares
 from phxqueue.lock.snapshot import TableState, decode_state, encode_state
 from phxqueue.net.status import Status
-from phxqueue.proto.lock_pb2 import LockCommand, LockOperation
+from phxqueue.proto.lock_pb2 import LockCommand, LockOperation, ShareChange
 from phxqueue.replica.errors import Halted
 from phxqueue.replica.interfaces import Checkpoint, IStateMachine
 
@@ -50,6 +51,8 @@ class LockTable:
         applied: instance of the last entry applied; -1 before the first.
         term: the number of the last mastership that has begun; 0 before the first.
         locks, strings: what is held and stored, by key.
+        shares: which keys belong here.
+        lift: what is added to instance and place to make a version; it rises when keys come from other lock groups.
         size: bytes of all keys, values and client ids.
         unreadable: entries that no command could be made of.
         changed: keys that changed since `take_changed` was last called, when somebody has said by `watch` that he will.
@@ -62,6 +65,8 @@ class LockTable:
         self.strings: dict[str, String] = {}
         self.size = 0
         self.unreadable = 0
+        self.shares = Shares()
+        self.lift = 0
         self.changed: dict[TableKey, None] | None = None
         kinds = LockOperation.Kind
         self._operations: dict[int, Callable[[LockOperation, int], Outcome]] = {
@@ -72,6 +77,7 @@ class LockTable:
             kinds.SET: self._set,
             kinds.DELETE: self._delete,
             kinds.EXPIRE_STRING: self._expire_string,
+            kinds.SHARE: self._change_share,
         }
 
     def __len__(self) -> int:
@@ -128,11 +134,15 @@ class LockTable:
         version = instance << VERSION_SHIFT
         if command.begins_term:
             self.term = version + 1
+            for operation in command.operations:
+                if operation.kind == LockOperation.SHARE:
+                    self._change_share(operation, version)
             return Outcome(Status.OK)
         if command.term != self.term:
             return [_VOID] * len(command.operations)
         operations = self._operations
         outcomes = []
+        version += self.lift
         for operation in command.operations:
             version += 1
             carry_out = operations.get(operation.kind)
@@ -148,6 +158,7 @@ class LockTable:
         restored = decode_state(state)
         self.applied, self.term, self.unreadable = restored.applied, restored.term, restored.unreadable
         self.locks, self.strings = restored.locks, restored.strings
+        self.shares, self.lift = restored.shares, restored.lift
         self.size = sum(_size(key, lock) for key, lock in self.locks.items())
         self.size += sum(_size(key, string) for key, string in self.strings.items())
         if self.changed is not None:
@@ -158,7 +169,33 @@ class LockTable:
         return xxhash.xxh3_64_intdigest(self._encoded())
 
     def _encoded(self) -> bytes:
-        return encode_state(TableState(self.applied, self.term, self.unreadable, self.locks, self.strings))
+        return encode_state(
+            TableState(self.applied, self.term, self.unreadable, self.shares, self.lift, self.locks, self.strings)
+        )
+
+    # ---- shares ------------------------------------------------------------------------------------------------------
+
+    @property
+    def highest_version(self) -> int:
+        """No version given so far is higher."""
+        return (self.applied + 1 << VERSION_SHIFT) + self.lift
+
+    def _change_share(self, operation: LockOperation, version: int) -> Outcome:
+        change = operation.share_change
+        importing = self.shares.moving is not None and self.shares.moving.generation == change.share.generation
+        status, self.shares = self.shares.changed(change)
+        if change.step == ShareChange.IMPORT and importing:
+            self._import(change, version)
+        return Outcome(status)
+
+    def _import(self, change: ShareChange, version: int) -> None:
+        """Take over what comes from another lock group. What is given from the next entry on is above its versions."""
+        self.lift += max(0, change.above_version - version)
+        for record in change.records:
+            if record.key_space == LOCKS:
+                self._put_lock(record.key, Lock(record.version, record.value.decode(), record.lease_ms))
+            else:
+                self._put_string(record.key, String(record.version, record.value, record.lease_ms, record.request_id))
 
     # ---- locks -------------------------------------------------------------------------------------------------------
 
@@ -222,8 +259,11 @@ class LockTable:
             return Outcome(Status.OK, stored)
         if operation.HasField("expected_version") and operation.expected_version != (stored.version if stored else 0):
             return Outcome(Status.VERSION_MISMATCH, stored)
-        string = String(version, operation.value, operation.lease_ms, operation.request_id)
-        self.size += _size(key, string) - (0 if stored is None else _size(key, stored))
+        return self._put_string(key, String(version, operation.value, operation.lease_ms, operation.request_id))
+
+    def _put_string(self, key: str, string: String) -> Outcome:
+        earlier = self.strings.get(key)
+        self.size += _size(key, string) - (0 if earlier is None else _size(key, earlier))
         self.strings[key] = string
         self._note(STRINGS, key)
         return Outcome(Status.OK, string)

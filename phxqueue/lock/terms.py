@@ -28,15 +28,23 @@ class Terms:
     Args:
         begun: called with the number of the term, right after its first entry has been applied here.
         number: gives any number of 64 bits; it tells this beginning from another master's at the same place.
+        with_it: gives what else the first entry of a term shall do; None: nothing.
     """
 
     def __init__(
-        self, group: LockPaxosGroup, clock: Clock, *, begun: Callable[[int], None], number: Callable[[], int]
+        self,
+        group: LockPaxosGroup,
+        clock: Clock,
+        *,
+        begun: Callable[[int], None],
+        number: Callable[[], int],
+        with_it: Callable[[], LockOperation | None],
     ) -> None:
         self._group = group
         self._clock = clock
         self._begun = begun
         self._number = number
+        self._with_it = with_it
         self._mastership = 0  # how many there have been; the present one's number while `_wanted`
         self._wanted = False
         self._retry: DelayedCall | None = None
@@ -63,7 +71,9 @@ class Terms:
         if not self._wanted:
             return
         marker = LockOperation(kind=LockOperation.NONE, request_id=self._number())
-        command = LockCommand(version=COMMAND_VERSION, begins_term=True, operations=[marker])
+        more = self._with_it()
+        operations = [marker] if more is None else [marker, more]
+        command = LockCommand(version=COMMAND_VERSION, begins_term=True, operations=operations)
         outcome = self._group.propose(command.SerializeToString())
         mastership = self._mastership
         outcome.addCallbacks(self._applied, self._failed, callbackArgs=(mastership,), errbackArgs=(mastership,))

@@ -639,6 +639,309 @@ class ListKeysResponse(_message.Message):
 Global___ListKeysResponse: _TypeAlias = ListKeysResponse  # noqa: Y015
 
 @_typing.final
+class LockWeight(_message.Message):
+    """---- which keys belong where ------------------------------------------------------------------"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOCK_ID_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
+    lock_id: _builtins.int
+    scale: _builtins.int
+    def __init__(
+        self,
+        *,
+        lock_id: _builtins.int = ...,
+        scale: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lock_id", b"lock_id", "scale", b"scale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LockWeight: _TypeAlias = LockWeight  # noqa: Y015
+
+@_typing.final
+class LockShare(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """rises by one with every change"""
+    @_builtins.property
+    def weights(self) -> _containers.RepeatedCompositeFieldContainer[Global___LockWeight]: ...
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int = ...,
+        weights: _abc.Iterable[Global___LockWeight] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LockShare: _TypeAlias = LockShare  # noqa: Y015
+
+@_typing.final
+class MovedRecord(_message.Message):
+    """A lock or string on its way to another lock group, as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_SPACE_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    LEASE_MS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    key_space: Global___KeySpace.ValueType
+    key: _builtins.str
+    version: _builtins.int
+    value: _builtins.bytes
+    """a lock's client_id"""
+    lease_ms: _builtins.int
+    request_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        key_space: Global___KeySpace.ValueType = ...,
+        key: _builtins.str = ...,
+        version: _builtins.int = ...,
+        value: _builtins.bytes = ...,
+        lease_ms: _builtins.int = ...,
+        request_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "key_space", b"key_space", "lease_ms", b"lease_ms", "request_id", b"request_id", "value", b"value", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MovedRecord: _TypeAlias = MovedRecord  # noqa: Y015
+
+@_typing.final
+class GetShareRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    LOCK_ID_FIELD_NUMBER: _builtins.int
+    PAXOS_GROUP_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.int
+    lock_id: _builtins.int
+    paxos_group: _builtins.int
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.int = ...,
+        lock_id: _builtins.int = ...,
+        paxos_group: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lock_id", b"lock_id", "paxos_group", b"paxos_group", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetShareRequest: _TypeAlias = GetShareRequest  # noqa: Y015
+
+@_typing.final
+class GetShareResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARE_FIELD_NUMBER: _builtins.int
+    MOVING_FIELD_NUMBER: _builtins.int
+    HIGHEST_VERSION_FIELD_NUMBER: _builtins.int
+    highest_version: _builtins.int
+    """no version given so far is higher"""
+    @_builtins.property
+    def share(self) -> Global___LockShare:
+        """absent: it has none yet, and serves no key"""
+
+    @_builtins.property
+    def moving(self) -> Global___LockShare:
+        """absent: nothing is moving"""
+
+    def __init__(
+        self,
+        *,
+        share: Global___LockShare | None = ...,
+        moving: Global___LockShare | None = ...,
+        highest_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["moving", b"moving", "share", b"share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["highest_version", b"highest_version", "moving", b"moving", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetShareResponse: _TypeAlias = GetShareResponse  # noqa: Y015
+
+@_typing.final
+class ChangeShareRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    LOCK_ID_FIELD_NUMBER: _builtins.int
+    PAXOS_GROUP_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.int
+    lock_id: _builtins.int
+    paxos_group: _builtins.int
+    @_builtins.property
+    def change(self) -> Global___ShareChange: ...
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.int = ...,
+        lock_id: _builtins.int = ...,
+        paxos_group: _builtins.int = ...,
+        change: Global___ShareChange | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "lock_id", b"lock_id", "paxos_group", b"paxos_group", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeShareRequest: _TypeAlias = ChangeShareRequest  # noqa: Y015
+
+@_typing.final
+class ChangeShareResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeShareResponse: _TypeAlias = ChangeShareResponse  # noqa: Y015
+
+@_typing.final
+class ExportKeysRequest(_message.Message):
+    """The records that leave with the change that is under way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    LOCK_ID_FIELD_NUMBER: _builtins.int
+    PAXOS_GROUP_FIELD_NUMBER: _builtins.int
+    SKIP_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.int
+    lock_id: _builtins.int
+    paxos_group: _builtins.int
+    skip: _builtins.int
+    """so many have been read; they do not change while they are moving"""
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.int = ...,
+        lock_id: _builtins.int = ...,
+        paxos_group: _builtins.int = ...,
+        skip: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lock_id", b"lock_id", "paxos_group", b"paxos_group", "skip", b"skip", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportKeysRequest: _TypeAlias = ExportKeysRequest  # noqa: Y015
+
+@_typing.final
+class ExportKeysResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___MovedRecord]: ...
+    def __init__(
+        self,
+        *,
+        records: _abc.Iterable[Global___MovedRecord] | None = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["more", b"more", "records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportKeysResponse: _TypeAlias = ExportKeysResponse  # noqa: Y015
+
+@_typing.final
+class ShareChange(_message.Message):
+    """One step of a change; each may be repeated, and does nothing when it is done already."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Step:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ShareChange._Step.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ADOPT: ShareChange._Step.ValueType  # 0
+        """a table without a share gets its first"""
+        PREPARE: ShareChange._Step.ValueType  # 1
+        """keys that leave are closed: nothing is granted, changed or ended any more"""
+        IMPORT: ShareChange._Step.ValueType  # 2
+        """records come in, and later versions are above `above_version`"""
+        COMMIT: ShareChange._Step.ValueType  # 3
+        """the new share holds"""
+        ABANDON: ShareChange._Step.ValueType  # 4
+        """the old one holds"""
+
+    class Step(_Step, metaclass=_StepEnumTypeWrapper): ...
+    ADOPT: ShareChange.Step.ValueType  # 0
+    """a table without a share gets its first"""
+    PREPARE: ShareChange.Step.ValueType  # 1
+    """keys that leave are closed: nothing is granted, changed or ended any more"""
+    IMPORT: ShareChange.Step.ValueType  # 2
+    """records come in, and later versions are above `above_version`"""
+    COMMIT: ShareChange.Step.ValueType  # 3
+    """the new share holds"""
+    ABANDON: ShareChange.Step.ValueType  # 4
+    """the old one holds"""
+
+    STEP_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    ABOVE_VERSION_FIELD_NUMBER: _builtins.int
+    step: Global___ShareChange.Step.ValueType
+    above_version: _builtins.int
+    @_builtins.property
+    def share(self) -> Global___LockShare:
+        """the new one; its generation alone from IMPORT on"""
+
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___MovedRecord]: ...
+    def __init__(
+        self,
+        *,
+        step: Global___ShareChange.Step.ValueType = ...,
+        share: Global___LockShare | None = ...,
+        records: _abc.Iterable[Global___MovedRecord] | None = ...,
+        above_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["share", b"share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["above_version", b"above_version", "records", b"records", "share", b"share", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShareChange: _TypeAlias = ShareChange  # noqa: Y015
+
+@_typing.final
 class LockOperation(_message.Message):
     """---- replicated commands ---------------------------------------------------------------------"""
 
@@ -658,6 +961,7 @@ class LockOperation(_message.Message):
         SET: LockOperation._Kind.ValueType  # 5
         DELETE: LockOperation._Kind.ValueType  # 6
         EXPIRE_STRING: LockOperation._Kind.ValueType  # 7
+        SHARE: LockOperation._Kind.ValueType  # 8
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     NONE: LockOperation.Kind.ValueType  # 0
@@ -668,6 +972,7 @@ class LockOperation(_message.Message):
     SET: LockOperation.Kind.ValueType  # 5
     DELETE: LockOperation.Kind.ValueType  # 6
     EXPIRE_STRING: LockOperation.Kind.ValueType  # 7
+    SHARE: LockOperation.Kind.ValueType  # 8
 
     KIND_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
@@ -677,6 +982,7 @@ class LockOperation(_message.Message):
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SHARE_CHANGE_FIELD_NUMBER: _builtins.int
     kind: Global___LockOperation.Kind.ValueType
     key: _builtins.str
     client_id: _builtins.str
@@ -686,6 +992,8 @@ class LockOperation(_message.Message):
     expected_version: _builtins.int
     force: _builtins.bool
     request_id: _builtins.int
+    @_builtins.property
+    def share_change(self) -> Global___ShareChange: ...
     def __init__(
         self,
         *,
@@ -697,10 +1005,11 @@ class LockOperation(_message.Message):
         expected_version: _builtins.int | None = ...,
         force: _builtins.bool = ...,
         request_id: _builtins.int = ...,
+        share_change: Global___ShareChange | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "share_change", b"share_change"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "client_id", b"client_id", "expected_version", b"expected_version", "force", b"force", "key", b"key", "kind", b"kind", "lease_ms", b"lease_ms", "request_id", b"request_id", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "client_id", b"client_id", "expected_version", b"expected_version", "force", b"force", "key", b"key", "kind", b"kind", "lease_ms", b"lease_ms", "request_id", b"request_id", "share_change", b"share_change", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015

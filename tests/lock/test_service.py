@@ -9,7 +9,7 @@ from phxqueue.net.service import RpcService
 from phxqueue.net.status import Status
 from phxqueue.proto.lock_pb2 import LOCKS, STRINGS, LockCommand, LockOperation
 from phxqueue.replica.errors import OutcomeUnknown
-from tests.lock.rig import LockUnderTest, topic
+from tests.lock.rig import LockUnderTest
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def lock() -> LockUnderTest:
 def test_registers_its_calls(lock: LockUnderTest) -> None:
     service = RpcService("lock 1 node 0")
     lock.service.register(service)
-    assert set(service.table) == set(range(100, 109))
+    assert set(service.table) == set(range(100, 112))
 
 
 def test_a_free_lock_is_granted_with_its_lease_and_a_token(lock: LockUnderTest) -> None:
@@ -522,13 +522,3 @@ def test_draining_sends_waiters_away_and_waits_for_what_was_taken() -> None:
     lock.service.close()
     assert not lock.clock.getDelayedCalls()
     assert not lock.group.on_applied
-
-
-def test_a_key_of_another_lock_group_is_refused() -> None:
-    lock = LockUnderTest(of=topic(100, 100))
-    calls = [lock.acquire(key=f"k{number}") for number in range(50)]
-    refused = [call.error for call in calls if call.failed]
-    assert len(refused) + len(lock.table.locks) == 50
-    assert 10 < len(refused) < 40
-    assert all(error.status is Status.INVALID_ARGUMENT for error in refused)
-    assert "belongs to lock group 2" in refused[0].message

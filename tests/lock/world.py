@@ -22,10 +22,13 @@ from twisted.python.failure import Failure
 from phxqueue.config import Cluster, LockLimits, LockNode, Topic
 from phxqueue.lock.client import LockClient, LockClientSettings
 from phxqueue.lock.service import LockService
+from phxqueue.lock.shares import Share
 from phxqueue.net.address import Address
 from phxqueue.net.routing import MasterClient, RoutingSettings
 from phxqueue.net.service import RpcService
 from phxqueue.net.status import RpcError, Status
+from phxqueue.proto.lock_pb2 import ChangeShareRequest, ShareChange
+from phxqueue.proto.methods import CHANGE_SHARE
 from phxqueue.replica.errors import OutcomeUnknown
 from tests.lock.rig import NO_CONTEXT, VALUE, FakeGroup, topic
 
@@ -73,6 +76,7 @@ class Node:
     def __init__(self, world: World, lock_index: int, node_id: int, group: Group) -> None:
         lock = world.topic.locks[lock_index]
         self.group = group
+        self.lock_id = lock.lock_id
         self.up = True
         self.address = Address(lock.nodes[node_id].ip, lock.nodes[node_id].port)
         numbers = count(1)
@@ -106,7 +110,7 @@ class World:
         calls: (method, request) of every call that was sent.
     """
 
-    def __init__(self, *scales: int, limits: LockLimits | None = None) -> None:
+    def __init__(self, *scales: int, limits: LockLimits | None = None, spread: bool = True) -> None:
         self.clock = Clock()
         self.clock.advance(1000.0)
         self.topic: Topic = topic(*scales)
@@ -123,6 +127,10 @@ class World:
             self.groups.append([Node(self, index, group.node_id, group) for group in peers])
         for index in range(len(self.groups)):
             self.elect(0, index)
+        if spread and sum(scale > 0 for scale in scales) > 1:
+            for nodes in self.groups:
+                adopt(nodes[0], Share(1, tuple(enumerate(scales, 1))))
+            self.clock.advance(0)
 
     @property
     def nodes(self) -> list[Node]:
@@ -190,6 +198,13 @@ class World:
         assert self.clock.getDelayedCalls() == []
 
 
+def adopt(master: Node, share: Share) -> None:
+    """A lock group gets its first share of the keys."""
+    change = ShareChange(step=ShareChange.ADOPT, share=share.message())
+    request = ChangeShareRequest(topic_id=1000, lock_id=master.lock_id, change=change)
+    master.rpc.table[CHANGE_SHARE.number].handler(request, NO_CONTEXT)
+
+
 class Process:
     """A client process."""
 
@@ -200,7 +215,7 @@ class Process:
         self.stopped = False
         self._lines: dict[Address, Line] = {}
         self._inbox: list[Callable[[], None]] = []
-        caller = MasterClient(self, self.clock, random.Random(seed), settings=RoutingSettings())
+        caller = self.caller = MasterClient(self, self.clock, random.Random(seed), settings=RoutingSettings())
         self.client = LockClient(
             world.topic,
             caller,
