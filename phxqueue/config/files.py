@@ -359,7 +359,7 @@ class LockEntry(ReplicaSetEntry):
     lock_id: Id = setting(meaning="Number of the lock group, unique in the cluster.", restart=NEVER)
     scale: Whole = setting(
         100,
-        "Its share of the keys, as clients compute it; 0: none. What lock nodes serve is in their logs: see docs/lock.md.",
+        "Its share of the keys, as clients see it; 0: none. What lock nodes serve is in their logs: docs/lock.md.",
         ge=0,
         le=1_000_000,
     )
