@@ -1,4 +1,4 @@
-"""``phxqueue spread-locks``: which share of the keys each lock group has, and how that is changed."""
+"""``phxqueue locks spread``: which share of the keys each lock group has, and how that is changed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from phxqueue.lock.client.spreading import Standing
 
 
-@click.command("spread-locks")
+@click.command("spread", short_help="Give the lock groups their shares of the keys.")
 @click.argument("shares", nargs=-1, metavar="[LOCK_ID=SCALE]...")
 @click.option("--show", is_flag=True, help="Only show what the lock groups know.")
 @click.option("--abandon", is_flag=True, help="Give up a change that was begun and cannot be finished.")
 @cluster_command
-def spread_locks(settings: ClusterContext, shares: Sequence[str], show: bool, abandon: bool) -> None:
+def spread(settings: ClusterContext, shares: Sequence[str], show: bool, abandon: bool) -> None:
     """Give the lock groups their shares of the keys: those of lockconfig.conf, or the ones named.
 
     Needed once for a topic with several lock groups, and to add or drain a group while all of them serve. Locks stay

@@ -12,6 +12,7 @@ import click
 from phxqueue.admin import edge
 from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.errors import AdminError
+from phxqueue.admin.lock_spread import spread
 from phxqueue.admin.rendering import readable
 from phxqueue.admin.table import age, table
 
@@ -34,6 +35,9 @@ _lease_option = click.option(
 @click.group()
 def locks() -> None:
     """Hold locks, look at them, and read and write the strings of the lock service."""
+
+
+locks.add_command(spread)
 
 
 def _run(settings: ClusterContext, work: Callable[[LockClient], Awaitable[ResultT]]) -> ResultT:

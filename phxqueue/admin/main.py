@@ -29,7 +29,6 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "peek": ("phxqueue.admin.peek", "peek", "Look at items of a queue, moving nothing."),
     "produce": ("phxqueue.admin.produce", "produce", "Enqueue what comes from stdin or a file."),
     "restore": ("phxqueue.admin.backup.commands", "restore", "Make the nodes of a store from a backup."),
-    "spread-locks": ("phxqueue.admin.lock_spread", "spread_locks", "Give lock groups their shares of the keys."),
     "status": ("phxqueue.admin.status", "status", "Show nodes, masters, replicas and backlogs."),
 }
 

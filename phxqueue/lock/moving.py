@@ -96,7 +96,7 @@ class Moving:
         if territory.shares.share is None:
             return invalid(
                 f"lock_id: lock group {self._lock_id} has no share of the keys yet: give it one with "
-                "`phxqueue spread-locks`"
+                "`phxqueue locks spread`"
             )
         owner = territory.owner(name)
         where = "no lock group" if owner is None else f"lock group {owner}"

@@ -2,7 +2,7 @@
 
 The lock groups of a topic share its keys by their weights. If each node simply believed its configuration file, two
 groups would serve one key whenever two files differ, and a lock could have two holders. So the weights are replicated
-state of every Paxos group, with a generation, and change in steps that somebody drives (`phxqueue spread-locks`):
+state of every Paxos group, with a generation, and change in steps that somebody drives (`phxqueue locks spread`):
 
 1. PREPARE, everywhere: keys that will belong elsewhere are closed. Nothing about them changes any more, not even that a
    lease ends; who asks is told to come again.
