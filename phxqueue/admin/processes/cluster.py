@@ -52,6 +52,7 @@ class ProcessCluster:
             make_missing(self.cluster.certificates, leaves(self.cluster))
         self.stores = [self._child("store", number) for number in range(self.spec.nodes)]
         self.locks = [self._child("lock", number) for number in range(self.spec.locks)]
+        self.schedulers = [self._child("scheduler", number) for number in range(self.spec.schedulers)]
         self.consumers = [self._child("consumer", number) for number in range(self.spec.consumers)]
         self.notify.listen(reactor)
 
@@ -84,7 +85,7 @@ class ProcessCluster:
         Raises:
             StartError: of the first that did not come up.
         """
-        await self.start_these(*self.stores, *self.locks, *self.consumers)
+        await self.start_these(*self.stores, *self.locks, *self.schedulers, *self.consumers)
 
     async def start_these(self, *children: Child) -> None:
         """Start some daemons at once and wait until all are ready."""
@@ -101,13 +102,13 @@ class ProcessCluster:
 
     async def stop(self, *children: Child) -> list[Child]:
         """SIGTERM (to all when none is named); returns those that had to be killed."""
-        chosen = children or (*self.consumers, *self.locks, *self.stores)
+        chosen = children or (*self.consumers, *self.schedulers, *self.locks, *self.stores)
         heeded = await gather(child.stop(STOP_TIMEOUT_S) for child in chosen)
         return [child for child, stopped in zip(chosen, heeded, strict=True) if not stopped]
 
     async def close(self) -> None:
         """Leave nothing running, whatever state it is in."""
-        everything = [*self.consumers, *self.locks, *self.stores]
+        everything = [*self.consumers, *self.schedulers, *self.locks, *self.stores]
         for child in everything:
             child.signal(signal.SIGCONT)
         await self.kill(*everything)

@@ -27,6 +27,7 @@ class ClusterSpec:
     Attributes:
         nodes: of its one store; 0: there is none, and no pub.
         locks: nodes of its one lock group.
+        schedulers: scheduler processes; several need locks.
         queues: of its one pub, from 0.
         groups: consumer groups of the pub.
         consumers: consumer daemons.
@@ -44,6 +45,7 @@ class ClusterSpec:
 
     nodes: int = 3
     locks: int = 0
+    schedulers: int = 0
     queues: int = 1
     groups: Sequence[int] = (1,)
     consumers: int = 0
@@ -65,8 +67,8 @@ class ClusterSpec:
 
     @property
     def ports_needed(self) -> int:
-        """Two for each store node and each lock node: one for clients, one for the other nodes."""
-        return 2 * (self.nodes + self.locks)
+        """Two for each store node and each lock node, for clients and for the other nodes; one for a scheduler."""
+        return 2 * (self.nodes + self.locks) + self.schedulers
 
     def host(self, node: int) -> str:
         """The address of a store node."""
@@ -87,6 +89,9 @@ def write_files(directory: Path, spec: ClusterSpec, ports: Sequence[int]) -> Pat
     for node in range(spec.locks):
         port = ports[2 * (spec.nodes + node)]
         _write(etc / f"lock.{node}.conf", {"ip": HOST, "port": port, "data_dir": f"data/lock.{node}", **spec.lock_node})
+    for number in range(spec.schedulers):
+        port = ports[2 * (spec.nodes + spec.locks) + number]
+        _write(etc / f"scheduler.{number}.conf", {"ip": HOST, "port": port})
     for number in range(spec.consumers):
         _write(
             etc / f"consumer.{number}.conf",
@@ -113,15 +118,20 @@ def _cluster_files(spec: ClusterSpec, ports: Sequence[int]) -> dict[str, Mapping
         "store_config_path": "storeconfig.conf",
     }
     tls: Mapping[str, Any] = {} if spec.tls else {"tls": "off"}
-    locks: dict[str, Mapping[str, Any]] = {}
+    others: dict[str, Mapping[str, Any]] = {}
     if spec.locks:
         topic_info["lock_config_path"] = "lockconfig.conf"
-        locks["lockconfig.conf"] = {"locks": [_lock_entry(spec, ports[2 * spec.nodes :])]}
+        others["lockconfig.conf"] = {"locks": [_lock_entry(spec, ports[2 * spec.nodes :])]}
+    if spec.schedulers:
+        topic_info["scheduler_config_path"] = "schedulerconfig.conf"
+        own = ports[2 * (spec.nodes + spec.locks) :]
+        addrs = [{"ip": HOST, "port": own[number]} for number in range(spec.schedulers)]
+        others["schedulerconfig.conf"] = {"scheduler": {"addrs": addrs}}
     return {
         "globalconfig.conf": {"cluster_name": "local", "topic_infos": [topic_info], **tls},
         "topicconfig.conf": _topic_file(spec),
         "storeconfig.conf": {"stores": [_store_entry(spec, ports)] if spec.nodes else []},
-        **locks,
+        **others,
         "consumerconfig.conf": {
             "consumers": [
                 {
