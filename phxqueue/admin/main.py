@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "dlq": ("phxqueue.admin.dlq.commands", "dlq", "List, show, requeue and purge dead letters."),
     "echo": ("phxqueue.admin.echo", "echo", "Send one message, to see that everything works."),
     "locks": ("phxqueue.admin.locks", "locks", "Run commands under locks, look at locks and strings."),
+    "members": ("phxqueue.admin.members", "members", "Show and change the nodes of a store or lock group."),
     "masters": ("phxqueue.admin.masters", "masters", "Show and move the masters of Paxos groups."),
     "peek": ("phxqueue.admin.peek", "peek", "Look at items of a queue, moving nothing."),
     "produce": ("phxqueue.admin.produce", "produce", "Enqueue what comes from stdin or a file."),

@@ -137,9 +137,19 @@ def as_text(topic: Topic, reports: Sequence[NodeReport], *, all_queues: bool = F
     masterless = without_master(topic, reports)
     if len(masterless) < len(list(groups_of(topic))):
         lines += ["", *_queues(backlogs(reports), all_queues)]
+    lines += _notices(reports)
     for store, group_id in masterless:
         lines += ["", _no_master(reports, store.store_id, group_id, len(store.voters))]
     return lines
+
+
+def _notices(reports: Sequence[NodeReport]) -> list[str]:
+    """What the nodes want an operator to know, each thing once."""
+    said: dict[str, list[str]] = {}
+    for report in reports:
+        for notice in report.answer.notices if report.answer is not None else ():
+            said.setdefault(f"store {report.store.store_id}: {notice}", []).append(str(report.node.node_id))
+    return [line for notice, nodes in said.items() for line in ("", f"{notice} (says node {', '.join(nodes)})")]
 
 
 def _nodes(reports: Sequence[NodeReport]) -> list[str]:

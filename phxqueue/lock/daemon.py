@@ -118,10 +118,12 @@ class LockRole:
 
         Where keys belong is not changed by that: see docs/lock.md.
         """
-        load_lock_node(self.node.path)
+        node = load_lock_node(self.node.path)
         for tls in (self._server_tls, self._client_tls):
             if tls is not None:
                 tls.reload()
+        if self._host is not None:
+            self._host.reconfigure(node.lock)
 
     def status(self, request: NodeStatusRequest, context: CallContext) -> NodeStatusResponse:
         """Tell an operator about this node."""
@@ -137,6 +139,7 @@ class LockRole:
             response.incarnation = host.incarnation
             response.accepting = host.accepting
             response.groups.extend(group.status(state_hash=request.state_hash) for group in host.groups.values())
+            response.notices.extend(host.notices())
             response.lock_tables.extend(self._service.table_statuses())
             usage = os.statvfs(node.data_dir)
             response.disk_free_bytes = usage.f_bavail * usage.f_frsize

@@ -24,33 +24,33 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cphxqueue/proto/members.proto\x12\x08phxqueue\"}\n\rReplicaMember\x12\x0f\n\x07node_id\x18\x01 \x01(\r\x12\x0c\n\x04kind\x18\x02 \x01(\r\x12\x10\n\x08priority\x18\x03 \x01(\x11\x12\x13\n\x0bincarnation\x18\x04 \x01(\x04\x12\x15\n\rpaxos_address\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x06 \x01(\t\" \n\x0eMembersRequest\x12\x0e\n\x06set_id\x18\x01 \x01(\r\"F\n\x0eMemberProgress\x12\x0f\n\x07node_id\x18\x01 \x01(\r\x12\x0e\n\x06\x63hosen\x18\x02 \x01(\x12\x12\x13\n\x0bheard_ago_s\x18\x03 \x01(\x01\"\x81\x02\n\x0cGroupMembers\x12\x10\n\x08group_id\x18\x01 \x01(\r\x12\x11\n\tis_master\x18\x02 \x01(\x08\x12\x1b\n\x0emaster_node_id\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x0e\n\x06\x63hosen\x18\x04 \x01(\x12\x12(\n\x07members\x18\x05 \x03(\x0b\x32\x17.phxqueue.ReplicaMember\x12(\n\x07pending\x18\x06 \x03(\x0b\x32\x17.phxqueue.ReplicaMember\x12*\n\x08progress\x18\x07 \x03(\x0b\x32\x18.phxqueue.MemberProgress\x12\x0c\n\x04held\x18\x08 \x01(\x08\x42\x11\n\x0f_master_node_id\"\x80\x01\n\x0fMembersResponse\x12\x0e\n\x06set_id\x18\x01 \x01(\r\x12\x0f\n\x07node_id\x18\x02 \x01(\r\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12&\n\x06groups\x18\x04 \x03(\x0b\x32\x16.phxqueue.GroupMembers\x12\x0f\n\x07notices\x18\x05 \x03(\t\"\xea\x01\n\x13\x43hangeMemberRequest\x12\x0e\n\x06set_id\x18\x01 \x01(\r\x12\x10\n\x08group_id\x18\x02 \x01(\r\x12\x0f\n\x07node_id\x18\x03 \x01(\r\x12\x0e\n\x06remove\x18\x04 \x01(\x08\x12\x11\n\x04kind\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x15\n\x08priority\x18\x06 \x01(\x11H\x01\x88\x01\x01\x12\x18\n\x0bincarnation\x18\x07 \x01(\x04H\x02\x88\x01\x01\x12\x15\n\rpaxos_address\x18\x08 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\t \x01(\tB\x07\n\x05_kindB\x0b\n\t_priorityB\x0e\n\x0c_incarnation\"K\n\x14\x43hangeMemberResponse\x12\x0f\n\x07refusal\x18\x01 \x01(\t\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12\x11\n\ttemporary\x18\x03 \x01(\x08\"M\n\x15TransferMasterRequest\x12\x0e\n\x06set_id\x18\x01 \x01(\r\x12\x10\n\x08group_id\x18\x02 \x01(\r\x12\x12\n\nto_node_id\x18\x03 \x01(\r\"9\n\x16TransferMasterResponse\x12\x0f\n\x07refusal\x18\x01 \x01(\t\x12\x0e\n\x06took_s\x18\x02 \x01(\x01\"G\n\x11HoldMasterRequest\x12\x0e\n\x06set_id\x18\x01 \x01(\r\x12\x11\n\tgroup_ids\x18\x02 \x03(\r\x12\x0f\n\x07release\x18\x03 \x01(\x08\"\x14\n\x12HoldMasterResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cphxqueue/proto/members.proto\x12\x08phxqueue\"\x8e\x01\n\rReplicaMember\x12\x0f\n\x07node_id\x18\x01 \x01(\r\x12\x0c\n\x04kind\x18\x02 \x01(\r\x12\x10\n\x08priority\x18\x03 \x01(\x11\x12\x13\n\x0bincarnation\x18\x04 \x01(\x04\x12\x15\n\rpaxos_address\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x06 \x01(\t\x12\x0f\n\x07running\x18\x07 \x01(\x04\" \n\x0eMembersRequest\x12\x0e\n\x06set_id\x18\x01 \x01(\r\"F\n\x0eMemberProgress\x12\x0f\n\x07node_id\x18\x01 \x01(\r\x12\x0e\n\x06\x63hosen\x18\x02 \x01(\x12\x12\x13\n\x0bheard_ago_s\x18\x03 \x01(\x01\"\xa1\x02\n\x0cGroupMembers\x12\x10\n\x08group_id\x18\x01 \x01(\r\x12\x11\n\tis_master\x18\x02 \x01(\x08\x12\x1b\n\x0emaster_node_id\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x0e\n\x06\x63hosen\x18\x04 \x01(\x12\x12(\n\x07members\x18\x05 \x03(\x0b\x32\x17.phxqueue.ReplicaMember\x12(\n\x07pending\x18\x06 \x03(\x0b\x32\x17.phxqueue.ReplicaMember\x12*\n\x08progress\x18\x07 \x03(\x0b\x32\x18.phxqueue.MemberProgress\x12\x0c\n\x04held\x18\x08 \x01(\x08\x12\x0f\n\x07settled\x18\t \x01(\x08\x12\r\n\x05votes\x18\n \x01(\x08\x42\x11\n\x0f_master_node_id\"\x80\x01\n\x0fMembersResponse\x12\x0e\n\x06set_id\x18\x01 \x01(\r\x12\x0f\n\x07node_id\x18\x02 \x01(\r\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12&\n\x06groups\x18\x04 \x03(\x0b\x32\x16.phxqueue.GroupMembers\x12\x0f\n\x07notices\x18\x05 \x03(\t\"\xea\x01\n\x13\x43hangeMemberRequest\x12\x0e\n\x06set_id\x18\x01 \x01(\r\x12\x10\n\x08group_id\x18\x02 \x01(\r\x12\x0f\n\x07node_id\x18\x03 \x01(\r\x12\x0e\n\x06remove\x18\x04 \x01(\x08\x12\x11\n\x04kind\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x15\n\x08priority\x18\x06 \x01(\x11H\x01\x88\x01\x01\x12\x18\n\x0bincarnation\x18\x07 \x01(\x04H\x02\x88\x01\x01\x12\x15\n\rpaxos_address\x18\x08 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\t \x01(\tB\x07\n\x05_kindB\x0b\n\t_priorityB\x0e\n\x0c_incarnation\"K\n\x14\x43hangeMemberResponse\x12\x0f\n\x07refusal\x18\x01 \x01(\t\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12\x11\n\ttemporary\x18\x03 \x01(\x08\"M\n\x15TransferMasterRequest\x12\x0e\n\x06set_id\x18\x01 \x01(\r\x12\x10\n\x08group_id\x18\x02 \x01(\r\x12\x12\n\nto_node_id\x18\x03 \x01(\r\"9\n\x16TransferMasterResponse\x12\x0f\n\x07refusal\x18\x01 \x01(\t\x12\x0e\n\x06took_s\x18\x02 \x01(\x01\"G\n\x11HoldMasterRequest\x12\x0e\n\x06set_id\x18\x01 \x01(\r\x12\x11\n\tgroup_ids\x18\x02 \x03(\r\x12\x0f\n\x07release\x18\x03 \x01(\x08\"\x14\n\x12HoldMasterResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'phxqueue.proto.members_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REPLICAMEMBER']._serialized_start=42
-  _globals['_REPLICAMEMBER']._serialized_end=167
-  _globals['_MEMBERSREQUEST']._serialized_start=169
-  _globals['_MEMBERSREQUEST']._serialized_end=201
-  _globals['_MEMBERPROGRESS']._serialized_start=203
-  _globals['_MEMBERPROGRESS']._serialized_end=273
-  _globals['_GROUPMEMBERS']._serialized_start=276
-  _globals['_GROUPMEMBERS']._serialized_end=533
-  _globals['_MEMBERSRESPONSE']._serialized_start=536
-  _globals['_MEMBERSRESPONSE']._serialized_end=664
-  _globals['_CHANGEMEMBERREQUEST']._serialized_start=667
-  _globals['_CHANGEMEMBERREQUEST']._serialized_end=901
-  _globals['_CHANGEMEMBERRESPONSE']._serialized_start=903
-  _globals['_CHANGEMEMBERRESPONSE']._serialized_end=978
-  _globals['_TRANSFERMASTERREQUEST']._serialized_start=980
-  _globals['_TRANSFERMASTERREQUEST']._serialized_end=1057
-  _globals['_TRANSFERMASTERRESPONSE']._serialized_start=1059
-  _globals['_TRANSFERMASTERRESPONSE']._serialized_end=1116
-  _globals['_HOLDMASTERREQUEST']._serialized_start=1118
-  _globals['_HOLDMASTERREQUEST']._serialized_end=1189
-  _globals['_HOLDMASTERRESPONSE']._serialized_start=1191
-  _globals['_HOLDMASTERRESPONSE']._serialized_end=1211
+  _globals['_REPLICAMEMBER']._serialized_start=43
+  _globals['_REPLICAMEMBER']._serialized_end=185
+  _globals['_MEMBERSREQUEST']._serialized_start=187
+  _globals['_MEMBERSREQUEST']._serialized_end=219
+  _globals['_MEMBERPROGRESS']._serialized_start=221
+  _globals['_MEMBERPROGRESS']._serialized_end=291
+  _globals['_GROUPMEMBERS']._serialized_start=294
+  _globals['_GROUPMEMBERS']._serialized_end=583
+  _globals['_MEMBERSRESPONSE']._serialized_start=586
+  _globals['_MEMBERSRESPONSE']._serialized_end=714
+  _globals['_CHANGEMEMBERREQUEST']._serialized_start=717
+  _globals['_CHANGEMEMBERREQUEST']._serialized_end=951
+  _globals['_CHANGEMEMBERRESPONSE']._serialized_start=953
+  _globals['_CHANGEMEMBERRESPONSE']._serialized_end=1028
+  _globals['_TRANSFERMASTERREQUEST']._serialized_start=1030
+  _globals['_TRANSFERMASTERREQUEST']._serialized_end=1107
+  _globals['_TRANSFERMASTERRESPONSE']._serialized_start=1109
+  _globals['_TRANSFERMASTERRESPONSE']._serialized_end=1166
+  _globals['_HOLDMASTERREQUEST']._serialized_start=1168
+  _globals['_HOLDMASTERREQUEST']._serialized_end=1239
+  _globals['_HOLDMASTERRESPONSE']._serialized_start=1241
+  _globals['_HOLDMASTERRESPONSE']._serialized_end=1261
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,7 @@ class ReplicaMember(_message.Message):
     INCARNATION_FIELD_NUMBER: _builtins.int
     PAXOS_ADDRESS_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
     node_id: _builtins.int
     kind: _builtins.int
     """0 voter, 1 witness, 2 learner"""
@@ -40,6 +41,8 @@ class ReplicaMember(_message.Message):
     """"": not known"""
     address: _builtins.str
     """for clients; "": not known"""
+    running: _builtins.int
+    """incarnation that it last said it runs on; 0: not heard of by the answering node"""
     def __init__(
         self,
         *,
@@ -49,10 +52,11 @@ class ReplicaMember(_message.Message):
         incarnation: _builtins.int = ...,
         paxos_address: _builtins.str = ...,
         address: _builtins.str = ...,
+        running: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "incarnation", b"incarnation", "kind", b"kind", "node_id", b"node_id", "paxos_address", b"paxos_address", "priority", b"priority"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "incarnation", b"incarnation", "kind", b"kind", "node_id", b"node_id", "paxos_address", b"paxos_address", "priority", b"priority", "running", b"running"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -118,6 +122,8 @@ class GroupMembers(_message.Message):
     PENDING_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
+    SETTLED_FIELD_NUMBER: _builtins.int
+    VOTES_FIELD_NUMBER: _builtins.int
     group_id: _builtins.int
     is_master: _builtins.bool
     master_node_id: _builtins.int
@@ -125,6 +131,10 @@ class GroupMembers(_message.Message):
     chosen: _builtins.int
     held: _builtins.bool
     """this node keeps the group although another is preferred"""
+    settled: _builtins.bool
+    """master only: nothing rests any more on nodes that left"""
+    votes: _builtins.bool
+    """the answering node has a vote"""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaMember]:
         """in force"""
@@ -148,10 +158,12 @@ class GroupMembers(_message.Message):
         pending: _abc.Iterable[Global___ReplicaMember] | None = ...,
         progress: _abc.Iterable[Global___MemberProgress] | None = ...,
         held: _builtins.bool = ...,
+        settled: _builtins.bool = ...,
+        votes: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_master_node_id", b"_master_node_id", "master_node_id", b"master_node_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_master_node_id", b"_master_node_id", "chosen", b"chosen", "group_id", b"group_id", "held", b"held", "is_master", b"is_master", "master_node_id", b"master_node_id", "members", b"members", "pending", b"pending", "progress", b"progress"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_master_node_id", b"_master_node_id", "chosen", b"chosen", "group_id", b"group_id", "held", b"held", "is_master", b"is_master", "master_node_id", b"master_node_id", "members", b"members", "pending", b"pending", "progress", b"progress", "settled", b"settled", "votes", b"votes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__master_node_id: _TypeAlias = _typing.Literal["master_node_id"]  # noqa: Y015
     _WhichOneofArgType__master_node_id: _TypeAlias = _typing.Literal["_master_node_id", b"_master_node_id"]  # noqa: Y015

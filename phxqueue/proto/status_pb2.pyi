@@ -261,6 +261,7 @@ class NodeStatusResponse(_message.Message):
     DISK_FREE_BYTES_FIELD_NUMBER: _builtins.int
     ACCEPTING_FIELD_NUMBER: _builtins.int
     RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
     LOCK_ID_FIELD_NUMBER: _builtins.int
     LOCK_TABLES_FIELD_NUMBER: _builtins.int
     store_id: _builtins.int
@@ -282,6 +283,10 @@ class NodeStatusResponse(_message.Message):
         """of the groups this node is master of"""
 
     @_builtins.property
+    def notices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what an operator should know of this node, a sentence each"""
+
+    @_builtins.property
     def lock_tables(self) -> _containers.RepeatedCompositeFieldContainer[Global___LockTableStatus]:
         """of the groups this node is master of"""
 
@@ -298,12 +303,13 @@ class NodeStatusResponse(_message.Message):
         disk_free_bytes: _builtins.int = ...,
         accepting: _builtins.bool = ...,
         resident_bytes: _builtins.int = ...,
+        notices: _abc.Iterable[_builtins.str] | None = ...,
         lock_id: _builtins.int = ...,
         lock_tables: _abc.Iterable[Global___LockTableStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "disk_free_bytes", b"disk_free_bytes", "groups", b"groups", "incarnation", b"incarnation", "lock_id", b"lock_id", "lock_tables", b"lock_tables", "node_id", b"node_id", "queues", b"queues", "resident_bytes", b"resident_bytes", "store_id", b"store_id", "uptime_s", b"uptime_s", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "disk_free_bytes", b"disk_free_bytes", "groups", b"groups", "incarnation", b"incarnation", "lock_id", b"lock_id", "lock_tables", b"lock_tables", "node_id", b"node_id", "notices", b"notices", "queues", b"queues", "resident_bytes", b"resident_bytes", "store_id", b"store_id", "uptime_s", b"uptime_s", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

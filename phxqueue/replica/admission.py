@@ -174,7 +174,10 @@ class Admission:
                 "this node: give all of them the same files"
             )
         missing = ", ".join(map(self._describe, formation.missing))
-        return f"first start: waiting for {missing}; every voter has to be up once before anything is stored"
+        return (
+            f"first start: waiting for {missing}; every voter has to be up once before anything is stored (a new node "
+            f"of a set that runs already: `phxqueue members add {self._node_id}`)"
+        )
 
     def _recorded(self) -> bool:
         own = self._incarnations[self._node_id]

@@ -25,12 +25,14 @@ def kind_name(kind: MemberKind) -> str:
 def unrecorded(members: Sequence[Member], known: Mapping[int, int]) -> tuple[Member, ...] | None:
     """Return the members with the incarnations filled in that are known and not recorded yet; None: there are none.
 
+    A learner has no vote that a directory could have forgotten: its incarnation is recorded when it is promoted.
+
     Args:
         known: incarnation by node id, as the nodes said themselves.
     """
     filled = tuple(
         replace(member, incarnation=known[member.node_id])
-        if not member.incarnation and known.get(member.node_id)
+        if not member.incarnation and member.kind is not MemberKind.LEARNER and known.get(member.node_id)
         else member
         for member in members
     )

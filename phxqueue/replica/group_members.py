@@ -68,6 +68,16 @@ class GroupMembers(ABC):
         return self.core.pending_members
 
     @property
+    def settled(self) -> bool:
+        """Whether, as this master knows, nothing rests any more on nodes that are members no longer."""
+        return self.core.settled
+
+    @property
+    def votes(self) -> bool:
+        """Whether this node has a vote."""
+        return self.core.votes
+
+    @property
     def untouched(self) -> bool:
         """Whether this directory has never promised, accepted or learned anything: it has nothing to forget."""
         return self.core.promised == 0 and self.core.known < 0

@@ -8,6 +8,8 @@ from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
 
+from twisted.logger import Logger
+
 from phxqueue.config.cluster import NodeAddress, ReplicaSet
 from phxqueue.config.settings import JournalSettings
 from phxqueue.config.settings import ReplicaSettings as ConfiguredReplica
@@ -25,11 +27,12 @@ from phxqueue.paxos.config import GroupConfig, Member, MemberKind
 from phxqueue.paxos.entry import entry_checksum
 from phxqueue.replica.admission import Admission
 from phxqueue.replica.backup_calls import Origin
-from phxqueue.replica.census import KINDS
+from phxqueue.replica.census import KINDS, differences
 from phxqueue.replica.errors import ReplicaStartError
 from phxqueue.replica.group_runtime import GroupRuntime
 from phxqueue.replica.interfaces import IStateMachine
 from phxqueue.replica.master_calls import MasterCalls
+from phxqueue.replica.member_calls import MemberCalls
 from phxqueue.replica.node import ReplicaNode, ReplicaSettings
 from phxqueue.replica.peer_port import PeerPort
 from phxqueue.replica.peers import PeerLinks, PeerSettings
@@ -83,6 +86,8 @@ class ReplicaHost:
         self._listener: RpcListener | None = None
         self._roster = self._configured_roster(0)
         self._failed = False
+        self._told: list[str] = []
+        self._log = Logger(namespace="phxqueue.replica.host")
 
     @property
     def accepting(self) -> bool:
@@ -174,6 +179,7 @@ class ReplicaHost:
             paxos_groups=self._set.paxos_groups,
         )
         self._node.register_backups(service, origin)
+        MemberCalls(self._node, lambda: self._roster, self._admission.incarnation_of, self.notices).register(service)
         MasterCalls(self._node, place.set_id, f"{place.role.value} {place.set_id}").register(service)
 
     async def hand_over(self) -> None:
@@ -184,6 +190,15 @@ class ReplicaHost:
         limit = self._settings.hand_over_timeout_s
         if limit and self._node is not None and not self._failed:
             await self._node.masterships.hand_over(limit)
+
+    def notices(self) -> list[str]:
+        """What an operator should know of this node's membership, a sentence each."""
+        return [] if self._node is None else [*self._admission.notices(), *self._differences()]
+
+    def reconfigure(self, replica_set: ReplicaSet) -> None:
+        """Take over where nodes are by the configuration files. Who the members are, they do not say any more."""
+        self._set = replica_set
+        self._follow_members()
 
     async def stop(self) -> None:
         """Checkpoint, leave the group, close the journal. Safe after a start that failed half-way."""
@@ -233,6 +248,20 @@ class ReplicaHost:
             ),
         )
         self._links.update(self._roster)
+        self._tell_differences()
+
+    def _differences(self) -> list[str]:
+        """Where the configuration and the replicated membership disagree."""
+        groups = () if self._node is None else self._node.groups.values()
+        found = {line: None for group in groups for line in differences(self._set.nodes, group.members)}
+        return list(found)
+
+    def _tell_differences(self) -> None:
+        found = self._differences()
+        for line in found:
+            if line not in self._told:
+                self._log.warn("{line}", line=line)
+        self._told = found
 
     def _peer_port(self, node: ReplicaNode) -> PeerPort:
         return PeerPort(

@@ -52,14 +52,19 @@ def _info(present: Member, request: ChangeMemberRequest) -> bytes:
     return MemberPlace(Address.parse(request.paxos_address), service).encode()
 
 
-def described(member: Member) -> ReplicaMember:
-    """Return a member as the wire protocol has it."""
+def described(member: Member, running: int | None = None) -> ReplicaMember:
+    """Return a member as the wire protocol has it.
+
+    Args:
+        running: the incarnation that it last said it runs on.
+    """
     place = MemberPlace.decode(member.info)
     return ReplicaMember(
         node_id=member.node_id,
         kind=int(member.kind),
         priority=member.priority,
         incarnation=member.incarnation,
+        running=running or 0,
         paxos_address="" if place is None else str(place.paxos),
         address="" if place is None or place.service is None else str(place.service),
     )

@@ -121,6 +121,8 @@ class StoreRole:
                 tls.reload()
         if self._service is not None:
             self._service.reconfigure(node)
+        if self._host is not None:
+            self._host.reconfigure(node.store)
 
     def status(self, request: NodeStatusRequest, context: CallContext) -> NodeStatusResponse:
         """Tell an operator about this node."""
@@ -136,6 +138,7 @@ class StoreRole:
             response.incarnation = host.incarnation
             response.accepting = host.accepting
             response.groups.extend(group.status(state_hash=request.state_hash) for group in host.groups.values())
+            response.notices.extend(host.notices())
             response.queues.extend(self._service.queue_statuses())
             usage = os.statvfs(node.data_dir)
             response.disk_free_bytes = usage.f_bavail * usage.f_frsize

@@ -89,7 +89,8 @@ def test_a_fresh_directory_votes_when_all_other_voters_are_fresh() -> None:
     rig.hears(1)
     assert rig.group.admitted == 0
     assert rig.admission.waiting() == (
-        "first start: waiting for node 2; every voter has to be up once before anything is stored"
+        "first start: waiting for node 2; every voter has to be up once before anything is stored (a new node of a set "
+        "that runs already: `phxqueue members add 0`)"
     )
     rig.hears(2)
     assert rig.group.admitted == 1

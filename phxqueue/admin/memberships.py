@@ -1,0 +1,150 @@
+"""What the nodes of a store or lock group say about its members, as one picture. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+
+from phxqueue.admin.table import table
+from phxqueue.config import LockGroup, Store
+from phxqueue.paxos.config import MemberKind
+from phxqueue.proto.members_pb2 import GroupMembers, MembersResponse, ReplicaMember
+
+ReplicaSet = Store | LockGroup
+
+
+def set_id(replica_set: ReplicaSet) -> int:
+    """The store_id or lock_id."""
+    return replica_set.store_id if isinstance(replica_set, Store) else replica_set.lock_id
+
+
+def set_name(replica_set: ReplicaSet) -> str:
+    """For people: "store 1", "lock 1"."""
+    return f"{'store' if isinstance(replica_set, Store) else 'lock'} {set_id(replica_set)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The answers of the nodes, by address; a node that does not answer has its reason."""
+
+    name: str
+    groups: int
+    answers: Mapping[str, MembersResponse]
+    silent: Mapping[str, str]
+
+    def view(self, group_id: int) -> GroupMembers | None:
+        """A group as its master tells it; without a master, as whoever has come furthest."""
+        told = [group for answer in self.answers.values() for group in answer.groups if group.group_id == group_id]
+        return max(told, key=lambda group: (group.is_master, group.chosen), default=None)
+
+    def master(self, group_id: int) -> str | None:
+        """The address of a group's master; of two (one has not noticed yet) the one that has come further."""
+        claims = [
+            (group.chosen, address)
+            for address, answer in self.answers.items()
+            for group in answer.groups
+            if group.group_id == group_id and group.is_master
+        ]
+        return max(claims)[1] if claims else None
+
+    def notices(self) -> list[str]:
+        """What the nodes have to say, each thing once, with who says it."""
+        said: dict[str, list[int]] = {}
+        for answer in self.answers.values():
+            for notice in answer.notices:
+                said.setdefault(notice, []).append(answer.node_id)
+        return [
+            f"node{'s' if len(nodes) > 1 else ''} {', '.join(map(str, sorted(nodes)))}: {notice}"
+            for notice, nodes in said.items()
+        ]
+
+
+def member_of(group: GroupMembers | None, node_id: int) -> ReplicaMember | None:
+    """A member of a group, as in force."""
+    members: Iterable[ReplicaMember] = () if group is None else group.members
+    return next((member for member in members if member.node_id == node_id), None)
+
+
+def as_text(picture: Picture) -> list[str]:
+    """The picture as tables: groups with the same members share one."""
+    lines: list[str] = []
+    tables: dict[tuple[str, ...], list[int]] = {}
+    for group_id in range(picture.groups):
+        group = picture.view(group_id)
+        rendered = ("  nobody answers",) if group is None else tuple(_table(group))
+        tables.setdefault(rendered, []).append(group_id)
+    for rendered, group_ids in tables.items():
+        lines += [f"{picture.name}, {_listed(group_ids)}", *rendered, ""]
+    lines += [f"  no answer from {address}: {reason}" for address, reason in picture.silent.items()]
+    lines += [f"  {notice}" for notice in picture.notices()]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def _listed(group_ids: list[int]) -> str:
+    if len(group_ids) == 1:
+        return f"group {group_ids[0]}"
+    if group_ids == list(range(group_ids[0], group_ids[-1] + 1)):
+        return f"groups {group_ids[0]} to {group_ids[-1]}"
+    return "groups " + ", ".join(map(str, group_ids))
+
+
+def _table(group: GroupMembers) -> list[str]:
+    header = ("NODE", "KIND", "PRIORITY", "PAXOS ADDRESS", "INCARNATION", "STATE")
+    rows = [
+        (
+            member.node_id,
+            MemberKind(member.kind).name.lower(),
+            member.priority,
+            member.paxos_address or "(configuration)",
+            f"{member.incarnation:016x}" if member.incarnation else "not recorded",
+            _state(group, member),
+        )
+        for member in group.members
+    ]
+    lines = table(header, rows, left=6)
+    if not group.is_master:
+        lines.append("  no master answers: this may be out of date")
+    elif group.pending:
+        lines.append(f"  changing: {', '.join(map(_short, group.pending))} in a moment")
+    elif not group.settled:
+        lines.append("  not settled: the disks of nodes that left are still needed")
+    return lines
+
+
+def _short(member: ReplicaMember) -> str:
+    return f"node {member.node_id} {MemberKind(member.kind).name.lower()}"
+
+
+def _state(group: GroupMembers, member: ReplicaMember) -> str:
+    if member.incarnation and member.running and member.incarnation != member.running:
+        return "runs on another data directory: no vote"
+    progress = next((one for one in group.progress if one.node_id == member.node_id), None)
+    if progress is None:
+        return "master" if group.is_master else ""
+    if progress.heard_ago_s < 0:
+        return "not heard"
+    behind = max(0, group.chosen - progress.chosen)
+    heard = f", heard {progress.heard_ago_s:.1f} s ago" if progress.heard_ago_s > 1 else ""
+    return (f"{behind} entries behind" if progress.chosen >= 0 else "has nothing yet") + heard
+
+
+def as_document(picture: Picture) -> dict[str, Any]:
+    """The picture as plain values, ready for JSON."""
+    groups = []
+    for group_id in range(picture.groups):
+        group = picture.view(group_id)
+        if group is not None:
+            groups.append(
+                MessageToDict(group, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+            )
+    return {
+        "set": picture.name,
+        "groups": groups,
+        "silent": dict(picture.silent),
+        "notices": picture.notices(),
+    }
