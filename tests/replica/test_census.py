@@ -57,3 +57,7 @@ def test_another_kind_and_another_address() -> None:
 def test_members_of_unknown_places_have_the_files_places() -> None:
     members = tuple(Member(node_id, MemberKind.VOTER) for node_id in range(3))
     assert differences(FILES, members) == []
+
+
+def test_the_directory_of_a_learner_is_recorded_with_its_vote() -> None:
+    assert unrecorded((Member(0, incarnation=5), Member(1, MemberKind.LEARNER)), {1: 7}) is None

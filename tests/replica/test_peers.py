@@ -21,13 +21,14 @@ from phxqueue.net.rpc import RpcConnection
 from phxqueue.net.settings import RpcSettings
 from phxqueue.net.status import RpcError, Status
 from phxqueue.net.tls import TlsPaths, client_tls, server_tls
+from phxqueue.paxos.config import Member
 from phxqueue.paxos.messages import Heartbeat, Message
 from phxqueue.proto import methods
 from phxqueue.proto.paxos_pb2 import PeerFrame, PeerHelloRequest
 from phxqueue.replica import codec
 from phxqueue.replica.peer_port import PeerPort
 from phxqueue.replica.peers import PeerLinks, PeerSettings
-from phxqueue.replica.roster import Greeting, MemberPlace, Roster
+from phxqueue.replica.roster import Greeting, MemberPlace, Roster, known_places
 from tests.conftest import LoggedErrors
 from tests.replica.conftest import Certificates
 
@@ -607,3 +608,18 @@ def test_waiting_works() -> None:
     """`until` would hide a condition that is never asked."""
     asked = Deferred.fromCoroutine(until(lambda: True))
     assert asked.called
+
+
+def test_everybody_is_at_the_place_of_the_own_files_first_then_where_the_membership_says() -> None:
+    members = (
+        Member(0, info=MemberPlace(Address("10.0.0.1", 5201)).encode()),
+        Member(1, info=MemberPlace(Address("10.0.0.9", 5201)).encode()),
+        Member(4, info=MemberPlace(Address("10.0.0.4", 5201)).encode()),
+    )
+    configured = {node_id: Address(f"10.0.0.{node_id + 1}", 5201) for node_id in range(4)}
+    assert known_places(configured, [members, ()], {0, 1, 2, 4}) == {
+        0: (Address("10.0.0.1", 5201),),
+        1: (Address("10.0.0.2", 5201), Address("10.0.0.9", 5201)),
+        2: (Address("10.0.0.3", 5201),),  # leaving: only the files know where it is
+        4: (Address("10.0.0.4", 5201),),
+    }
