@@ -85,7 +85,7 @@ def move(
 
     cluster = settings.load()
     topic = settings.topic_of(cluster)
-    replica_set = _set_of(topic, store, lock)
+    replica_set = replica_set_of(topic, store, lock)
     _check(replica_set, node, groups)
 
     async def work(reactor: Any, pool: ConnectionPool) -> bool:
@@ -158,7 +158,8 @@ def _with_pool(
     return edge.run(main)
 
 
-def _set_of(topic: Topic, store: int | None, lock: int | None) -> ReplicaSet:
+def replica_set_of(topic: Topic, store: int | None, lock: int | None) -> ReplicaSet:
+    """The store or lock group that an operator named, or the only store there is. Raises AdminError."""
     if store is not None and lock is not None:
         raise AdminError("--store and --lock: say one of them")
     sets: tuple[ReplicaSet, ...] = topic.stores if lock is None else topic.locks

@@ -10,7 +10,8 @@ from twisted.internet.task import deferLater
 
 from phxqueue.admin.errors import AdminError
 from phxqueue.admin.gather import gather
-from phxqueue.admin.memberships import Picture, ReplicaSet, member_of, set_id, set_name
+from phxqueue.admin.mastership import ReplicaSet, set_id, set_name
+from phxqueue.admin.memberships import Picture, member_of
 from phxqueue.net.address import Address
 from phxqueue.net.pool import ConnectionPool
 from phxqueue.net.status import RpcError, Status

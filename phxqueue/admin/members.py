@@ -12,9 +12,10 @@ from phxqueue.admin import edge
 from phxqueue.admin.clients import open_pool
 from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.errors import AdminError
+from phxqueue.admin.masters import replica_set_of
+from phxqueue.admin.mastership import ReplicaSet
 from phxqueue.admin.member_changes import MemberChanges, Place
-from phxqueue.admin.memberships import ReplicaSet, as_document, as_text, set_id
-from phxqueue.config import Topic
+from phxqueue.admin.memberships import as_document, as_text
 from phxqueue.net.address import Address
 from phxqueue.paxos.config import MemberKind
 from phxqueue.replica.census import KINDS
@@ -168,7 +169,7 @@ def _run(
 ) -> None:
     cluster = settings.load()
     topic = settings.topic_of(cluster)
-    replica_set = _set_of(topic, store, lock)
+    replica_set = replica_set_of(topic, store, lock)
     tls = settings.tls_of(cluster)
 
     async def main(reactor: Any) -> None:
@@ -179,23 +180,6 @@ def _run(
             await pool.close()
 
     edge.run(main)
-
-
-def _set_of(topic: Topic, store: int | None, lock: int | None) -> ReplicaSet:
-    if store is not None and lock is not None:
-        raise AdminError("--store and --lock: say one of them")
-    sets: tuple[ReplicaSet, ...] = topic.stores if lock is None else topic.locks
-    wanted = store if lock is None else lock
-    if wanted is None and len(sets) == 1:
-        return sets[0]
-    known = ", ".join(str(set_id(one)) for one in sets) or "none"
-    what = "store" if lock is None else "lock group"
-    if wanted is None:
-        raise AdminError(f"topic {topic.topic_name} has several stores ({known}): say which with --store")
-    for one in sets:
-        if set_id(one) == wanted:
-            return one
-    raise AdminError(f"topic {topic.topic_name} has no {what} {wanted}; there are: {known}")
 
 
 def _place(replica_set: ReplicaSet, node: int, address: str | None, paxos_address: str | None) -> Place | None:

@@ -9,21 +9,8 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 
 from phxqueue.admin.table import table
-from phxqueue.config import LockGroup, Store
 from phxqueue.paxos.config import MemberKind
 from phxqueue.proto.members_pb2 import GroupMembers, MembersResponse, ReplicaMember
-
-ReplicaSet = Store | LockGroup
-
-
-def set_id(replica_set: ReplicaSet) -> int:
-    """The store_id or lock_id."""
-    return replica_set.store_id if isinstance(replica_set, Store) else replica_set.lock_id
-
-
-def set_name(replica_set: ReplicaSet) -> str:
-    """For people: "store 1", "lock 1"."""
-    return f"{'store' if isinstance(replica_set, Store) else 'lock'} {set_id(replica_set)}"
 
 
 @dataclass(frozen=True, slots=True)
