@@ -57,7 +57,6 @@ class Report:
             "rate": len(delays) / measured,
             "p50_ms": delays[len(delays) // 2] * 1e3 if delays else None,
             "p99_ms": delays[int(len(delays) * 0.99)] * 1e3 if delays else None,
-            "cpu_s": time.process_time(),
             "longest_gap_s": self.longest_gap,
             "errors": self.errors,
             "first_error": self.first_error,
