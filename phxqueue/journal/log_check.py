@@ -58,11 +58,16 @@ class Record(NamedTuple):
 
 
 class _Chain(NamedTuple):
-    """Where the records of a file end, and what was open there."""
+    """Where the records of a file end, and what was open there.
+
+    The first transaction of a file may have begun in the one before, where it may say that it was not flushed:
+    `carried`, None when it was not seen.
+    """
 
     end: int
     last: int
     open: int
+    carried: int | None
     unsynced: frozenset[int]
     checkpoint: tuple[int, int] | None
 
@@ -136,6 +141,7 @@ def _follow(number: int, data: bytes) -> _Chain:
     """Follow the records of a file, up to the first that does not fit."""
     checkpoint: tuple[int, int] | None = None
     last = end = open_transaction = written = 0
+    carried = 0 if number == 1 else None
     unsynced: set[int] = set()
     for record in _records(data, 0, None):
         last, end = record.offset, record.end
@@ -145,12 +151,14 @@ def _follow(number: int, data: bytes) -> _Chain:
                 open_transaction = 0  # it is not among the active ones: a crash ended it, before this life began
         if _aside(record):
             continue
+        if carried is None:
+            carried = record.transaction
         written = record.offset
         if record.unsynced:
             unsynced = {record.transaction}
-        ended = record.kind == _COMMIT or record.transaction in unsynced
+        ended = record.kind == _COMMIT or record.transaction in (carried, *unsynced)
         open_transaction = 0 if ended else record.transaction
-    return _Chain(end, last, open_transaction, frozenset(unsynced), checkpoint)
+    return _Chain(end, last, open_transaction, carried, frozenset(unsynced), checkpoint)
 
 
 def _aside(record: Record) -> bool:
@@ -161,13 +169,17 @@ def _aside(record: Record) -> bool:
 def _beyond_is_later(data: bytes, chain: _Chain) -> bool:
     """Whether behind the end of the records there is what was written after a flush that covers it."""
     flushed = False
-    unsynced = set(chain.unsynced)
+    carried = chain.carried
+    unsynced = {*chain.unsynced, carried}
     writing = chain.open  # the transaction whose writes were seen last, with nothing hidden since
     for record, hidden in _beyond(data, chain):
         if hidden and record.transaction != chain.open:
             writing = 0  # what is hidden may say that this one was not flushed
         if _aside(record):
             continue
+        if carried is None:
+            carried = record.transaction
+            unsynced.add(carried)
         if flushed or chain.open not in (0, record.transaction):
             return True
         if record.unsynced:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from phxqueue.proto import paxos_pb2 as phxqueue_dot_proto_dot_paxos__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bphxqueue/proto/backup.proto\x12\x08phxqueue\x1a\x1aphxqueue/proto/paxos.proto\"5\n\x11\x42\x61\x63kupOpenRequest\x12\x0e\n\x06set_id\x18\x01 \x01(\r\x12\x10\n\x08group_id\x18\x02 \x01(\r\"\xa1\x01\n\x12\x42\x61\x63kupOpenResponse\x12\x34\n\ncheckpoint\x18\x01 \x01(\x0b\x32 .phxqueue.CheckpointOpenResponse\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\r\x12\x14\n\x0cpaxos_groups\x18\x05 \x01(\r\x12\x0f\n\x07version\x18\x06 \x01(\t\"+\n\rBackupSegment\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bphxqueue/proto/backup.proto\x12\x08phxqueue\x1a\x1aphxqueue/proto/paxos.proto\"5\n\x11\x42\x61\x63kupOpenRequest\x12\x0e\n\x06set_id\x18\x01 \x01(\r\x12\x10\n\x08group_id\x18\x02 \x01(\r\"\xb2\x01\n\x12\x42\x61\x63kupOpenResponse\x12\x34\n\ncheckpoint\x18\x01 \x01(\x0b\x32 .phxqueue.CheckpointOpenResponse\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\r\x12\x14\n\x0cpaxos_groups\x18\x05 \x01(\r\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x0f\n\x07lineage\x18\x07 \x01(\x06\"+\n\rBackupSegment\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,7 +35,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BACKUPOPENREQUEST']._serialized_start=69
   _globals['_BACKUPOPENREQUEST']._serialized_end=122
   _globals['_BACKUPOPENRESPONSE']._serialized_start=125
-  _globals['_BACKUPOPENRESPONSE']._serialized_end=286
-  _globals['_BACKUPSEGMENT']._serialized_start=288
-  _globals['_BACKUPSEGMENT']._serialized_end=331
+  _globals['_BACKUPOPENRESPONSE']._serialized_end=303
+  _globals['_BACKUPSEGMENT']._serialized_start=305
+  _globals['_BACKUPSEGMENT']._serialized_end=348
 # @@protoc_insertion_point(module_scope)

@@ -54,6 +54,7 @@ class BackupOpenResponse(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     PAXOS_GROUPS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    LINEAGE_FIELD_NUMBER: _builtins.int
     cluster: _builtins.str
     role: _builtins.str
     """"store" or "lock" """
@@ -61,6 +62,8 @@ class BackupOpenResponse(_message.Message):
     paxos_groups: _builtins.int
     version: _builtins.str
     """of the program"""
+    lineage: _builtins.int
+    """of the set, as in PeerHelloRequest"""
     @_builtins.property
     def checkpoint(self) -> _paxos_pb2.CheckpointOpenResponse: ...
     def __init__(
@@ -72,10 +75,11 @@ class BackupOpenResponse(_message.Message):
         node_id: _builtins.int = ...,
         paxos_groups: _builtins.int = ...,
         version: _builtins.str = ...,
+        lineage: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "cluster", b"cluster", "node_id", b"node_id", "paxos_groups", b"paxos_groups", "role", b"role", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "cluster", b"cluster", "lineage", b"lineage", "node_id", b"node_id", "paxos_groups", b"paxos_groups", "role", b"role", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -391,6 +391,7 @@ class PeerHelloRequest(_message.Message):
     PAXOS_GROUPS_FIELD_NUMBER: _builtins.int
     FRESH_FIELD_NUMBER: _builtins.int
     FOUNDERS_FIELD_NUMBER: _builtins.int
+    LINEAGE_FIELD_NUMBER: _builtins.int
     cluster: _builtins.str
     store_id: _builtins.int
     node_id: _builtins.int
@@ -400,6 +401,8 @@ class PeerHelloRequest(_message.Message):
     """the caller has never voted: it has no promise to forget"""
     founders: _builtins.int
     """digest of the members its configuration names: equal on all nodes at the first start"""
+    lineage: _builtins.int
+    """another number for each life of the set: built from a backup, or made anew by force; 0: the first"""
     def __init__(
         self,
         *,
@@ -410,10 +413,11 @@ class PeerHelloRequest(_message.Message):
         paxos_groups: _builtins.int = ...,
         fresh: _builtins.bool = ...,
         founders: _builtins.int = ...,
+        lineage: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "founders", b"founders", "fresh", b"fresh", "incarnation", b"incarnation", "node_id", b"node_id", "paxos_groups", b"paxos_groups", "store_id", b"store_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "founders", b"founders", "fresh", b"fresh", "incarnation", b"incarnation", "lineage", b"lineage", "node_id", b"node_id", "paxos_groups", b"paxos_groups", "store_id", b"store_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -427,11 +431,13 @@ class PeerHelloResponse(_message.Message):
     INCARNATION_FIELD_NUMBER: _builtins.int
     FRESH_FIELD_NUMBER: _builtins.int
     FOUNDERS_FIELD_NUMBER: _builtins.int
+    LINEAGE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.int
     incarnation: _builtins.int
     fresh: _builtins.bool
     """of the answering node"""
     founders: _builtins.int
+    lineage: _builtins.int
     def __init__(
         self,
         *,
@@ -439,10 +445,11 @@ class PeerHelloResponse(_message.Message):
         incarnation: _builtins.int = ...,
         fresh: _builtins.bool = ...,
         founders: _builtins.int = ...,
+        lineage: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["founders", b"founders", "fresh", b"fresh", "incarnation", b"incarnation", "node_id", b"node_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["founders", b"founders", "fresh", b"fresh", "incarnation", b"incarnation", "lineage", b"lineage", "node_id", b"node_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

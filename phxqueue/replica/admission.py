@@ -7,6 +7,7 @@ the core is told of its peers, and what a master has recorded in the replicated 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
@@ -19,15 +20,41 @@ from phxqueue.paxos.config import GroupConfig, MemberKind
 from phxqueue.replica.census import strangers, unrecorded
 from phxqueue.replica.checkpoint_table import GROUP_KEY, MEMBERSHIP
 from phxqueue.replica.errors import ReplicaError
-from phxqueue.replica.formation import Formation, founders_digest, founding_state
+from phxqueue.replica.formation import Beginning, Formation, founders_digest, founding_state
 from phxqueue.replica.group_runtime import GroupRuntime
 from phxqueue.replica.interfaces import Clock
 from phxqueue.replica.roster import Greeting
+
+_NUMBER = struct.Struct(">Q")
 
 FORMATION = "formation"
 """The table that says whether this directory has taken part in the first start of its set."""
 _KEY = b"node"
 _FRESH, _FORMED = b"fresh", b"formed"
+_LINEAGE, _BEGINNING = b"lineage", b"beginning"
+_NEW = (0, -1)
+"""Promise and chosen mark of a group of which nothing is known."""
+
+
+def begin_from_backup(beginning: Beginning) -> list[Write]:
+    """What a directory made from a backup says, when all nodes of the set are made so: it takes part in a first start,
+    with those that were made by the same restore.
+    """
+    return [
+        PutBlob(FORMATION, _KEY, _FRESH),
+        PutBlob(FORMATION, _BEGINNING, beginning.encode()),
+        PutBlob(FORMATION, _LINEAGE, _NUMBER.pack(beginning.token)),
+    ]
+
+
+def begin_lineage(lineage: int) -> list[Write]:
+    """What a directory says whose data are of another life of the set from now on."""
+    return [PutBlob(FORMATION, _LINEAGE, _NUMBER.pack(lineage))]
+
+
+def join_from_backup(lineage: int) -> list[Write]:
+    """What a directory made from a backup says that joins a set that lives: it has no vote of its own."""
+    return [PutBlob(FORMATION, _KEY, _FRESH), *begin_lineage(lineage)]
 
 
 class Admission:
@@ -62,6 +89,8 @@ class Admission:
         self._retry = retry
         self._formation = Formation(self._node_id, self._voters, formed=False)
         self._untouched = True
+        self._beginning: Beginning | None = None
+        self.lineage = 0
         self._incarnations = {self._node_id: journal.identity.incarnation}
         self._due = clock.seconds()
         self._recording: set[int] = set()
@@ -70,13 +99,20 @@ class Admission:
 
     # ---- start-up ---------------------------------------------------------------------------------------
 
-    def load(self, untouched: bool) -> bool:
+    def load(self, marks: Mapping[int, tuple[int, int]]) -> bool:
         """Return whether this directory may vote without being recorded; note a fresh one as such.
 
         Args:
-            untouched: nothing was ever promised, accepted or learned in it.
+            marks: promise and chosen mark of every group, as they lie on disk.
         """
-        said = dict(self._journal.load_blobs(FORMATION)).get(_KEY)
+        noted = dict(self._journal.load_blobs(FORMATION))
+        said = noted.get(_KEY)
+        if _LINEAGE in noted:
+            (self.lineage,) = _NUMBER.unpack(noted[_LINEAGE])
+        if _BEGINNING in noted:
+            self._beginning = Beginning.decode(noted[_BEGINNING])
+            self._founders ^= self._beginning.token
+        untouched = all(at == self.beginning(group_id) for group_id, at in marks.items())
         # Nothing is said in a directory made before there was anything to say, and when it was made a moment ago.
         formed = said == _FORMED if said is not None else not untouched
         self._untouched = untouched
@@ -85,6 +121,10 @@ class Admission:
             known = {key for key, _ in self._journal.load_blobs(MEMBERSHIP)}
             self._journal.submit(self._founding(known) if formed else [PutBlob(FORMATION, _KEY, _FRESH)])
         return formed
+
+    def beginning(self, group_id: int) -> tuple[int, int]:
+        """Promise and chosen mark of a group in which nothing was promised, accepted or learned yet."""
+        return _NEW if self._beginning is None else self._beginning.marks.get(group_id, _NEW)
 
     def _founding(self, known: Collection[bytes] = ()) -> list[Write]:
         """What makes this directory one of the set for ever, with the members of the configuration as it is today."""
@@ -109,12 +149,15 @@ class Admission:
     def greeting(self) -> Greeting:
         """What this node says of itself."""
         self._untouched = self._untouched and all(group.untouched for group in self._groups.values())
-        return Greeting(self._incarnations[self._node_id], self._untouched, self._founders)
+        return Greeting(self._incarnations[self._node_id], self._untouched, self._founders, self.lineage)
 
     def greeted(self, node_id: int, greeting: Greeting) -> None:
         """A member has said who it is."""
         known = self._incarnations.get(node_id)
         self._incarnations[node_id] = greeting.incarnation
+        if greeting.lineage and self.greeting().blank:
+            self.lineage = greeting.lineage
+            self._journal.submit(begin_lineage(self.lineage))  # before anything that is learned there
         for group in self._groups.values():
             group.peer_incarnation(node_id, greeting.incarnation)
         if known != greeting.incarnation:
@@ -171,7 +214,8 @@ class Admission:
             others = ", ".join(map(self._describe, formation.disagreeing))
             return (
                 f"first start: the configuration of {others} names other members, or another window, than the one of "
-                "this node: give all of them the same files"
+                "this node: give all of them the same files; or some are made from a backup, and not all by one "
+                "restore (`phxqueue restore --token`)"
             )
         missing = ", ".join(map(self._describe, formation.missing))
         return (

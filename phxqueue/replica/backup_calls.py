@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import phxqueue
@@ -28,9 +29,10 @@ class Origin:
 class BackupCalls:
     """Of one node."""
 
-    def __init__(self, origin: Origin, server: CheckpointServer) -> None:
+    def __init__(self, origin: Origin, server: CheckpointServer, lineage: Callable[[], int]) -> None:
         self._origin = origin
         self._server = server
+        self._lineage = lineage
 
     def register(self, service: RpcService) -> None:
         """Answer on this port."""
@@ -54,4 +56,5 @@ class BackupCalls:
             node_id=origin.node_id,
             paxos_groups=origin.paxos_groups,
             version=phxqueue.__version__,
+            lineage=self._lineage(),
         )

@@ -9,11 +9,16 @@ waits for the other way to a vote: a replicated membership that records its inca
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from phxqueue.paxos.config import Member
 from phxqueue.paxos.entry import EntryKind, entry_checksum
 from phxqueue.paxos.members_codec import Step, encode_state
+
+_TOKEN = struct.Struct(">Q")
+_MARK = struct.Struct(">HQq")
 
 
 def founders_digest(members: Iterable[Member], window: int) -> int:
@@ -27,6 +32,31 @@ def founders_digest(members: Iterable[Member], window: int) -> int:
 def founding_state(members: Sequence[Member], window: int) -> bytes:
     """Return the initial membership as it is kept on disk: from then on no configuration file says it."""
     return encode_state(window, [Step(-1, 0, tuple(members))])
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """From where a directory made from a backup begins: as long as it stands there, it has never voted.
+
+    Attributes:
+        token: of the restore; all founders of the new life of the set have the same.
+        marks: promise and chosen mark by Paxos group.
+    """
+
+    token: int
+    marks: Mapping[int, tuple[int, int]]
+
+    def encode(self) -> bytes:
+        """As it lies on disk."""
+        groups = (_MARK.pack(group_id, *marks) for group_id, marks in sorted(self.marks.items()))
+        return _TOKEN.pack(self.token) + b"".join(groups)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Beginning:
+        """The opposite."""
+        (token,) = _TOKEN.unpack_from(data)
+        marks = _MARK.iter_unpack(data[_TOKEN.size :])
+        return cls(token, {group_id: (promised, chosen) for group_id, promised, chosen in marks})
 
 
 class Formation:

@@ -24,7 +24,10 @@ class GroupMembers(ABC):
             must be proposed now.
         held: an operator wants this node to keep the mastership, though others are preferred.
         master_since: when this node became master last.
+        beginning: promise and chosen mark with which the directory was made.
     """
+
+    beginning = (0, -1)
 
     def __init__(self, core: Group, clock: Clock) -> None:
         self.core = core
@@ -80,7 +83,7 @@ class GroupMembers(ABC):
     @property
     def untouched(self) -> bool:
         """Whether this directory has never promised, accepted or learned anything: it has nothing to forget."""
-        return self.core.promised == 0 and self.core.known < 0
+        return (self.core.promised, self.core.known) == self.beginning
 
     def change_members(self, members: tuple[Member, ...]) -> Deferred[None]:
         """Make these the members; fires when they are in force.

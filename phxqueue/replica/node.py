@@ -143,8 +143,8 @@ class ReplicaNode:
         """
         stored = {config.group_id: self._journal.load_group(config.group_id) for config in self._configs}
         if self.admission is not None:
-            untouched = all(group.promised == 0 and group.chosen < 0 for group in stored.values())
-            self._may_vote = self.admission.load(untouched)
+            marks = {group_id: (group.promised, group.chosen) for group_id, group in stored.items()}
+            self._may_vote = self.admission.load(marks)
         for config in self._configs:
             self.groups[config.group_id] = self._recover(config, stored.pop(config.group_id))
 
@@ -215,6 +215,8 @@ class ReplicaNode:
         )
         runtime.on_checkpoint_needed = fetch.needed
         runtime.on_members.append(self._on_members)
+        if self.admission is not None:
+            runtime.beginning = self.admission.beginning(group_id)
         fetch.resume(stored.first)
         return runtime
 
@@ -307,7 +309,9 @@ class ReplicaNode:
 
     def register_backups(self, service: RpcService, origin: Origin) -> None:
         """Let an operator copy what is here."""
-        BackupCalls(origin, self._server).register(service)
+        BackupCalls(origin, self._server, lambda: 0 if self.admission is None else self.admission.lineage).register(
+            service
+        )
 
     async def close(self) -> None:
         """Take a last checkpoint of every group and stop taking part. The journal stays open for its owner to close."""

@@ -88,11 +88,19 @@ class PeerPort:
             raise _no_member(f"node {request.node_id}", roster)
         # Before the caller is heard: its news may change what this node says, and it has to hear how things were.
         mine = self._greeting()
+        theirs = Greeting(request.incarnation, request.fresh, request.founders, request.lineage)
+        strife = mine.strife(theirs)
+        if strife is not None:
+            raise RpcError(Status.PERMISSION_DENIED, f"node {request.node_id} and node {roster.node_id}: {strife}")
         self._greeted[id(context.connection)] = request.node_id, request.incarnation
         context.connection.on_lost(lambda reason: self._forget(context))
-        self._on_greeting(request.node_id, Greeting(request.incarnation, request.fresh, request.founders))
+        self._on_greeting(request.node_id, theirs)
         return PeerHelloResponse(
-            node_id=roster.node_id, incarnation=mine.incarnation, fresh=mine.fresh, founders=mine.founders
+            node_id=roster.node_id,
+            incarnation=mine.incarnation,
+            fresh=mine.fresh,
+            founders=mine.founders,
+            lineage=mine.lineage,
         )
 
     def _forget(self, context: CallContext) -> None:

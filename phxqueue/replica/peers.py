@@ -200,6 +200,10 @@ class PeerLinks:
                 raise RpcError(
                     Status.PERMISSION_DENIED, f"node {answer.node_id} answers there; compare the configuration files"
                 )
+            theirs = Greeting(answer.incarnation, answer.fresh, answer.founders, answer.lineage)
+            strife = self._greeting().strife(theirs)
+            if strife is not None:
+                raise RpcError(Status.PERMISSION_DENIED, f"this node and node {answer.node_id}: {strife}")
         except BaseException:
             connection.close()
             raise
@@ -212,7 +216,7 @@ class PeerLinks:
         link.failing = False
         self._log.info("connected to node {node} at {address}", node=link.node_id, address=address)
         connection.on_lost(lambda reason: self._lost(link, connection, reason))
-        self._on_greeting(link.node_id, Greeting(answer.incarnation, answer.fresh, answer.founders))
+        self._on_greeting(link.node_id, theirs)
 
     def _hello(self) -> PeerHelloRequest:
         me, greeting = self._roster, self._greeting()
@@ -224,6 +228,7 @@ class PeerLinks:
             paxos_groups=me.paxos_groups,
             fresh=greeting.fresh,
             founders=greeting.founders,
+            lineage=greeting.lineage,
         )
 
     def _dial_failed(self, failure: Failure, link: _Link) -> None:

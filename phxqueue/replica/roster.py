@@ -17,11 +17,28 @@ class Greeting:
     incarnation: of the data directory.
     fresh: this node has never voted, so there is no promise that it could have forgotten.
     founders: digest of the members that its configuration names.
+    lineage: which life of the set its data belong to: each restore of a backup, and each membership made by force,
+        begins another. 0: the first, or none yet.
     """
 
     incarnation: int
     fresh: bool
     founders: int = 0
+    lineage: int = 0
+
+    @property
+    def blank(self) -> bool:
+        """Whether it belongs to no life of the set yet."""
+        return self.fresh and self.lineage == 0
+
+    def strife(self, other: Greeting) -> str | None:
+        """Why these two must not talk; None if they may. What one life of a set has chosen means nothing in another."""
+        if self.lineage == other.lineage or self.blank or other.blank:
+            return None
+        return (
+            f"their data are of two lives of one store ({self.lineage:016x} and {other.lineage:016x}; one was built "
+            "from a backup, or made anew by force): stop the node that is of the wrong one, and move its data away"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,9 @@ from phxqueue.journal.journal import Journal
 from phxqueue.journal.opening import RESTORING_DIRECTORY
 from phxqueue.journal.records import WantedIdentity
 from phxqueue.paxos.entry import entry_checksum
-from phxqueue.replica.checkpoint_table import CheckpointTable
+from phxqueue.replica.admission import FORMATION
+from phxqueue.replica.checkpoint_table import MEMBERSHIP, CheckpointTable
+from phxqueue.replica.formation import Beginning
 from phxqueue.store.queues import StoreQueues
 from tests.admin.backups import BALLOT, CopiedNode, make_backup
 from tests.admin.conftest import Invoke
@@ -69,6 +71,8 @@ async def test_the_directory_has_everything_and_is_another_incarnation(
     group = journal.load_group(0)
     assert (group.first, group.chosen, group.entries) == (0, 99, [])
     assert group.promised >> 16 == (BALLOT >> 16) + ROUNDS_AHEAD
+    beginning = Beginning.decode(dict(journal.load_blobs(FORMATION))[b"beginning"])
+    assert beginning == Beginning(TOKEN, {0: (group.promised, 99)})
     machine, source = StoreQueues(), CopiedNode()
     CheckpointTable(journal, 0).restore(machine)
     source.fill(100)
@@ -86,6 +90,22 @@ async def test_the_directory_has_everything_and_is_another_incarnation(
     again.restore(checkpoint.state, [*segments.items(), *checkpoint.segments])
     assert again.state_hash() == machine.state_hash()
     assert again.history == TOKEN
+    await journal.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_joins_a_store_that_lives(root: Path, manifest: Manifest, node: StoreNode) -> None:
+    [group] = manifest.groups
+    manifest = replace(manifest, lineage=7, groups=(replace(group, membership="0102"),))
+    await restore(root, manifest, node, 0, reactor, say=lambda line: None)
+    journal = opened(node)
+    assert journal.load_group(0).promised == BALLOT
+    noted = dict(journal.load_blobs(FORMATION))
+    assert noted == {b"node": b"fresh", b"lineage": (7).to_bytes(8, "big")}
+    assert [value for _, value in journal.load_blobs(MEMBERSHIP)] == [b"\x01\x02"]
+    machine = StoreQueues()
+    CheckpointTable(journal, 0).restore(machine)
+    assert machine.history == 0
     await journal.close()
 
 

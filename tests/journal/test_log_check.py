@@ -144,6 +144,26 @@ def test_commits_without_a_flush_share_the_next_one() -> None:
         assert log.damaged(name) is not None, name
 
 
+def test_a_transaction_without_a_flush_may_go_on_in_the_next_file() -> None:
+    log = three_commits()
+    log.put("mark104", DEBUG, 104, bytes(30) + UNSYNCED)
+    log.put("104.0", ADD, 104)
+    log.new_file()
+    for n in range(1, 4):
+        log.put(f"104.{n}", ADD, 104)
+    log.put("marked104", DEBUG, 104, bytes(30) + UNSYNCED)
+    log.put("commit104", COMMIT, 104)
+    log.commit(105)
+    for name in ("104.1", "104.2", "104.3", "marked104", "commit104", "105.0"):
+        assert log.damaged(name) is None, name
+        assert log.damaged(name, at=5) is None, name
+    assert log.zeroed("header", "104.3") is None
+    log.commit(106)
+    log.commit(107)
+    for name in ("104.1", "104.3", "105.0"):
+        assert "damaged" in str(log.damaged(name)), name
+
+
 def test_a_later_file() -> None:
     log = three_commits()
     log.new_file()
@@ -164,6 +184,7 @@ def test_a_last_file_that_looks_as_if_it_had_not_been_begun() -> None:
     begun = bytes(lost) + bytes(log.files[2])[lost:]
     assert find_damage({1: first, 2: begun}) is None, "one flush"
     log.commit(105)
+    log.commit(106)  # the first of a file may have begun, unflushed, in the one before
     begun = bytes(lost) + bytes(log.files[2])[lost:]
     assert "file 2 is damaged at byte 0" in str(find_damage({1: first, 2: begun}))
 

@@ -12,15 +12,18 @@ from twisted.logger import capturedLogs, formatEvent
 
 from phxqueue.paxos.config import GroupConfig, Member, MemberKind
 from phxqueue.paxos.members_codec import decode_state
-from phxqueue.replica.admission import FORMATION, Admission
+from phxqueue.replica.admission import FORMATION, Admission, begin_from_backup, join_from_backup
 from phxqueue.replica.checkpoint_table import MEMBERSHIP
 from phxqueue.replica.errors import Refused
-from phxqueue.replica.formation import founders_digest
+from phxqueue.replica.formation import Beginning, founders_digest
 from phxqueue.replica.roster import Greeting
 from tests.replica.fakes import KeptJournal
 
 VOTERS = (Member(0), Member(1), Member(2))
 FOUNDERS = founders_digest(VOTERS, 64)
+
+
+TOKEN = 0x1234
 
 
 class FakeGroup:
@@ -64,7 +67,7 @@ class Rig:
         groups: dict[int, Any] = {}
         config = GroupConfig(group_id=3, node_id=0, members=members, incarnation=77)
         self.admission = Admission([config], groups, self.journal, self.clock, describe="node {}".format)
-        self.may_vote = self.admission.load(untouched)
+        self.may_vote = self.admission.load({3: (0, -1) if untouched else (65536, 7)})
         groups[3] = self.group
         self.admission.start()
 
@@ -282,3 +285,74 @@ def test_each_news_is_logged_once() -> None:
     assert (
         sum(line.startswith("node 1 has come back with another data directory (incarnation 5)") for line in said) == 1
     )
+
+
+# ---- several lives of one store ---------------------------------------------------------------------------
+
+
+def made_from_backup() -> Rig:
+    journal = KeptJournal()
+    journal.submit(begin_from_backup(Beginning(TOKEN, {3: (65536, 7)})))
+    journal.commit()
+    return Rig(untouched=False, journal=journal.restarted())  # it stands where it was made
+
+
+def test_nodes_made_by_one_restore_form_the_set_anew() -> None:
+    rig = made_from_backup()
+    assert not rig.may_vote
+    rig.group.untouched = True
+    assert rig.admission.greeting() == Greeting(77, True, FOUNDERS ^ TOKEN, TOKEN)
+    rig.hears(1, founders=FOUNDERS ^ TOKEN)
+    assert not rig.group.admitted
+    rig.hears(2, founders=FOUNDERS ^ TOKEN)
+    assert rig.group.admitted == 1
+    assert rig.restarted(untouched=False).may_vote
+
+
+def test_empty_directories_do_not_form_a_set_with_one_made_from_a_backup() -> None:
+    rig = made_from_backup()
+    rig.group.untouched = True
+    rig.hears(1)
+    rig.hears(2, founders=FOUNDERS ^ TOKEN ^ 1)  # of another restore
+    assert not rig.group.admitted
+    assert "not all by one restore" in rig.admission.waiting()
+
+
+def test_one_that_has_learned_since_it_was_made_is_not_fresh() -> None:
+    journal = KeptJournal()
+    journal.submit(begin_from_backup(Beginning(TOKEN, {3: (65536, 6)})))
+    journal.commit()
+    rig = Rig(untouched=False, journal=journal.restarted())
+    assert not rig.admission.greeting().fresh
+    for node_id in (1, 2):
+        rig.hears(node_id, founders=FOUNDERS ^ TOKEN)
+    assert not rig.group.admitted
+
+
+def test_one_that_joins_from_a_backup_has_no_vote() -> None:
+    journal = KeptJournal()
+    journal.submit(join_from_backup(TOKEN))
+    journal.commit()
+    rig = Rig(untouched=False, journal=journal.restarted())
+    assert (rig.may_vote, rig.admission.greeting()) == (False, Greeting(77, False, FOUNDERS, TOKEN))
+    for node_id in (1, 2):
+        rig.hears(node_id)
+    assert not rig.group.admitted
+
+
+def test_an_empty_node_becomes_part_of_the_life_it_joins() -> None:
+    rig = Rig()
+    rig.admission.greeted(1, Greeting(101, False, FOUNDERS, TOKEN))
+    assert rig.admission.lineage == TOKEN
+    assert rig.restarted(untouched=True).admission.lineage == TOKEN
+
+
+def test_two_lives_of_a_store_do_not_talk() -> None:
+    first, second, third = Greeting(1, False), Greeting(2, False, lineage=TOKEN), Greeting(3, True, lineage=TOKEN + 1)
+    blank = Greeting(4, True)
+    for one, other in ((first, second), (second, first), (second, third), (first, third)):
+        assert "are of two lives of one store" in str(one.strife(other))
+    for one in (first, second, third):
+        assert one.strife(one) is None
+        assert one.strife(blank) is None
+        assert blank.strife(one) is None

@@ -151,19 +151,34 @@ def _when(at: float) -> str:
     "--whole-store", is_flag=True, help="All nodes of the store are made from this backup, and it begins anew."
 )
 @click.option(
+    "--join", is_flag=True, help="One node is made to save it the transfer; the others live and admit it afterwards."
+)
+@click.option(
     "--token", metavar="HEX", help="What the restore of the first node printed, when the others are made elsewhere."
 )
 @cluster_command
 def restore(
-    settings: ClusterContext, directory: Path, node_files: tuple[Path, ...], whole_store: bool, token: str | None
+    settings: ClusterContext,
+    directory: Path,
+    node_files: tuple[Path, ...],
+    whole_store: bool,
+    join: bool,
+    token: str | None,
 ) -> None:
     """Make the data directories of nodes from the backup in DIRECTORY.
 
-    All nodes of the store must be stopped, and their data directories empty. What was enqueued or acknowledged after
-    the backup is not in it: those items are lost, and what was consumed since then is delivered again.
+    With --whole-store all nodes of the store must be stopped, and their data directories empty. What was enqueued or
+    acknowledged after the backup is not in it: those items are lost, and what was consumed since then is delivered
+    again. With --join nothing is lost: the node learns the rest from the others, and has no vote before
+    `phxqueue members replace`.
     """
-    if not whole_store:
-        raise AdminError("say --whole-store, and make every node of the store from this backup, before any is started")
+    if whole_store == join:
+        raise AdminError(
+            "say --whole-store, and make every node of the store from this backup, before any is started; or --join "
+            "for one node of a store that lives"
+        )
+    if join and (len(node_files) > 1 or token is not None):
+        raise AdminError("--join is for one node at a time, without --token")
     from phxqueue.admin.backup.restoring import Restored, check_fit, check_target
     from phxqueue.admin.backup.restoring import restore as restore_node
     from phxqueue.config import load_store_node
@@ -173,17 +188,22 @@ def restore(
     for node in nodes:
         check_fit(manifest, node)
         check_target(node.data_dir)
-    number = _token(token)
+    number = 0 if join else _token(token)
     store = nodes[0].store
 
     async def main(reactor: Any) -> list[Restored]:
-        await _refuse_running(reactor, settings, nodes[0])
+        if whole_store:
+            await _refuse_running(reactor, settings, nodes[0])
         with Progress(reactor, lambda: "") as progress:
             return [await restore_node(directory, manifest, node, number, reactor, say=progress.say) for node in nodes]
 
     for node, restored in zip(nodes, edge.run(main), strict=True):
         items = sum(group.items for group in restored.groups)
         click.echo(f"{node.data_dir}: node {node.node.node_id} of store {store.store_id}, {items} items")
+    if join:
+        node_id = nodes[0].node.node_id
+        click.echo(f"Start it, then let it vote: phxqueue members replace {node_id}")
+        return
     left = {node.node_id for node in store.nodes} - {node.node.node_id for node in nodes}
     click.echo(f"The store is as it was at {_when(manifest.began_at)}; what came later is lost.")
     if left and token is None:

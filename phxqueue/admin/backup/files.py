@@ -69,6 +69,7 @@ class GroupRecord:
         confirmed: the master had applied so much when the backup began, so everything acknowledged before that is in
             the copy; None: there was no master to ask.
         taken_at: Unix seconds.
+        membership: of the group at that instance, in hexadecimal; None: as configured.
     """
 
     group_id: int
@@ -78,6 +79,7 @@ class GroupRecord:
     needed: int
     confirmed: int | None
     segments: int
+    membership: str | None
     taken_at: float
     files: tuple[FileRecord, ...]
 
@@ -97,6 +99,7 @@ class Manifest:
     Attributes:
         began_at: Unix seconds; what was acknowledged before is in the backup, where `confirmed` says so.
         version: of the program that made it.
+        lineage: which life of the set it is of.
     """
 
     cluster: str
@@ -107,6 +110,7 @@ class Manifest:
     began_at: float
     ended_at: float
     groups: tuple[GroupRecord, ...]
+    lineage: int = 0
     format: int = field(default=FORMAT)
 
     @property

@@ -25,7 +25,9 @@ from phxqueue.journal.journal import Journal
 from phxqueue.journal.opening import DATABASE_DIRECTORY, RESTORING_DIRECTORY
 from phxqueue.journal.records import PutBlob, PutChosen, PutEntry, PutPromise, TrimEntries, WantedIdentity, Write
 from phxqueue.paxos.entry import entry_checksum
-from phxqueue.replica.checkpoint_table import CHECKPOINTS, GROUP_KEY, SEGMENTS, durable
+from phxqueue.replica.admission import begin_from_backup, join_from_backup
+from phxqueue.replica.checkpoint_table import CHECKPOINTS, GROUP_KEY, MEMBERSHIP, SEGMENTS, durable
+from phxqueue.replica.formation import Beginning
 
 SUBMISSION_BYTES = 4 << 20
 """Written in one transaction."""
@@ -88,8 +90,9 @@ async def restore(
     """Make the data directory of `node`. Raises AdminError, JournalError, OSError; nothing is usable then.
 
     Args:
-        token: names this restore. The nodes of the store must be given the same, and no other restore ever: it becomes
-            the history of the queues, by which readers notice that their cursors mean nothing any more.
+        token: names this restore; 0: one node that joins the others, which live. The nodes of the store must be given
+            the same, and no other restore ever: it becomes the history of the queues, by which readers notice that
+            their cursors mean nothing any more.
     """
     check_fit(manifest, node)
     check_target(node.data_dir)
@@ -131,14 +134,17 @@ async def _fill(
     )
     try:
         checked = []
+        marks: dict[int, tuple[int, int]] = {}
         for group in manifest.groups:
             checked.append(check_group(root, group))
             if checked[-1].problems:
                 raise AdminError("; ".join(checked[-1].problems) + ": use another backup")
-            await _fill_group(root, group, token, journal)
+            promised = await _fill_group(root, group, token, journal)
+            marks[group.group_id] = promised, group.applied
             say(f"group {group.group_id}: {group.entries} entries, {checked[-1].items} items")
         origin = {"backup": f"{manifest.identity:016x}", "began_at": manifest.began_at, "token": f"{token:016x}"}
-        await durable(journal, [PutBlob(RESTORED, b"backup", json.dumps(origin).encode())])
+        begun = begin_from_backup(Beginning(token, marks)) if token else join_from_backup(manifest.lineage)
+        await durable(journal, [PutBlob(RESTORED, b"backup", json.dumps(origin).encode()), *begun])
         incarnation = journal.identity.incarnation
     except BaseException:
         await journal.close().addErrback(lambda failure: None)
@@ -149,10 +155,11 @@ async def _fill(
     return Restored(incarnation, checked)
 
 
-async def _fill_group(root: Path, group: GroupRecord, token: int, journal: IJournal) -> None:
-    """Write one group. What makes it a group comes last: state, marks and promise."""
+async def _fill_group(root: Path, group: GroupRecord, token: int, journal: IJournal) -> int:
+    """Write one group; returns its promise. What makes it a group comes last: state, marks and promise."""
     machine = machine_of(root, group)
-    machine.begin_history(token)
+    if token:
+        machine.begin_history(token)
     checkpoint = machine.checkpoint()
     key = GROUP_KEY.pack(group.group_id)
     dropped = set(checkpoint.dropped)
@@ -164,16 +171,21 @@ async def _fill_group(root: Path, group: GroupRecord, token: int, journal: IJour
     segments = ((name, value) for name, value in segments_of(root, group) if name not in dropped)
     for writes in _submissions(PutBlob(SEGMENTS, key + name, value) for name, value in segments):
         waiting = await _next(waiting, journal, writes)
+    # In a set that lives its ballots are what they are, and this node has no vote before it is admitted.
+    promised = ((highest >> 16) + ROUNDS_AHEAD) << 16 if token else highest
     last: list[Write] = [PutBlob(SEGMENTS, key + name, value) for name, value in checkpoint.segments]
     last += [
         PutBlob(CHECKPOINTS, key, checkpoint.state),
         PutChosen(group.group_id, group.applied),
         TrimEntries(group.group_id, group.needed),
-        PutPromise(group.group_id, ((highest >> 16) + ROUNDS_AHEAD) << 16),
+        PutPromise(group.group_id, promised),
     ]
+    if not token and group.membership is not None:
+        last.append(PutBlob(MEMBERSHIP, key, bytes.fromhex(group.membership)))
     waiting = await _next(waiting, journal, last)
     if waiting is not None:
         await waiting
+    return promised
 
 
 def _entries(root: Path, group: GroupRecord) -> Iterator[Write]:

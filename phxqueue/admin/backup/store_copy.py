@@ -58,6 +58,10 @@ def choose(store: Store, group_id: int, reports: Sequence[NodeReport], wanted: i
     return Choice(min(level)[2] if level else master.node, status.applied)
 
 
+def _facts(origin: BackupOpenResponse) -> dict[str, Any]:
+    return {"cluster": origin.cluster, "version": origin.version, "lineage": origin.lineage}
+
+
 class StoreCopy:
     """One backup of one store.
 
@@ -110,13 +114,14 @@ class StoreCopy:
             self.groups_done += 1
         partial = read_document(self._root / PARTIAL) or {}
         if origin is not None:
-            partial = {**partial, "cluster": origin.cluster, "version": origin.version}
+            partial = {**partial, **_facts(origin)}
         manifest = Manifest(
             cluster=partial["cluster"],
             role="store",
             set_id=self._store.store_id,
             paxos_groups=self._store.paxos_groups,
             version=partial["version"],
+            lineage=partial["lineage"],
             began_at=began_at,
             ended_at=self._wall(),
             groups=tuple(groups),
@@ -150,9 +155,12 @@ class StoreCopy:
         partial = read_document(self._root / PARTIAL) or {}
         known = partial.get("cluster")
         if known is None:
-            write_document(self._root / PARTIAL, {**partial, "cluster": origin.cluster, "version": origin.version})
-        elif known != origin.cluster:
-            raise AdminError(f"node {origin.node_id} is of cluster {origin.cluster!r}, the others of {known!r}")
+            write_document(self._root / PARTIAL, {**partial, **_facts(origin)})
+        elif known != origin.cluster or partial["lineage"] != origin.lineage:
+            raise AdminError(
+                f"node {origin.node_id} is of cluster {origin.cluster!r}, life {origin.lineage:016x} of its store; "
+                f"what is here already is of {known!r}, {partial['lineage']:016x}: begin a new backup"
+            )
 
     async def _ask(self, node: NodeAddress) -> NodeReport:
         return await ask(self._pool, self._topic, self._store, node, ANSWER_TIMEOUT_S)

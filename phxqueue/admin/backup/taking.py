@@ -143,6 +143,7 @@ class GroupCopy:
             needed=checkpoint.needed,
             confirmed=self._confirmed,
             segments=len(checkpoint.segments),
+            membership=checkpoint.membership.hex() if checkpoint.HasField("membership") else None,
             taken_at=taken_at,
             files=tuple(files),
         )
