@@ -23,6 +23,7 @@ KINDS: dict[str, str] = {
     "crash of a new master": "a process dies within the first milliseconds of a mastership",
     "rack": "the followers restart at once while the master is cut off, or one follower was before",
     "stop": "a process ends in good order",
+    "transfer": "a mastership is handed over from one node to another",
     "short pause": "a process stands still for less than a lease",
     "long pause": "a process stands still for longer than a lease",
     # disks

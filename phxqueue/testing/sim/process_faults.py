@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from phxqueue.replica.errors import ReplicaError
+from phxqueue.replica.group_runtime import GroupRuntime
 from phxqueue.testing.sim.network_faults import Cuts
 from phxqueue.testing.sim.scene import Scene
 
@@ -34,6 +36,7 @@ class ProcessFaults:
         self._cluster.on_journal_failure = self._journal_failed
         scene.repeat(profile.crash_every, self._crash)
         scene.repeat(profile.stop_every, self._stop)
+        scene.repeat(profile.transfer_every, self._transfer)
         scene.repeat(profile.pause_every, self._pause)
         scene.repeat(profile.refuse_every, self._refuse)
         scene.repeat(profile.rack_every, self._lose_rack)
@@ -118,6 +121,20 @@ class ProcessFaults:
             self._world.count("stop")
             self._cluster.stop(victim)
             self._world.call_later(self._random.uniform(0.01, 1.0), self.bring_up, victim)
+
+    def _transfer(self) -> None:
+        """Have a mastership handed over to some node, whether that can take it or not."""
+        group_id = self._random.randrange(self._cluster.shape.paxos_groups)
+        to = self._random.choice(self._cluster.node_ids)
+        master = self._cluster.master(group_id)
+        if master is not None:
+            process = self._cluster.processes[master]
+            process.clock.receive(self._hand_over, process.node.groups[group_id], to)
+
+    def _hand_over(self, group: GroupRuntime, to: int) -> None:
+        moved = group.transfer(to)
+        moved.addCallbacks(lambda _: self._world.count("transfer"), lambda failure: failure.trap(ReplicaError))
+        moved.addErrback(self._cluster.report)
 
     def _pause(self) -> None:
         victim = self._scene.victim()

@@ -18,6 +18,7 @@ class Profile:
     gap_every: what a master sends is lost for some milliseconds, and shortly afterwards it dies.
     time_scale: see ClusterShape.
     stop_every: a process ends in good order and comes back.
+    transfer_every: an operator has a mastership handed over, to whomever.
     pause_every: a process stands still, for less than a lease or for much longer.
     cut_every: a link or a node is cut off, in one direction or both; frames are lost or held up.
     refuse_every: peers believe that a running process has gone, and perhaps hear no more of it for a while.
@@ -46,6 +47,7 @@ class Profile:
     gap_every: float = 0.0
     time_scale: float = 1.0
     stop_every: float = 0.0
+    transfer_every: float = 0.0
     pause_every: float = 0.0
     cut_every: float = 0.0
     refuse_every: float = 0.0
@@ -85,7 +87,7 @@ PROFILES = (
     Profile(name="left behind", leave_every=0.7, crash_every=3.0),
     Profile(name="mixed versions", upgrade_every=0.4, crash_every=2.0, downgrade=0.5),
     Profile(name="bit rot", flip_every=0.3, crash_every=2.0),
-    Profile(name="operated", stop_every=0.8, refuse_every=0.7, full_every=1.0, jump_every=0.5),
+    Profile(name="operated", stop_every=0.8, transfer_every=0.3, refuse_every=0.7, full_every=1.0, jump_every=0.5),
     Profile(
         name="everything",
         loss=0.03,
@@ -100,6 +102,7 @@ PROFILES = (
         write_error=0.0005,
         strike=0.1,
         stop_every=4.0,
+        transfer_every=3.0,
         pause_every=1.5,
         cut_every=1.5,
         refuse_every=3.0,
