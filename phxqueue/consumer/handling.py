@@ -81,6 +81,12 @@ class Handling:
         """Line up; pump() starts what may start."""
         self._lineup.add(slot)
 
+    def end_attempt(self, slot: Slot, why: str) -> None:
+        """The attempt of an item that was not added is over, without its handler."""
+        self.log.error("{item}: {why}; this attempt is over", item=slot.name(self._place), why=why)
+        slot.uin = 0  # it is in no lane
+        self._next_attempts.end_attempt(slot, why)
+
     def drop(self, unwanted: Callable[[Slot], bool]) -> list[Slot]:
         """Forget items that have not started; returns them."""
         return self._lineup.drop(unwanted)

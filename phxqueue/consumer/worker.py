@@ -16,6 +16,7 @@ The store tells with `reset` that the group stands elsewhere than this reader th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,7 @@ from phxqueue.consumer.lineup import Gate
 from phxqueue.consumer.next_attempts import Ordering
 from phxqueue.consumer.sharing import Budget, StoreHealth
 from phxqueue.consumer.slots import Slot, read_batch
+from phxqueue.consumer.suspects import Suspects, begin, put_on_record
 from phxqueue.consumer.workshop import Workshop
 from phxqueue.net.routing import Route
 from phxqueue.net.status import Retry, RpcError, Status
@@ -90,6 +92,8 @@ class Worker:
         self._window: CursorWindow[Slot] | None = None  # None: not a word from the store yet
         self._position: int | None = None  # where the store thinks we are
         self._history: int | None = None  # of the store, in which our cursors mean something
+        self._reader_id = int.from_bytes(os.urandom(8), "little") or 1
+        self._suspects: Suspects | None = None  # what is handled alone; see suspects.py
         self._held = 0  # bytes fetched and not finished
         self._poll: Deferred[Any] | None = None
         self._ack_call: Deferred[Any] | None = None
@@ -106,6 +110,8 @@ class Worker:
         """Ask for more, if there is room for it and nothing is being asked already."""
         if self._poll is not None or self._pause is not None or self._stopped or self._taking_in:
             return
+        if self._suspects is not None and (self._suspects.waiting or self._ack_call is not None):
+            return
         if self._held >= self._settings.fetch_size or self._window_room <= 0 or self._source.paused():
             return
         if self._handling.holding and self._held >= self._source.budget.held_share:
@@ -120,6 +126,7 @@ class Worker:
         request.limit = min(self._settings.fetch_items, self._window_room)
         request.limit_bytes = size
         request.wait_ms = int(wait_s * 1000)
+        request.reader_id = self._reader_id
         self._workshop.stats.gets += 1
         self._poll = self._call(request, wait_s)
         self._poll.addCallbacks(self._answered, self._failed, callbackArgs=(ack,), errbackArgs=(ack,))
@@ -182,6 +189,7 @@ class Worker:
         # What is handled right away is acknowledged by the next Get already.
         self._taking_in = True
         try:
+            self._handle_suspects()
             self._handling.pump()
         finally:
             self._taking_in = False
@@ -210,8 +218,14 @@ class Worker:
             for slot in passed:
                 slot.size = 0
                 window.finish(slot)
+            if response.begins and wanted:
+                self._suspects = begin(response.begins, response.suspects_end, wanted[0])
+                response.begins = 0  # the first item there is decides
             for slot in wanted:
-                self._handling.add(slot)
+                if self._suspects is None:
+                    self._handling.add(slot)
+                else:
+                    self._suspects.add(slot)
             self._workshop.stats.fetched += len(wanted)
         window.extend((), response.next_cursor)
         self._held += size
@@ -232,9 +246,44 @@ class Worker:
             forgotten = window.advance(position)
         for slot in forgotten:
             slot.stale = True
-        for slot in self._handling.drop(lambda slot: slot.stale):
+        for slot in self._drop(lambda slot: slot.stale):
             self._let_go(slot)
         return window
+
+    def _drop(self, unwanted: Callable[[Slot], bool]) -> list[Slot]:
+        """Forget items that have not started; returns them."""
+        dropped = [] if self._suspects is None else self._suspects.drop(unwanted)
+        return dropped + self._handling.drop(unwanted)
+
+    # -- suspects --------------------------------------------------------------------------------------
+
+    def _handle_suspects(self) -> None:
+        """Start the next item that is to be handled alone, when everything before it is acknowledged."""
+        suspects, window = self._suspects, self._window
+        if suspects is None or window is None or suspects.current is not None or self._stopped:
+            return
+        if self._ack_call is not None or window.to_acknowledge:
+            if self._ack_timer is not None and self._ack_timer.active():
+                self._ack_timer.cancel()
+            self._acknowledge_now()
+            return
+        found = suspects.next()
+        if found is not None:
+            slot, why = found
+            if why:
+                put_on_record(slot)
+                self._handling.end_attempt(slot, why)
+            else:
+                name = slot.name(self.place)
+                self.log.warn("{item}: handled alone, for consumers before this one ended here", item=name)
+                self._handling.add(slot)
+            return
+        if window.end >= suspects.end:
+            self._suspects = None
+        for slot in suspects.drop(lambda slot: True):
+            self._handling.add(slot)
+        self._handling.pump()
+        self.fetch()
 
     def _failed(self, failure: Failure, ack: Ack | None) -> None:
         self._poll = None
@@ -273,6 +322,7 @@ class Worker:
 
     def _go_on(self) -> None:
         self._pause = None
+        self._handle_suspects()
         self.fetch()
 
     def _bug(self, failure: Failure) -> None:
@@ -289,6 +339,10 @@ class Worker:
         self._window.finish(slot)
         if slot.cursor >= self._window.position:
             slot.strip()
+        if self._suspects is not None and self._suspects.current is slot:
+            self._suspects.current = None
+            self._handle_suspects()
+            self._handling.pump()
         if not self._taking_in:
             self._go_on_fetching()
 
@@ -324,6 +378,9 @@ class Worker:
             window.told(response.prev_cursor, response.durable_cursor)
         self._source.health.worked()
         self._acknowledge_soon()
+        if self._suspects is not None:
+            self._handle_suspects()
+            self._handling.pump()
 
     def _acknowledge_soon(self) -> None:
         window = self._window

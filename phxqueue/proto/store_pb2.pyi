@@ -135,6 +135,7 @@ class GetRequest(_message.Message):
     LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     FENCING_TOKEN_FIELD_NUMBER: _builtins.int
     CLAIMS_FIELD_NUMBER: _builtins.int
+    READER_ID_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     topic_id: _builtins.int
     store_id: _builtins.int
@@ -154,6 +155,8 @@ class GetRequest(_message.Message):
     """0 = the server's own bound"""
     fencing_token: _builtins.int
     """0 = none"""
+    reader_id: _builtins.int
+    """another random number for each reader; 0 = it does not take part in counting crashes"""
     history: _builtins.int
     """of the answer that told the cursors above; absent: not checked"""
     @_builtins.property
@@ -175,11 +178,12 @@ class GetRequest(_message.Message):
         limit_bytes: _builtins.int = ...,
         fencing_token: _builtins.int = ...,
         claims: _abc.Iterable[Global___AckClaim] | None = ...,
+        reader_id: _builtins.int = ...,
         history: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "_next_cursor", b"_next_cursor", "_prev_cursor", b"_prev_cursor", "history", b"history", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "_next_cursor", b"_next_cursor", "_prev_cursor", b"_prev_cursor", "claims", b"claims", "consumer_group_id", b"consumer_group_id", "fencing_token", b"fencing_token", "history", b"history", "limit", b"limit", "limit_bytes", b"limit_bytes", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor", "queue_id", b"queue_id", "random", b"random", "store_id", b"store_id", "topic_id", b"topic_id", "wait_ms", b"wait_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "_next_cursor", b"_next_cursor", "_prev_cursor", b"_prev_cursor", "claims", b"claims", "consumer_group_id", b"consumer_group_id", "fencing_token", b"fencing_token", "history", b"history", "limit", b"limit", "limit_bytes", b"limit_bytes", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor", "queue_id", b"queue_id", "random", b"random", "reader_id", b"reader_id", "store_id", b"store_id", "topic_id", b"topic_id", "wait_ms", b"wait_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__history: _TypeAlias = _typing.Literal["history"]  # noqa: Y015
     _WhichOneofArgType__history: _TypeAlias = _typing.Literal["_history", b"_history"]  # noqa: Y015
@@ -272,6 +276,8 @@ class GetResponse(_message.Message):
     RESET_FIELD_NUMBER: _builtins.int
     END_CURSOR_FIELD_NUMBER: _builtins.int
     DURABLE_CURSOR_FIELD_NUMBER: _builtins.int
+    BEGINS_FIELD_NUMBER: _builtins.int
+    SUSPECTS_END_FIELD_NUMBER: _builtins.int
     NOW_MS_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     prev_cursor: _builtins.int
@@ -284,6 +290,11 @@ class GetResponse(_message.Message):
     """one past the queue's last item"""
     durable_cursor: _builtins.int
     """up to here acknowledgements survive any failover: claims below are done with"""
+    begins: _builtins.int
+    """To a reader's first items, when it has a reader_id: how many readers, this one included, began where something was
+    unfinished without anybody getting on; and one past what was handed out to those before.
+    """
+    suspects_end: _builtins.int
     now_ms: _builtins.int
     """the store's clock, Unix milliseconds; never goes back: what items expire by"""
     history: _builtins.int
@@ -301,12 +312,14 @@ class GetResponse(_message.Message):
         reset: _builtins.bool = ...,
         end_cursor: _builtins.int = ...,
         durable_cursor: _builtins.int = ...,
+        begins: _builtins.int = ...,
+        suspects_end: _builtins.int = ...,
         now_ms: _builtins.int = ...,
         history: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "durable_cursor", b"durable_cursor", "end_cursor", b"end_cursor", "history", b"history", "next_cursor", b"next_cursor", "now_ms", b"now_ms", "prev_cursor", b"prev_cursor", "reset", b"reset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "begins", b"begins", "durable_cursor", b"durable_cursor", "end_cursor", b"end_cursor", "history", b"history", "next_cursor", b"next_cursor", "now_ms", b"now_ms", "prev_cursor", b"prev_cursor", "reset", b"reset", "suspects_end", b"suspects_end"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -619,6 +632,42 @@ class Fence(_message.Message):
 Global___Fence: _TypeAlias = Fence  # noqa: Y015
 
 @_typing.final
+class ReaderBegin(_message.Message):
+    """A reader of a queue began where its group stands, and was handed items. Since version 3."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    CONSUMER_GROUP_ID_FIELD_NUMBER: _builtins.int
+    ACKED_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    READER_ID_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    queue_id: _builtins.int
+    consumer_group_id: _builtins.int
+    acked: _builtins.int
+    end: _builtins.int
+    reader_id: _builtins.int
+    count: _builtins.int
+    def __init__(
+        self,
+        *,
+        queue_id: _builtins.int = ...,
+        consumer_group_id: _builtins.int = ...,
+        acked: _builtins.int = ...,
+        end: _builtins.int = ...,
+        reader_id: _builtins.int = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "consumer_group_id", b"consumer_group_id", "count", b"count", "end", b"end", "queue_id", b"queue_id", "reader_id", b"reader_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReaderBegin: _TypeAlias = ReaderBegin  # noqa: Y015
+
+@_typing.final
 class StoreCommand(_message.Message):
     """The payload of one Paxos entry of a store. Batches with a deliver_at_ms are delayed since version 3."""
 
@@ -631,6 +680,7 @@ class StoreCommand(_message.Message):
     TRIMS_FIELD_NUMBER: _builtins.int
     FIRE_FIELD_NUMBER: _builtins.int
     CANCELS_FIELD_NUMBER: _builtins.int
+    BEGINS_FIELD_NUMBER: _builtins.int
     FENCES_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """command version, gated by what all members understand"""
@@ -647,6 +697,8 @@ class StoreCommand(_message.Message):
     @_builtins.property
     def cancels(self) -> _containers.RepeatedCompositeFieldContainer[Global___CancelTimer]: ...
     @_builtins.property
+    def begins(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReaderBegin]: ...
+    @_builtins.property
     def fences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fence]: ...
     def __init__(
         self,
@@ -658,11 +710,12 @@ class StoreCommand(_message.Message):
         trims: _abc.Iterable[Global___QueueTrim] | None = ...,
         fire: Global___FireTimers | None = ...,
         cancels: _abc.Iterable[Global___CancelTimer] | None = ...,
+        begins: _abc.Iterable[Global___ReaderBegin] | None = ...,
         fences: _abc.Iterable[Global___Fence] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fire", b"fire"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "cancels", b"cancels", "cursor_moves", b"cursor_moves", "fences", b"fences", "fire", b"fire", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "begins", b"begins", "cancels", b"cancels", "cursor_moves", b"cursor_moves", "fences", b"fences", "fire", b"fire", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -142,6 +142,7 @@ class GetCall:
         self._reading = reading
         self._position = position
         self._reset = reset
+        self._begins = bool(request.reader_id) and (reset or not request.HasField("next_cursor"))
         self._mask = group_bit(request.consumer_group_id) if queue.by_mask and request.consumer_group_id else 0
         self._delay_ms = 0 if request.random else queue.delay_ms
         limits = reading.limits
@@ -217,8 +218,20 @@ class GetCall:
             response.prev_cursor = reading.positions.acked(self._key, durable)
             response.reset = self._reset
             response.history = reading.machine.history
+            if self._begins and response.batches:
+                self._tell_begin(response)
             reading.positions.deliver(self._key, self._position)
         return response
+
+    def _tell_begin(self, response: GetResponse) -> None:
+        """A reader gets its first items: tell it how many before it got them and did not finish them."""
+        reading = self._reading
+        delivered = reading.positions.delivered(self._key) or 0
+        begin = reading.beginning.began(
+            self._key, self._request.reader_id, response.prev_cursor, delivered, self._position
+        )
+        if begin is not None:
+            response.begins, response.suspects_end = begin.count, begin.end
 
     # ---- entries ------------------------------------------------------------------------------------
 

@@ -105,6 +105,8 @@ class StoreQueues(QueueState):
             self._trim(trim)
         for fence in command.fences:
             self._raise_fence(fence)
+        for begin in command.begins:
+            self.begins.note(begin)
         if command.cancels:
             outcomes += cancel(self, command.cancels)
         if command.HasField("fire"):

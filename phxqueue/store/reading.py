@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 
 from phxqueue.net.status import RpcError
 from phxqueue.replica.interfaces import Clock
+from phxqueue.store.beginning import Beginning
 from phxqueue.store.entries import ParsedEntries, ParsedEntry
 from phxqueue.store.fencing import Fencing
 from phxqueue.store.group import StoreGroup
@@ -52,6 +53,7 @@ class Reading:
     clock: Clock
     wall_ms: Callable[[], int]
     refuse: Callable[[], RpcError]
+    beginning: Beginning
     audits: Audits = field(default_factory=Audits)
 
     def entry(self, instance: int) -> ParsedEntry | None:

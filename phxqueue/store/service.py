@@ -26,6 +26,7 @@ from phxqueue.proto.store_pb2 import (
 from phxqueue.replica.interfaces import Clock
 from phxqueue.store.add import add, check_address, group_of_request
 from phxqueue.store.batcher import BatcherLimits
+from phxqueue.store.beginning import Beginning
 from phxqueue.store.delays import LOOK_S, DelayLimits, Delays
 from phxqueue.store.entries import ParsedEntries
 from phxqueue.store.fencing import Fencing
@@ -72,6 +73,7 @@ class GroupService:
             timestamp_ms=self._timestamp_ms,
             refuse=self.refusal,
         )
+        self.beginning = Beginning(group, self.machine, clock, self._timestamp_ms)
         self.reading = Reading(
             group=group,
             machine=self.machine,
@@ -85,6 +87,7 @@ class GroupService:
             clock=clock,
             wall_ms=wall_ms,
             refuse=self.refusal,
+            beginning=self.beginning,
         )
         self.trimming = Trimming(group, self.machine, retention, self._timestamp_ms)
         self.delays = Delays(
@@ -111,6 +114,7 @@ class GroupService:
         self.fencing.close()
         self.proposals.close()
         self.delays.close()
+        self.beginning.close()
 
     def statuses(self, served: ServedQueues) -> list[QueueStatus]:
         """Where every queue of the group ends and how far its consumer groups have come.
@@ -159,6 +163,7 @@ class GroupService:
         self.positions.clear()
         self.fencing.clear()
         self.trimming.clear()
+        self.beginning.clear()
         self.proposals.abandon()
         self.reading.polls.release(self.group.group_id)
         self.delays.look()

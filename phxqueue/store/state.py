@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 
 import xxhash
 
+from phxqueue.store.begins import Begin, Begins
 from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import QueueIndex
@@ -55,6 +56,7 @@ class QueueState:
         window: the outcomes of recent batches.
         unreadable: entries that no command could be made of.
         timers: the delayed batches that are not due yet.
+        begins: where readers began, and how often in vain.
         history: 0 until the store is built from a backup; then, and each time it happens again, another number. A
             cursor means something only within one history.
     """
@@ -69,6 +71,7 @@ class QueueState:
         self.refused: dict[int, tuple[int, ...]] = {}
         self.window = Idempotence() if window is None else window
         self.unreadable = 0
+        self.begins = Begins()
         self.timers = TimerTable(min(segment_rows, _TIMER_ROWS))
         self.history = 0
         self._segment_rows = segment_rows
@@ -127,6 +130,7 @@ class QueueState:
         self.window.write_whole(out)
         if self._knows_timers:
             self.timers.write_whole(out)
+            self._write_begins(out)
         if self.history:
             out.u64(self.history)
         return xxhash.xxh3_64_intdigest(out.finish())
@@ -211,6 +215,7 @@ class QueueState:
         self._chunks.write(out)
         if self._knows_timers:
             self.timers.write(out)
+            self._write_begins(out)
         if self._format >= FENCE_FORMAT:
             _write_by_group(out, self.fences)
         if self.history:  # else as ever, so that older programs can read it
@@ -242,6 +247,12 @@ class QueueState:
         out.numbers([len(positions) for positions in self.refused.values()])
         for positions in self.refused.values():
             out.numbers(positions)
+
+    def _write_begins(self, out: ColumnWriter) -> None:
+        known = sorted(self.begins.known.items())
+        out.u32(len(known))
+        for (queue_id, group), begin in known:
+            out.numbers((queue_id, group, begin.acked, begin.end, begin.reader_id, begin.count))
 
     # ---- reading ---------------------------------------------------------------------------------
 
@@ -276,6 +287,7 @@ class QueueState:
         self._chunks.read(source, self.window, blobs)
         if form >= TIMER_FORMAT:
             self.timers.read(source, blobs)
+            self._read_begins(source)
         if form >= FENCE_FORMAT:
             self.fences = _read_by_group(source)
         self.history = 0 if source.at_end else source.u64()
@@ -322,6 +334,11 @@ class QueueState:
             index.read_rows(source, count, references=form >= TIMER_FORMAT)
             runs.append((index, count))
         return runs
+
+    def _read_begins(self, source: ColumnReader) -> None:
+        for _ in range(source.u32()):
+            queue_id, group, acked, end, reader_id, count = source.numbers(6)
+            self.begins.known[queue_id, group] = Begin(acked, end, reader_id, count)
 
     def _read_refused(self, source: ColumnReader) -> None:
         count = source.u32()
