@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from random import SystemRandom
 from typing import Any, TypeVar
 
@@ -91,7 +92,7 @@ class LockService:
         """
         self._stopping = True
         for group in self._groups.values():
-            group.stop_waiting(self._is_stopping)
+            group.stop_waiting(partial(self._is_stopping, group))
         return DeferredList([group.proposals.drain() for group in self._groups.values()], consumeErrors=True)
 
     def close(self) -> None:
@@ -115,9 +116,9 @@ class LockService:
             self._check_address(request)
             check_key(field, key, self._limits)
             _check_key_space(request)
-            if self._stopping:
-                raise self._is_stopping()
             group = self._groups[paxos_group(key, self._node.lock.paxos_groups)]
+            if self._stopping:
+                raise self._is_stopping(group)
             group.check_place((LOCKS, key))
             return handler(group, request)
 
@@ -138,7 +139,7 @@ class LockService:
             if group is None:
                 raise invalid(f"paxos_group: {number}; {self._name} has 0 to {len(self._groups) - 1}")
             if self._stopping:
-                raise self._is_stopping()
+                raise self._is_stopping(group)
             return handler(group, request)
 
         return answer
@@ -164,7 +165,10 @@ class LockService:
     def _may_watch(self) -> bool:
         return sum(len(group.watches) for group in self._groups.values()) < self._limits.max_watches
 
-    def _is_stopping(self) -> RpcError:
+    def _is_stopping(self, group: GroupService) -> RpcError:
+        refusal = group.refusal()
+        if refusal.status is Status.NOT_MASTER:
+            return refusal  # it says where to go
         return RpcError(Status.NO_MASTER, f"{self._name} is stopping; its groups go to another node")
 
     @property

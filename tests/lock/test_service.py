@@ -522,3 +522,11 @@ def test_draining_sends_waiters_away_and_waits_for_what_was_taken() -> None:
     lock.service.close()
     assert not lock.clock.getDelayedCalls()
     assert not lock.group.on_applied
+
+
+def test_a_stopping_node_that_has_handed_over_says_to_whom() -> None:
+    lock = LockUnderTest()
+    lock.group.lose(OutcomeUnknown("handed over"), master=2)
+    lock.service.drain()
+    error = lock.acquire().error
+    assert (error.status, error.redirect) == (Status.NOT_MASTER, "127.0.0.1:7012")
