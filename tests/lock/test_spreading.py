@@ -270,3 +270,46 @@ def test_errors_of_the_service_name_the_lock_group(world: World) -> None:
     outcome: list[Any] = []
     Deferred.fromCoroutine(Spreading(Refusing(), world.topic).run({1: 1})).addBoth(outcome.append)
     assert "lock group 1 group 0: no majority; run it again to go on" in str(outcome[0].value)
+
+
+def test_clients_keep_their_locks_and_find_the_keys_that_have_moved(world: World) -> None:
+    """Their configuration still says that the second lock group has none."""
+    anna = Process(world, name="anna")
+    held = []
+    for name in NAMES[:20]:
+        anna.client.acquire(name, lease=2.0).addCallback(held.append)
+    waiting: list[Any] = []
+    bert = Process(world, name="bert", seed=2)
+    for name in NAMES[:20]:
+        bert.client.acquire(name, lease=2.0).addCallback(waiting.append)
+    world.run(0.5)
+    assert (len(held), waiting) == (20, [])
+    tokens = {one.name: one.token for one in held}
+    outcome = spread(world, {1: 100, 2: 100})
+    world.run(10.0)
+    assert isinstance(outcome[0], Share)
+    moved = [name for name in tokens if where(world, name) == [1]]
+    assert 3 < len(moved) < 17
+    assert all(one.valid for one in held)
+    assert waiting == []
+    for one in held:
+        one.release()
+    world.run(2.0)
+    assert sorted(one.name for one in waiting) == sorted(tokens)
+    assert all(one.token > tokens[one.name] for one in waiting)
+    written = watched_write(anna, moved[0])
+    world.run(0.5)
+    assert written == [True]
+
+
+def watched_write(process: Process, key: str) -> list[Any]:
+    """A string under a key that has moved."""
+    done: list[Any] = []
+
+    async def write() -> bool:
+        await process.client.set(key, b"here")
+        value = await process.client.get(key)
+        return value is not None and value.value == b"here"
+
+    Deferred.fromCoroutine(write()).addBoth(done.append)
+    return done

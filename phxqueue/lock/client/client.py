@@ -74,8 +74,9 @@ class LockClient:
         self._clock = clock
         self._lease_clock = lease_clock
         self._on_close = on_close
-        self._calls = Calls(caller, clock, self._random, self.settings)
-        self._table = TableView(self._calls, LockRoutes(topic), self._draw)
+        routes = LockRoutes(topic)
+        self._calls = Calls(caller, routes, clock, self._random, self.settings)
+        self._table = TableView(self._calls, routes, self._draw)
         self._session = os.urandom(6).hex()
         self._numbers = count(1)
         self._holdings: set[Holding] = set()
@@ -228,7 +229,7 @@ class LockClient:
         """Go on with a newer configuration of the same topic. Locks that are held stay where they are."""
         if topic.topic_id != self.topic.topic_id:
             raise ValueError(f"this client is for topic {self.topic.topic_id}, not {topic.topic_id}")
-        self._table.routes = LockRoutes(topic)
+        self._table.routes = self._calls.routes = LockRoutes(topic)
 
     def close(self) -> Deferred[None]:
         """Give back everything that is held, end every wait, and disconnect; takes `close_timeout_s` at most."""

@@ -10,6 +10,7 @@ from phxqueue.lock.client.errors import InvalidRequest, NoLockGroup
 from phxqueue.lock.placement import Placement, paxos_group
 from phxqueue.net.address import Address
 from phxqueue.net.routing import Route
+from phxqueue.proto.lock_pb2 import LockShare
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,15 @@ class Place:
 
 
 class LockRoutes:
-    """The lock groups of a topic."""
+    """The lock groups of a topic, with their shares of the keys: by the configuration, until a lock group knows better.
+
+    Attributes:
+        generation: of the shares that a lock group has told; 0: none has.
+    """
 
     def __init__(self, topic: Topic) -> None:
         self.topic = topic
+        self.generation = 0
         self._placement = Placement((lock.lock_id, lock.scale) for lock in topic.locks)
         self._groups = {lock.lock_id: lock.paxos_groups for lock in topic.locks}
         self._places = {
@@ -50,6 +56,16 @@ class LockRoutes:
                 "globalconfig.conf and scale in lockconfig.conf"
             )
         return self._places[lock_id, paxos_group(key, self._groups[lock_id])]
+
+    def learn(self, share: LockShare) -> bool:
+        """Take over what a lock group says of the shares; False: it is not newer, or has keys where we know nobody."""
+        weights = [(one.lock_id, one.scale) for one in share.weights]
+        known = all(lock_id in self._groups for lock_id, scale in weights if scale)
+        if share.generation <= self.generation or not known:
+            return False
+        self.generation = share.generation
+        self._placement = Placement(weights)
+        return True
 
     def everywhere(self) -> Iterator[Place]:
         """Every Paxos group of every lock group."""
