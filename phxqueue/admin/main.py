@@ -27,9 +27,13 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "locks": ("phxqueue.admin.locks", "locks", "Run commands under locks, look at locks and strings."),
     "members": ("phxqueue.admin.members", "members", "Show and change the nodes of a store or lock group."),
     "masters": ("phxqueue.admin.masters", "masters", "Show and move the masters of Paxos groups."),
+    "lag": ("phxqueue.admin.lag", "lag", "Show how far behind consumer groups are, and until when."),
+    "limits": ("phxqueue.admin.limits", "limits", "Show and change speed limits of consumers."),
+    "pause": ("phxqueue.admin.limits", "pause", "Have a consumer group handle nothing of a pub for now."),
     "peek": ("phxqueue.admin.peek", "peek", "Look at items of a queue, moving nothing."),
     "produce": ("phxqueue.admin.produce", "produce", "Enqueue what comes from stdin or a file."),
     "restore": ("phxqueue.admin.backup.commands", "restore", "Make the nodes of a store from a backup."),
+    "resume": ("phxqueue.admin.limits", "resume", "Have it go on."),
     "status": ("phxqueue.admin.status", "status", "Show nodes, masters, replicas and backlogs."),
 }
 

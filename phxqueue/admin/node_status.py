@@ -39,7 +39,10 @@ class NodeReport:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """One queue as one consumer group sees it. Cursors as in the queue: `end` is one past the last item."""
+    """One queue as one consumer group sees it. Cursors as in the queue: `end` is one past the last item.
+
+    `oldest_s`: age of the oldest item that the group has not acknowledged; None: there is none.
+    """
 
     store_id: int
     queue_id: int
@@ -48,6 +51,7 @@ class Backlog:
     end: int
     acked: int
     delivered: int
+    oldest_s: float | None = None
 
     @property
     def items(self) -> int:
@@ -117,6 +121,7 @@ def backlogs(reports: Sequence[NodeReport]) -> list[Backlog]:
                     queue.end_cursor,
                     group.acked,
                     group.delivered,
+                    group.oldest_age_s if group.HasField("oldest_age_s") else None,
                 )
                 key = (row.store_id, row.queue_id, row.consumer_group_id)
                 if key not in found or row.end > found[key].end:

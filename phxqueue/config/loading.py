@@ -226,6 +226,7 @@ def inspect_consumer_node(path: Path | str, *, check_files: bool = False) -> tup
         window_items=content.window_items,
         prefetch_bytes=content.prefetch_bytes,
         get_wait_ms=content.get_wait_ms,
+        settings_interval_s=content.settings_interval_s,
         ack_interval_ms=content.ack_interval_ms,
         stop_timeout_s=content.stop_timeout_s,
         pool=content.pool,

@@ -99,6 +99,13 @@ class ConsumerNodeFile(NodeFile):
         le=64 * GIB,
     )
     get_wait_ms: Whole = setting(25_000, "How long one Get waits for an item.", unit="ms", ge=0, le=600_000)
+    settings_interval_s: Decimal = setting(
+        2.0,
+        "How often limits and pauses that were set at run time (`phxqueue limits`, `phxqueue pause`) are asked for.",
+        unit="s",
+        ge=0.05,
+        le=3600.0,
+    )
     ack_interval_ms: Whole = setting(
         100,
         "Longest a finished item waits to be acknowledged; it rides on the next Get when that comes first.",

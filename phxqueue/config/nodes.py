@@ -127,6 +127,7 @@ class ConsumerNode:
     window_items: int = 100_000
     prefetch_bytes: int = 64 * MIB
     get_wait_ms: int = 25_000
+    settings_interval_s: float = 2.0
     ack_interval_ms: int = 100
     stop_timeout_s: float = 30.0
     pool: PoolSettings = field(default_factory=PoolSettings)

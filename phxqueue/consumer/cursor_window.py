@@ -58,6 +58,11 @@ class CursorWindow(Generic[ItemT]):
         return self._items[0].cursor if self._items else self.end
 
     @property
+    def oldest(self) -> ItemT | None:
+        """The first item that is fetched and not finished."""
+        return self._items[0] if self._items else None
+
+    @property
     def to_acknowledge(self) -> bool:
         """Whether more is finished than was said in the acknowledgements taken so far."""
         return self._owed or self.position > self._start

@@ -17,6 +17,7 @@ from phxqueue.config import ConsumerNode, load_consumer_node
 from phxqueue.consumer.handlers import Handler, HandlerError, load_handlers
 from phxqueue.consumer.pool import ProcessPool
 from phxqueue.consumer.service import ConsumerService
+from phxqueue.consumer.settings_watch import SettingsWatch
 from phxqueue.consumer.weights import Usage, Weights
 from phxqueue.daemon.options import NodeOptions
 from phxqueue.daemon.role_service import ExpectedFailure, RoleService, prepare_process
@@ -47,6 +48,7 @@ class ConsumerRole:
         self._locks: LockClient | None = None
         self._schedulers: ConnectionPool | None = None
         self._weights: Weights | None = None
+        self._settings: SettingsWatch | None = None
 
     async def start(self, fail: Callable[[str], None]) -> None:
         """Load the handlers and begin to consume. Raises ExpectedFailure with what to do."""
@@ -68,6 +70,10 @@ class ConsumerRole:
             node, caller, self._producer, handlers, self._reactor, locks=self._locks, weighted=weighted
         )
         self._service.startService()
+        self._settings = SettingsWatch(
+            node.topic, caller, self._reactor, self._service.take_settings, node.settings_interval_s
+        )
+        self._settings.start()
         if weighted:
             self._follow_scheduler(self._service)
 
@@ -118,6 +124,8 @@ class ConsumerRole:
         """Stop fetching, let handlers finish, acknowledge what is finished, flush later attempts, disconnect."""
         if self._weights is not None:
             await self._weights.stop()
+        if self._settings is not None:
+            self._settings.stop()
         if self._service is not None and self._service.running:
             await self._service.stopService()
         if self._processes is not None:
@@ -141,6 +149,8 @@ class ConsumerRole:
             self._weights.reconfigure(node.topic)
         if self._service is not None:
             self._service.reconfigure(node)
+        if self._settings is not None:
+            self._settings.reconfigure(node.topic)
         self.node = node
 
 

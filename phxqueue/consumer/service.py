@@ -29,7 +29,8 @@ from phxqueue.consumer.sharing import Budget, HandlerSlots, StoreHealth
 from phxqueue.consumer.slots import Slot
 from phxqueue.consumer.speed import Speed
 from phxqueue.consumer.tenure import LockHealth, Locks, Tenure
-from phxqueue.consumer.worker import Source, Worker
+from phxqueue.consumer.throttle_settings import read_throttle
+from phxqueue.consumer.worker import QueueLag, Source, Worker
 from phxqueue.consumer.workshop import Retrier, Stats, Workshop
 from phxqueue.lock.client import Held
 from phxqueue.producer.routes import store_route
@@ -113,6 +114,10 @@ class ConsumerService(Service):
         """Handlers that have not come to an end (plain functions end at once), over all queues."""
         return self.settings.nhandler - self._workshop.slots.free
 
+    def lag(self) -> dict[Owned, QueueLag]:
+        """How far each of its queues is behind: what a scheduler, or a metric, wants to know."""
+        return {key: tenure.worker.lag for key, tenure in self._tenures.items() if tenure.worker is not None}
+
     def startService(self) -> None:
         """Start consuming the queues this consumer owns."""
         super().startService()  # type: ignore[no-untyped-call]
@@ -145,6 +150,17 @@ class ConsumerService(Service):
         self._set_later = throttle
         if self.running:
             self._throttle()
+
+    def take_settings(self, settings: Mapping[str, bytes]) -> None:
+        """Take limits and pauses from the settings of the topic."""
+        throttle, wrong = read_throttle(settings)
+        for key in wrong:
+            self.log.error("{name}: the setting {key} cannot be understood and has no effect", name=self.name, key=key)
+        self.log.info(
+            "{name}: {limits} limits were set at run time; paused are (group, pub) {paused}",
+            name=self.name, limits=len(throttle.limits), paused=sorted(throttle.paused),
+        )  # fmt: skip
+        self.set_throttle(throttle)
 
     def set_share(self, share: Share | None) -> None:
         """Have somebody else say what part of each limit is ours (a scheduler); None: as many as our queues are."""

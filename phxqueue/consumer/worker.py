@@ -76,6 +76,19 @@ class Source:
     fenced: Callable[[], object] = bool
 
 
+@dataclass(frozen=True, slots=True)
+class QueueLag:
+    """How far a queue is behind.
+
+    Attributes:
+        items: not finished, as of the last answer of the store; of other groups too, where they share a queue.
+        oldest_s: age of the oldest that was fetched, since its enqueue for this attempt; 0: nothing is fetched.
+    """
+
+    items: int
+    oldest_s: float
+
+
 class Worker:
     """One queue of one consumer group: fetches, hands to its Handling, acknowledges."""
 
@@ -94,6 +107,7 @@ class Worker:
         self._history: int | None = None  # of the store, in which our cursors mean something
         self._reader_id = int.from_bytes(os.urandom(8), "little") or 1
         self._suspects: Suspects | None = None  # what is handled alone; see suspects.py
+        self._end = 0  # of the queue, when we last heard of it
         self._held = 0  # bytes fetched and not finished
         self._poll: Deferred[Any] | None = None
         self._ack_call: Deferred[Any] | None = None
@@ -186,6 +200,7 @@ class Worker:
             self._handling.store_ahead_ms = response.now_ms - self._workshop.clock.seconds() * 1000
         self._take_in(window, response)
         self._position = response.next_cursor
+        self._end = response.end_cursor
         # What is handled right away is acknowledged by the next Get already.
         self._taking_in = True
         try:
@@ -425,6 +440,19 @@ class Worker:
     def abort(self) -> None:
         """Wait no longer for what is at work: it stays unfinished, and comes again."""
         self._handling.abort()
+
+    @property
+    def lag(self) -> QueueLag:
+        """How far this queue is behind, as far as this process knows."""
+        window = self._window
+        if window is None:
+            return QueueLag(0, 0.0)
+        oldest = window.oldest
+        age_s = 0.0
+        if oldest is not None:
+            taken_ms = oldest.message.atime_ms or oldest.message.meta.atime_ms
+            age_s = max(0.0, self._workshop.wall() - taken_ms / 1000)
+        return QueueLag(max(0, max(self._end, window.end) - window.position), age_s)
 
     @property
     def at_work(self) -> int:

@@ -156,21 +156,27 @@ class QueueGroupStatus(_message.Message):
     CONSUMER_GROUP_ID_FIELD_NUMBER: _builtins.int
     ACKED_FIELD_NUMBER: _builtins.int
     DELIVERED_FIELD_NUMBER: _builtins.int
+    OLDEST_AGE_S_FIELD_NUMBER: _builtins.int
     consumer_group_id: _builtins.int
     acked: _builtins.int
     delivered: _builtins.int
+    oldest_age_s: _builtins.float
+    """of the oldest item that is not acknowledged, since the store took it; absent: none"""
     def __init__(
         self,
         *,
         consumer_group_id: _builtins.int = ...,
         acked: _builtins.int = ...,
         delivered: _builtins.int = ...,
+        oldest_age_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_oldest_age_s", b"_oldest_age_s", "oldest_age_s", b"oldest_age_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "consumer_group_id", b"consumer_group_id", "delivered", b"delivered"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_oldest_age_s", b"_oldest_age_s", "acked", b"acked", "consumer_group_id", b"consumer_group_id", "delivered", b"delivered", "oldest_age_s", b"oldest_age_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__oldest_age_s: _TypeAlias = _typing.Literal["oldest_age_s"]  # noqa: Y015
+    _WhichOneofArgType__oldest_age_s: _TypeAlias = _typing.Literal["_oldest_age_s", b"_oldest_age_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__oldest_age_s) -> _WhichOneofReturnType__oldest_age_s | None: ...
 
 Global___QueueGroupStatus: _TypeAlias = QueueGroupStatus  # noqa: Y015
 

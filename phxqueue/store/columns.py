@@ -54,6 +54,10 @@ class ColumnWriter:
             part.byteswap()
         self._parts.append(part.tobytes())
 
+    def raw(self, value: bytes) -> None:
+        """Write bytes as they are, without their number."""
+        self._parts.append(value)
+
     def finish(self) -> bytes:
         """Return the blob, checksum included."""
         body = b"".join(self._parts)
@@ -106,6 +110,12 @@ class ColumnReader:
         values = array("Q")
         self.column(values, count)
         return values
+
+    def raw(self, size: int) -> bytes:
+        """Return the next `size` bytes."""
+        start = self._at
+        self.skip(size)
+        return bytes(self._blob[start : start + size])
 
     def skip(self, size: int) -> None:
         """Pass over so many bytes."""

@@ -27,7 +27,7 @@ from phxqueue.store.retention import acknowledged_rows
 from phxqueue.store.state import TIMER_VERSION, QueueState
 
 #: The newest command this program understands; a newer one halts the group until the node is upgraded.
-COMMAND_VERSION = 4
+COMMAND_VERSION = 5
 #: Commands of batches and cursor moves: every program understands them.
 BATCH_VERSION = 1
 #: Commands with `trims`.
@@ -73,8 +73,8 @@ class StoreQueues(QueueState):
         """Apply one chosen entry.
 
         Returns:
-            One outcome per batch of the command, then one per cancel; a Refusal for an entry that is no command; None
-            for other kinds.
+            One outcome per batch of the command, then one per cancel and setting; a Refusal for an entry that is no
+            command; None for other kinds.
 
         Raises:
             Halted: the command is newer than this program; nothing has changed, and nothing later may be applied.
@@ -111,6 +111,8 @@ class StoreQueues(QueueState):
             outcomes += cancel(self, command.cancels)
         if command.HasField("fire"):
             self.touched |= fire(self, command.fire)
+        for change in command.settings:
+            outcomes.append(self.settings.apply(change, instance))
         self.version = max(self.version, command.version)
         self.applied = instance
         return outcomes

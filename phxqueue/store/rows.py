@@ -62,3 +62,17 @@ def plan(index: QueueIndex, position: int, wanted: Wanted, scan_rows: int) -> Pl
             position = index.row_end(row)
         row += 1
     return Plan(rows, position, None, unfinished=not rows and last < end)
+
+
+#: Rows of other consumer groups that oldest_waiting looks at; beyond them it is content with the next row's time.
+_LOOKED_AT = 1000
+
+
+def oldest_waiting(index: QueueIndex, acked: int, consumer_group_id: int) -> int | None:
+    """When the oldest item that a group has not acknowledged was taken, Unix milliseconds; None: there is none."""
+    row, bit = index.find(acked), 1 << (consumer_group_id - 1)
+    last = min(row + _LOOKED_AT, len(index))
+    for candidate in range(row, last):
+        if index.masks[candidate] & bit:
+            return index.timestamps[candidate]
+    return index.timestamps[last] if last < len(index) else None

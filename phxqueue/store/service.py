@@ -20,8 +20,12 @@ from phxqueue.proto.store_pb2 import (
     CancelDelayedResponse,
     GetRequest,
     GetResponse,
+    GetSettingsRequest,
+    GetSettingsResponse,
     ListDelayedRequest,
     ListDelayedResponse,
+    SetSettingRequest,
+    SetSettingResponse,
 )
 from phxqueue.replica.interfaces import Clock
 from phxqueue.store.add import add, check_address, group_of_request
@@ -39,7 +43,9 @@ from phxqueue.store.proposals import Proposals
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.reading import GetLimits, Reading
 from phxqueue.store.retention import RetentionPolicy
+from phxqueue.store.rows import oldest_waiting
 from phxqueue.store.served import ServedQueues
+from phxqueue.store.settings_service import SettingsService
 from phxqueue.store.trimming import Trimming
 
 
@@ -100,6 +106,13 @@ class GroupService:
             refuse=self.refusal,
             look_s=look_s,
         )
+        self.settings = SettingsService(
+            group,
+            self.machine,
+            timestamp_ms=self._timestamp_ms,
+            retry_after_ms=node.limits.retry_after_ms,
+            refuse=self.refusal,
+        )
         group.on_applied.append(self._applied)
         group.on_mastership.append(self._mastership)
 
@@ -144,9 +157,13 @@ class GroupService:
         # What is trimmed is no backlog of anybody.
         acked = max(self.positions.acked(key, self.machine.acked_cursor(*key)), self.machine.first_cursor(queue_id))
         delivered = self.positions.delivered(key)
-        return QueueGroupStatus(
+        status = QueueGroupStatus(
             consumer_group_id=consumer_group_id, acked=acked, delivered=acked if delivered is None else delivered
         )
+        index = self.machine.queues.get(queue_id)
+        if index is not None and (taken_ms := oldest_waiting(index, acked, consumer_group_id)) is not None:
+            status.oldest_age_s = max(0, self._timestamp_ms() - taken_ms) / 1000
+        return status
 
     def _timestamp_ms(self) -> int:
         """Entries never go back in time, whatever a wall clock does."""
@@ -212,6 +229,8 @@ class StoreService:
         """Answer the store's calls on this port."""
         service.register(methods.ADD, self.add)
         service.register(methods.GET, self.get)
+        service.register(methods.GET_SETTINGS, self.get_settings)
+        service.register(methods.SET_SETTING, self.set_setting)
         service.register(methods.CANCEL_DELAYED, self.cancel_delayed)
         service.register(methods.LIST_DELAYED, self.list_delayed)
 
@@ -296,6 +315,22 @@ class StoreService:
         if self._stopping or not group.group.serving():
             raise self._refusal(group)
         return group.delays.listed(request)
+
+    def get_settings(self, request: GetSettingsRequest, context: CallContext) -> GetSettingsResponse:
+        """Tell the settings of the topic; see :mod:`phxqueue.store.settings_table`."""
+        check_address(self._served, request.topic_id, request.store_id)
+        group = self._groups[0]
+        if self._stopping or not group.group.serving():
+            raise self._refusal(group)
+        return group.settings.get(request)
+
+    def set_setting(self, request: SetSettingRequest, context: CallContext) -> Deferred[SetSettingResponse]:
+        """Change one of them."""
+        check_address(self._served, request.topic_id, request.store_id)
+        group = self._groups[0]
+        if self._stopping or not group.group.proposing():
+            raise self._refusal(group)
+        return group.settings.set(request)
 
     def _refusal(self, group: GroupService) -> RpcError:
         refusal = group.refusal()

@@ -20,6 +20,7 @@ from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import QueueIndex
 from phxqueue.store.outcome_chunks import OutcomeChunks
+from phxqueue.store.settings_table import SettingsTable
 from phxqueue.store.timers import TimerTable
 
 _STATE_MAGIC = b"PhxQstat"
@@ -27,13 +28,17 @@ _SEGMENT_MAGIC = b"PhxQsegm"
 _TIMER_ROWS = 2048
 #: The formats read. The first, which has no place for delayed batches, is written until a command of TIMER_VERSION was
 #: applied: so a node that still runs the previous program can take our checkpoints.
-_FORMATS = (2, 3, 4)
+_FORMATS = (2, 3, 4, 5)
 TIMER_FORMAT = 3
 #: Commands with delayed batches, FireTimers and CancelTimer.
 TIMER_VERSION = 3
 #: The same of fencing tokens.
 FENCE_FORMAT = 4
 FENCE_VERSION = 4
+#: The format since settings.
+SETTINGS_FORMAT = 5
+#: Commands with settings.
+SETTINGS_VERSION = 5
 
 
 class QueueState:
@@ -57,6 +62,7 @@ class QueueState:
         unreadable: entries that no command could be made of.
         timers: the delayed batches that are not due yet.
         begins: where readers began, and how often in vain.
+        settings: of the topic, in Paxos group 0 of its first store; else empty.
         history: 0 until the store is built from a backup; then, and each time it happens again, another number. A
             cursor means something only within one history.
     """
@@ -73,6 +79,7 @@ class QueueState:
         self.unreadable = 0
         self.begins = Begins()
         self.timers = TimerTable(min(segment_rows, _TIMER_ROWS))
+        self.settings = SettingsTable()
         self.history = 0
         self._segment_rows = segment_rows
         self._next_segment = 0
@@ -111,6 +118,10 @@ class QueueState:
         """Whether something was applied that only the current format can hold."""
         return self.version >= TIMER_VERSION
 
+    @property
+    def _knows_settings(self) -> bool:
+        return self.version >= SETTINGS_VERSION
+
     def begin_history(self, number: int) -> None:
         """The store begins anew from this state: readers of what came after it elsewhere must not go on here."""
         self.history = number
@@ -131,6 +142,8 @@ class QueueState:
         if self._knows_timers:
             self.timers.write_whole(out)
             self._write_begins(out)
+        if self._knows_settings:
+            self.settings.write(out)
         if self.history:
             out.u64(self.history)
         return xxhash.xxh3_64_intdigest(out.finish())
@@ -218,12 +231,16 @@ class QueueState:
             self._write_begins(out)
         if self._format >= FENCE_FORMAT:
             _write_by_group(out, self.fences)
+        if self._knows_settings:
+            self.settings.write(out)
         if self.history:  # else as ever, so that older programs can read it
             out.u64(self.history)
         return out.finish()
 
     @property
     def _format(self) -> int:
+        if self._knows_settings:
+            return SETTINGS_FORMAT
         if self.version >= FENCE_VERSION:
             return FENCE_FORMAT
         return TIMER_FORMAT if self._knows_timers else _FORMATS[0]
@@ -290,6 +307,8 @@ class QueueState:
             self._read_begins(source)
         if form >= FENCE_FORMAT:
             self.fences = _read_by_group(source)
+        if form >= SETTINGS_FORMAT:
+            self.settings.read(source)
         self.history = 0 if source.at_end else source.u64()
         source.finish()
         for queue_id, index in self.queues.items():

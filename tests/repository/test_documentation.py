@@ -83,6 +83,17 @@ def test_the_example_of_a_test_is_one_that_runs() -> None:
     assert any(block.strip() in example for block in code_blocks(ROOT / "docs/api.md", "python") if "settle" in block)
 
 
+def test_the_examples_of_handlers_are_ones_that_run() -> None:
+    examples = (ROOT / "tests/testing/test_handler_examples.py").read_text()
+    blocks = [
+        block
+        for block in code_blocks(ROOT / "docs/api.md", "python")
+        if "def handle_batch" in block or "def before" in block
+    ]
+    assert len(blocks) == 2
+    assert all(block.strip() in examples for block in blocks)
+
+
 def test_every_guarantee_names_tests_that_exist() -> None:
     text = (ROOT / "docs/guarantees.md").read_text()
     promises = [line for line in text.split("## What is not")[0].splitlines() if line.startswith("| **")]

@@ -14,7 +14,7 @@ from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import SOLE, UNIFORM
 from phxqueue.store.outcome_chunks import chunk_key
 from phxqueue.store.outcomes import Duplicate, Refusal
-from phxqueue.store.queues import StoreQueues
+from phxqueue.store.queues import COMMAND_VERSION, StoreQueues
 from phxqueue.store.state import segment_key
 from tests.store.fakes import NOOP, NOW_MS, VALUE, applied, batch, command, move, trimmed
 
@@ -93,8 +93,9 @@ def test_a_newer_command_halts_and_changes_nothing() -> None:
     machine = StoreQueues()
     applied(machine, batch())
     before = machine.state_hash()
-    with pytest.raises(Halted, match=r"entry 1 is a command of version 5.*install"):
-        machine.apply(1, VALUE, command(batch(), version=5))
+    newer = COMMAND_VERSION + 1
+    with pytest.raises(Halted, match=rf"entry 1 is a command of version {newer}.*install"):
+        machine.apply(1, VALUE, command(batch(), version=newer))
     assert (machine.applied, machine.state_hash()) == (0, before)
 
 

@@ -1,0 +1,64 @@
+"""phxqueue lag: what two looks at the stores say."""
+
+from __future__ import annotations
+
+import pytest
+
+from phxqueue.admin.lag import Lag, as_document, as_text, lags, total
+from phxqueue.admin.node_status import Backlog
+from phxqueue.config import DEAD_LETTER_BASE
+from tests.producer.fake_store import make_topic
+
+
+def backlog(queue_id: int, group_id: int, end: int, acked: int, oldest_s: float | None = None) -> Backlog:
+    return Backlog(1, queue_id, group_id, 0, end, acked, acked, oldest_s)
+
+
+FIRST = [backlog(0, 1, 100, 50), backlog(0, 2, 100, 100), backlog(1, 1, 10, 10)]
+SECOND = [
+    backlog(0, 1, 120, 110, 3.5), backlog(0, 2, 120, 100, 1.0), backlog(1, 1, 10, 10), backlog(2, 1, 5, 0, 70.0),
+    backlog(DEAD_LETTER_BASE + 1, 1, 5, 0, 1000.0),
+]  # fmt: skip
+
+
+def test_rates_come_from_two_looks() -> None:
+    found = lags(FIRST, SECOND, 2.0)
+    assert found == [
+        Lag(1, 1, 0, 10, 3.5, 10.0, 30.0),
+        Lag(1, 1, 1, 0, None, 0.0, 0.0),
+        Lag(1, 1, 2, 5, 70.0, 0.0, 0.0),
+        Lag(2, 1, 0, 20, 1.0, 10.0, 0.0),
+    ]
+    assert [each.drain_s for each in found] == [0.5, 0.0, None, None]
+    whole = total(found[:3], 1)
+    assert (whole.backlog, whole.oldest_s, whole.rate_in, whole.rate_out) == (15, 70.0, 10.0, 30.0)
+    assert whole.drain_s == pytest.approx(0.75)
+
+
+def test_the_table_shows_groups_and_their_busy_queues() -> None:
+    found = lags(FIRST, SECOND, 2.0)
+    lines = as_text(found)
+    assert [line.split()[:4] for line in lines[1:]] == [
+        ["group", "1", "15", "1"],
+        ["store", "1", "queue", "0"],
+        ["store", "1", "queue", "2"],
+        ["group", "2", "20", "1.0"],
+        ["store", "1", "queue", "0"],
+    ]
+    assert lines[3].endswith("never")
+    assert lines[2].endswith("0.5 s")
+    assert len(as_text(found, everything=True)) == len(lines) + 1
+    assert as_text([]) == ["  nothing has been enqueued yet"]
+
+
+def test_the_document_has_groups_with_their_queues() -> None:
+    document = as_document(make_topic(), lags(FIRST, SECOND, 2.0))
+    first, second = document["groups"]
+    assert (first["consumer_group_id"], first["backlog"], len(first["queues"])) == (1, 15, 3)
+    assert first["queues"][2]["drain_s"] is None
+    assert second["queues"] == [
+        {
+            "consumer_group_id": 2, "store_id": 1, "queue_id": 0, "backlog": 20, "oldest_s": 1.0, "rate_in": 10.0,
+            "rate_out": 0.0, "drain_s": None,
+        }
+    ]  # fmt: skip
