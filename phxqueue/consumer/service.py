@@ -27,10 +27,11 @@ from phxqueue.consumer.next_attempts import Ordering
 from phxqueue.consumer.settings import ConsumerSettings
 from phxqueue.consumer.sharing import Budget, HandlerSlots, StoreHealth
 from phxqueue.consumer.slots import Slot
+from phxqueue.consumer.source import QueueLag, Source
 from phxqueue.consumer.speed import Speed
 from phxqueue.consumer.tenure import LockHealth, Locks, Tenure
 from phxqueue.consumer.throttle_settings import read_throttle
-from phxqueue.consumer.worker import QueueLag, Source, Worker
+from phxqueue.consumer.worker import Worker
 from phxqueue.consumer.workshop import Retrier, Stats, Workshop
 from phxqueue.lock.client import Held
 from phxqueue.producer.routes import store_route

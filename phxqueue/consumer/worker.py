@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -30,63 +29,16 @@ from phxqueue.config import DEAD_LETTER_BASE, group_bit
 from phxqueue.consumer.claims import Ack
 from phxqueue.consumer.cursor_window import CursorWindow
 from phxqueue.consumer.handling import Handling
-from phxqueue.consumer.items import Place
-from phxqueue.consumer.lineup import Gate
-from phxqueue.consumer.next_attempts import Ordering
-from phxqueue.consumer.sharing import Budget, StoreHealth
 from phxqueue.consumer.slots import Slot, read_batch
+from phxqueue.consumer.source import QueueLag, Source
 from phxqueue.consumer.suspects import Suspects, begin, put_on_record
 from phxqueue.consumer.workshop import Workshop
-from phxqueue.net.routing import Route
 from phxqueue.net.status import Retry, RpcError, Status
-from phxqueue.producer.sender import Caller
 from phxqueue.proto.methods import GET
 from phxqueue.proto.store_pb2 import GetRequest, GetResponse
 
 #: Failures that the end of an election mends.
 _SEARCHING = frozenset((Status.NOT_MASTER, Status.NO_MASTER, Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Where a queue's items come from, and what is special about them.
-
-    Attributes:
-        keyed: whether items of equal uin are handled one after another.
-        skip: whether an item is passed over without being handled (skip_infos, drop_all).
-        ordering: how failed items are tried again in their place; None: the group is not ordered.
-        gate: what holds back an item; see lineup.Gate.
-        paused: whether everything in the queue waits, so that nothing needs to be fetched.
-        fencing_token: of the lock under which the queue is read; 0: there is none.
-        fenced: called when the store says that a newer holder reads.
-    """
-
-    topic_id: int
-    place: Place
-    route: Route
-    caller: Caller
-    budget: Budget
-    health: StoreHealth
-    keyed: bool = True
-    skip: Callable[[Slot], bool] | None = None
-    ordering: Ordering | None = None
-    gate: Callable[[Slot], Gate | None] | None = None
-    paused: Callable[[], bool] = bool
-    fencing_token: int = 0
-    fenced: Callable[[], object] = bool
-
-
-@dataclass(frozen=True, slots=True)
-class QueueLag:
-    """How far a queue is behind.
-
-    Attributes:
-        items: not finished, as of the last answer of the store; of other groups too, where they share a queue.
-        oldest_s: age of the oldest that was fetched, since its enqueue for this attempt; 0: nothing is fetched.
-    """
-
-    items: int
-    oldest_s: float
 
 
 class Worker:
