@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from phxqueue.lock.client.calls import Calls, Waiting
 from phxqueue.lock.client.errors import LockTimeout
 from phxqueue.lock.client.lease import ClientLease
+from phxqueue.lock.client.locating import Locator
 from phxqueue.lock.client.routes import Place
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.lock_pb2 import (
@@ -34,6 +35,7 @@ class Acquisition:
     """Gets one lock.
 
     Args:
+        locator: where the lock lives.
         client_id: of this acquisition alone: by it the server knows a request that is repeated.
         lease_ms: 0: without an end.
         force: take it from whoever holds it.
@@ -46,7 +48,7 @@ class Acquisition:
     def __init__(
         self,
         calls: Calls,
-        place: Place,
+        locator: Locator,
         name: str,
         client_id: str,
         lease_ms: int,
@@ -57,8 +59,9 @@ class Acquisition:
     ) -> None:
         self.name = name
         self.client_id = client_id
-        self.place = place
+        self.place: Place = locator.routes.place(name)
         self._calls = calls
+        self._locator = locator
         self._lease_ms = lease_ms
         self._force = force
         self._waiting = Waiting(calls, wait_s)
@@ -85,7 +88,11 @@ class Acquisition:
                 began_s = waiting.waited_s
                 response = await self._ask(asked_ms)
             except RpcError as error:
-                await waiting.after_error(error, changes=self._perhaps_granted)
+                found = await self._locator.moved(self.name, self.place, error)
+                if found is None or waiting.given_up:
+                    await waiting.after_error(error, changes=self._perhaps_granted)
+                else:
+                    self.place = found
                 continue
             if response.acquired:
                 return self._granted(response, sent_at)
@@ -124,20 +131,8 @@ class Acquisition:
     async def abandon(self) -> None:
         """Give back what may have been granted meanwhile: nobody is there any more to hold it."""
         self._perhaps_granted = False
-        question = GetLockInfoRequest(topic_id=self.place.topic_id, lock_id=self.place.lock_id, lock_key=self.name)
-        patience_s = self._calls.settings.patience_s
         try:
-            answer = await self._calls.repeat(self.place, GET_LOCK_INFO, question, patience_s)
-            info: LockInfo = answer.lock_info
-            if info.client_id == self.client_id:
-                request = ReleaseLockRequest(
-                    topic_id=self.place.topic_id,
-                    lock_id=self.place.lock_id,
-                    lock_key=self.name,
-                    client_id=self.client_id,
-                    version=info.version,
-                )
-                await self._calls.repeat(self.place, RELEASE_LOCK, request, patience_s)
+            await self._locator.ask(self.name, self._give_back, self.place)
         except RpcError as error:
             if error.status not in (Status.NOT_FOUND, Status.VERSION_MISMATCH):  # it is nobody's, or somebody else's
                 self.log.warn(
@@ -148,6 +143,21 @@ class Acquisition:
                     error=error,
                     when="when its lease has run out" if self._lease_ms else "when it is released by force",
                 )
+
+    async def _give_back(self, place: Place) -> None:
+        question = GetLockInfoRequest(topic_id=place.topic_id, lock_id=place.lock_id, lock_key=self.name)
+        patience_s = self._calls.settings.patience_s
+        answer = await self._calls.repeat(place, GET_LOCK_INFO, question, patience_s)
+        info: LockInfo = answer.lock_info
+        if info.client_id == self.client_id:
+            request = ReleaseLockRequest(
+                topic_id=place.topic_id,
+                lock_id=place.lock_id,
+                lock_key=self.name,
+                client_id=self.client_id,
+                version=info.version,
+            )
+            await self._calls.repeat(place, RELEASE_LOCK, request, patience_s)
 
 
 def _state_of(info: LockInfo) -> str:

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import math
 import random as random_module
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from phxqueue.lock.client.errors import told
-from phxqueue.lock.client.routes import LockRoutes, Place
+from phxqueue.lock.client.routes import Place
 from phxqueue.lock.client.settings import LockClientSettings
 from phxqueue.net.routed_call import RETRIED
 from phxqueue.net.routing import Route
 from phxqueue.net.status import RpcError, Status
-from phxqueue.proto.lock_pb2 import GetShareRequest, WatchRequest
-from phxqueue.proto.methods import GET_SHARE, WATCH
+from phxqueue.proto.lock_pb2 import WatchRequest
+from phxqueue.proto.methods import WATCH
 
 #: Pause, in seconds, before what was answered much too early, or failed, is tried again; it doubles, up to the last.
 _PAUSE_FIRST_S = 0.01
@@ -48,14 +47,8 @@ class Calls:
     """The calls of one client."""
 
     def __init__(
-        self,
-        caller: Caller,
-        routes: LockRoutes,
-        clock: IReactorTime,
-        random: random_module.Random,
-        settings: LockClientSettings,
+        self, caller: Caller, clock: IReactorTime, random: random_module.Random, settings: LockClientSettings
     ) -> None:
-        self.routes = routes
         self.clock = clock
         self.settings = settings
         self._caller = caller
@@ -65,11 +58,7 @@ class Calls:
         self, place: Place, method: Any, request: Any, deadline_s: float, *, try_timeout_s: float | None = None
     ) -> Deferred[Any]:
         """A call that may be carried out several times. Fails with RpcError."""
-
-        def call(at: Place, aimed: Any) -> Deferred[Any]:
-            return self._caller.call(at.route, method, aimed, deadline_s, try_timeout_s=try_timeout_s)
-
-        return Deferred.fromCoroutine(self._aimed(place, request, call))
+        return self._caller.call(place.route, method, request, deadline_s, try_timeout_s=try_timeout_s)
 
     async def once(self, place: Place, key: str, method: Any, request: Any) -> Any:
         """A call that is carried out once at most.
@@ -91,35 +80,7 @@ class Calls:
 
     def ask(self, place: Place, method: Any, request: Any, timeout_s: float) -> Deferred[Any]:
         """One try at the master that was found. Fails with RpcError."""
-
-        def call(at: Place, aimed: Any) -> Deferred[Any]:
-            return self._caller.call_once(at.route, method, aimed, timeout_s)
-
-        return Deferred.fromCoroutine(self._aimed(place, request, call))
-
-    async def _aimed(self, place: Place, request: Any, call: Callable[[Place, Any], Deferred[Any]]) -> Any:
-        """Call where the key is now: it may have moved to another lock group since `place` was looked up."""
-        key: str = getattr(request, "lock_key", "") or getattr(request, "key", "")
-        at = self._present(place, key)
-        try:
-            return await call(at, _for(at, place, request))
-        except RpcError as error:
-            if error.status is not Status.INVALID_ARGUMENT or not key or not await self._learn(at):
-                raise
-        at = self._present(place, key)
-        return await call(at, _for(at, place, request))
-
-    def _present(self, place: Place, key: str) -> Place:
-        return self.routes.place(key) if key and self.routes.generation else place
-
-    async def _learn(self, place: Place) -> bool:
-        """A lock group does not take a key for its own: ask it whose it is."""
-        question = GetShareRequest(topic_id=place.topic_id, lock_id=place.lock_id, paxos_group=place.group)
-        try:
-            answer = await self._caller.call(place.route, GET_SHARE, question, self.settings.call_timeout_s)
-        except RpcError:
-            return False
-        return bool(answer.HasField("share")) and self.routes.learn(answer.share)
+        return self._caller.call_once(place.route, method, request, timeout_s)
 
     async def find(self, place: Place, key: str, search_s: float) -> None:
         """Find the master, by a question that only it answers, and at once. Raises RpcError.
@@ -127,12 +88,11 @@ class Calls:
         Calls that wait at the server could find it, too, but only one after the other: whoever asks has to see that it
         is kept waiting before the next one follows.
         """
-        place = self._present(place, key)
         if self._caller.connected(place.route):
             return
         question = WatchRequest(topic_id=place.topic_id, lock_id=place.lock_id, key=key)
         try:
-            await self.repeat(place, WATCH, question, search_s)
+            await self._caller.call(place.route, WATCH, question, search_s)
         except RpcError as error:
             error.maybe_executed = False  # what was meant to be done has not been tried
             raise
@@ -142,16 +102,6 @@ class Calls:
         waking: Deferred[None] = Deferred(lambda _: timer.cancel())
         timer: IDelayedCall = self.clock.callLater(seconds * self._random.uniform(0.5, 1.0), waking.callback, None)
         await waking
-
-
-def _for(at: Place, place: Place, request: Any) -> Any:
-    """A request as it has to be at a place; it was made for another one perhaps."""
-    if at is place:
-        return request
-    aimed = type(request)()
-    aimed.CopyFrom(request)
-    aimed.lock_id = at.lock_id
-    return aimed
 
 
 class Pauses:
@@ -199,6 +149,11 @@ class Waiting:
         """Whether the time to wait is over."""
         return self.waited_s >= self._wait_s
 
+    @property
+    def given_up(self) -> bool:
+        """Whether a try that fails now is the last one."""
+        return self._clock.seconds() >= self._give_up_at
+
     def ask_ms(self) -> int:
         """How long the server may keep the next call waiting."""
         return math.ceil(max(0.0, min(self._wait_s - self.waited_s, self._settings.wait_call_s)) * 1000)
@@ -234,7 +189,6 @@ class Waiting:
 
     @property
     def _give_up_at(self) -> float:
-        """When a try that fails is the last one."""
         if self._wait_s == math.inf:
             return self._heard_at + self._settings.patience_s
         return self._began + (self._wait_s or self._settings.call_timeout_s)

@@ -24,6 +24,7 @@ from phxqueue.lock.client.clock import LEASE_CLOCK
 from phxqueue.lock.client.errors import ClientClosed, InvalidRequest, LockError, LockTimeout, TooManyLocks
 from phxqueue.lock.client.held import Held, LockContext
 from phxqueue.lock.client.holding import Holding
+from phxqueue.lock.client.locating import Locator
 from phxqueue.lock.client.routes import LockRoutes
 from phxqueue.lock.client.settings import LockClientSettings
 from phxqueue.lock.client.table_view import TableView
@@ -74,9 +75,9 @@ class LockClient:
         self._clock = clock
         self._lease_clock = lease_clock
         self._on_close = on_close
-        routes = LockRoutes(topic)
-        self._calls = Calls(caller, routes, clock, self._random, self.settings)
-        self._table = TableView(self._calls, routes, self._draw)
+        self._calls = Calls(caller, clock, self._random, self.settings)
+        self._locator = Locator(self._calls, LockRoutes(topic))
+        self._table = TableView(self._calls, self._locator, self._draw)
         self._session = os.urandom(6).hex()
         self._numbers = count(1)
         self._holdings: set[Holding] = set()
@@ -218,7 +219,7 @@ class LockClient:
     @property
     def topic(self) -> Topic:
         """The configuration in use."""
-        return self._table.routes.topic
+        return self._locator.routes.topic
 
     @property
     def held(self) -> int:
@@ -229,7 +230,7 @@ class LockClient:
         """Go on with a newer configuration of the same topic. Locks that are held stay where they are."""
         if topic.topic_id != self.topic.topic_id:
             raise ValueError(f"this client is for topic {self.topic.topic_id}, not {topic.topic_id}")
-        self._table.routes = self._calls.routes = LockRoutes(topic)
+        self._locator.routes = LockRoutes(topic, self._locator.routes.share)
 
     def close(self) -> Deferred[None]:
         """Give back everything that is held, end every wait, and disconnect; takes `close_timeout_s` at most."""
@@ -260,7 +261,7 @@ class LockClient:
         self._check_waiting()
         return Acquisition(
             self._calls,
-            self._table.routes.place(name),
+            self._locator,
             name,
             f"{self.name}:{self._session}:{next(self._numbers)}",
             checked_lease(lease),
@@ -277,6 +278,7 @@ class LockClient:
                 self._abandon(acquisition)
         holding = Holding(
             self._calls,
+            self._locator,
             acquisition.place,
             acquisition.name,
             acquisition.client_id,

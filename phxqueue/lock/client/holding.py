@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -18,6 +19,7 @@ from twisted.python.failure import Failure
 from phxqueue.lock.client.acquiring import Granted
 from phxqueue.lock.client.calls import Calls
 from phxqueue.lock.client.errors import LockError, LockLost, told
+from phxqueue.lock.client.locating import Locator
 from phxqueue.lock.client.routes import Place
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.lock_pb2 import ReleaseLockRequest, RenewLockRequest
@@ -61,6 +63,7 @@ class Holding:
     def __init__(
         self,
         calls: Calls,
+        locator: Locator,
         place: Place,
         name: str,
         client_id: str,
@@ -78,6 +81,7 @@ class Holding:
         self.on_lost: Callable[[LockLost], None] | None = None
         self._calls = calls
         self._clock = calls.clock
+        self._locator = locator
         self._place = place
         self._lease_clock = lease_clock
         self._ended = ended
@@ -137,6 +141,7 @@ class Holding:
         except RpcError as error:
             if error.status in _NOT_OURS:
                 self._lose(f"lock {self.name!r} (token {self.token}) is ours no longer: {error.message}")
+            self._place = await self._locator.moved(self.name, self._place, error) or self._place
             if self.check():
                 raise told(error, changes=False) from None
         if self.check():
@@ -221,15 +226,8 @@ class Holding:
         return waiter
 
     async def _release(self) -> None:
-        request = ReleaseLockRequest(
-            topic_id=self._place.topic_id,
-            lock_id=self._place.lock_id,
-            lock_key=self.name,
-            client_id=self.client_id,
-            version=self.token,
-        )
         try:
-            await self._calls.repeat(self._place, RELEASE_LOCK, request, self._calls.settings.close_timeout_s)
+            await self._locator.ask(self.name, self._release_at, self._place)
         except RpcError as error:
             if error.status not in _NOT_OURS:
                 when = "when it is released by force" if self.lease.length is None else "when its lease has run out"
@@ -244,6 +242,16 @@ class Holding:
             if not error.maybe_executed:
                 self.reason = LockLost(f"lock {self.name!r} (token {self.token}) was ours no longer: {error.message}")
                 raise self.reason from None
+
+    def _release_at(self, place: Place) -> Deferred[Any]:
+        request = ReleaseLockRequest(
+            topic_id=place.topic_id,
+            lock_id=place.lock_id,
+            lock_key=self.name,
+            client_id=self.client_id,
+            version=self.token,
+        )
+        return self._calls.repeat(place, RELEASE_LOCK, request, self._calls.settings.close_timeout_s)
 
     def _told_of_release(self, result: Failure | None) -> None:
         self.state = State.RELEASED

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from phxqueue.config import LockGroup, Topic
 from phxqueue.lock.client.errors import InvalidRequest, NoLockGroup
 from phxqueue.lock.placement import Placement, paxos_group
+from phxqueue.lock.shares import Share
 from phxqueue.net.address import Address
 from phxqueue.net.routing import Route
-from phxqueue.proto.lock_pb2 import LockShare
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,15 @@ class Place:
 
 
 class LockRoutes:
-    """The lock groups of a topic, with their shares of the keys: by the configuration, until a lock group knows better.
+    """The lock groups of a topic.
 
     Attributes:
-        generation: of the shares that a lock group has told; 0: none has.
+        share: the shares of the keys that a lock group has told; None: none has, and the configuration counts.
     """
 
-    def __init__(self, topic: Topic) -> None:
+    def __init__(self, topic: Topic, share: Share | None = None) -> None:
         self.topic = topic
-        self.generation = 0
+        self.share: Share | None = None
         self._placement = Placement((lock.lock_id, lock.scale) for lock in topic.locks)
         self._groups = {lock.lock_id: lock.paxos_groups for lock in topic.locks}
         self._places = {
@@ -40,6 +40,14 @@ class LockRoutes:
             for lock in topic.locks
             for group in range(lock.paxos_groups)
         }
+        if share is not None:
+            self.learn(share)
+
+    def learn(self, share: Share) -> None:
+        """A lock group tells by which shares it serves: newer ones than those known so far."""
+        if self.share is None or share.generation > self.share.generation:
+            self.share = share
+            self._placement = Placement(share.weights)
 
     def place(self, key: str) -> Place:
         """Where a key lives.
@@ -55,17 +63,9 @@ class LockRoutes:
                 f"topic {self.topic.topic_name} has no lock group with a scale above 0: see lock_config_path in "
                 "globalconfig.conf and scale in lockconfig.conf"
             )
+        if lock_id not in self._groups:
+            raise NoLockGroup(f"lock group {lock_id}, which has {key!r}, is not in our lockconfig.conf: add it there")
         return self._places[lock_id, paxos_group(key, self._groups[lock_id])]
-
-    def learn(self, share: LockShare) -> bool:
-        """Take over what a lock group says of the shares; False: it is not newer, or has keys where we know nobody."""
-        weights = [(one.lock_id, one.scale) for one in share.weights]
-        known = all(lock_id in self._groups for lock_id, scale in weights if scale)
-        if share.generation <= self.generation or not known:
-            return False
-        self.generation = share.generation
-        self._placement = Placement(weights)
-        return True
 
     def everywhere(self) -> Iterator[Place]:
         """Every Paxos group of every lock group."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from phxqueue.lock.client.calls import Calls, Waiting
 from phxqueue.lock.client.errors import InvalidRequest, told
-from phxqueue.lock.client.routes import LockRoutes, Place
+from phxqueue.lock.client.locating import Locator
+from phxqueue.lock.client.routes import Place, check_key
 from phxqueue.lock.client.values import LockState, StringValue, lock_state, string_value
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.lock_pb2 import (
@@ -44,57 +45,53 @@ class TableView:
         number: gives any number of 64 bits except 0.
     """
 
-    def __init__(self, calls: Calls, routes: LockRoutes, number: Callable[[], int]) -> None:
-        self.routes = routes
+    def __init__(self, calls: Calls, locator: Locator, number: Callable[[], int]) -> None:
         self._calls = calls
+        self._locator = locator
         self._number = number
 
     # ---- strings --------------------------------------------------------------------------------
 
     async def get(self, key: str) -> StringValue | None:
         """Read a string; None: there is none."""
-        place = self.routes.place(key)
-        request = GetStringRequest(topic_id=place.topic_id, lock_id=place.lock_id, key=key)
-        answer = await self._read(place, GET_STRING, request)
+        answer = await self._read(key, GET_STRING, GetStringRequest(key=key))
         return None if answer is None else string_value(answer.string_info)
 
     async def set(self, key: str, value: bytes, expected_version: int | None, lease_ms: int) -> int:
         """Write a string; return its version."""
-        place = self.routes.place(key)
+        check_key(key)
         if not isinstance(value, bytes):
             raise InvalidRequest(f"value: {type(value).__name__}; it must be bytes")
-        request = SetStringRequest(
-            topic_id=place.topic_id,
-            lock_id=place.lock_id,
-            key=key,
-            value=value,
-            lease_time_ms=lease_ms,
-            request_id=self._number(),
-        )
+        request = SetStringRequest(key=key, value=value, lease_time_ms=lease_ms, request_id=self._number())
         if expected_version is not None:
             request.expected_version = checked_version("expected_version", expected_version)
-        answer = await self._write(place, key, SET_STRING, request, expected_version)
+        answer = await self._write(key, SET_STRING, request, expected_version)
         version: int = answer.version
         return version
 
     async def delete(self, key: str, expected_version: int | None) -> bool:
         """Remove a string; False: there was none."""
-        place = self.routes.place(key)
-        request = DeleteStringRequest(topic_id=place.topic_id, lock_id=place.lock_id, key=key)
+        check_key(key)
+        request = DeleteStringRequest(key=key)
         if expected_version is not None:
             request.expected_version = checked_version("expected_version", expected_version)
         try:
-            await self._write(place, key, DELETE_STRING, request, expected_version)
+            await self._write(key, DELETE_STRING, request, expected_version)
         except _NotThere:
             return False
         return True
 
-    async def _write(self, place: Place, key: str, method: Any, request: Any, expected_version: int | None) -> Any:
+    async def _write(self, key: str, method: Any, request: Any, expected_version: int | None) -> Any:
         """A write that names a version can be repeated: it is carried out once at most. Any other is not repeated."""
-        try:
+
+        def write(place: Place) -> Awaitable[Any]:
+            _address(request, place)
             if expected_version is None:
-                return await self._calls.once(place, key, method, request)
-            return await self._calls.repeat(place, method, request, self._calls.settings.call_timeout_s)
+                return self._calls.once(place, key, method, request)
+            return self._calls.repeat(place, method, request, self._calls.settings.call_timeout_s)
+
+        try:
+            return await self._locator.ask(key, write)
         except RpcError as error:
             if error.status is Status.NOT_FOUND and not error.maybe_executed:
                 raise _NotThere from None
@@ -104,23 +101,14 @@ class TableView:
 
     async def lock_state(self, name: str) -> LockState | None:
         """Who holds a lock; None: nobody."""
-        place = self.routes.place(name)
-        request = GetLockInfoRequest(topic_id=place.topic_id, lock_id=place.lock_id, lock_key=name)
-        answer = await self._read(place, GET_LOCK_INFO, request)
+        answer = await self._read(name, GET_LOCK_INFO, GetLockInfoRequest(lock_key=name))
         return None if answer is None else lock_state(answer.lock_info)
 
     async def break_lock(self, name: str, client_id: str, token: int) -> bool:
         """Release a lock that another acquisition holds, if it is still that one. It is safe to repeat."""
-        place = self.routes.place(name)
-        request = ReleaseLockRequest(
-            topic_id=place.topic_id,
-            lock_id=place.lock_id,
-            lock_key=name,
-            client_id=client_id,
-            version=checked_version("token", token),
-        )
+        request = ReleaseLockRequest(lock_key=name, client_id=client_id, version=checked_version("token", token))
         try:
-            await self._calls.repeat(place, RELEASE_LOCK, request, self._calls.settings.call_timeout_s)
+            await self._repeat(name, RELEASE_LOCK, request)
         except RpcError as error:
             if error.status in (Status.NOT_FOUND, Status.VERSION_MISMATCH):
                 return error.maybe_executed  # gone since our first try, as was wanted
@@ -140,7 +128,7 @@ class TableView:
         return lock_state(answer.lock_info) if answer.version else None
 
     async def _watch(self, key: str, space: Any, known: int, wait_s: float | None) -> WatchResponse:
-        place = self.routes.place(key)
+        place = self._locator.routes.place(key)
         checked_version("known version", known)
         waiting = Waiting(self._calls, wait_s)
         while True:
@@ -158,7 +146,11 @@ class TableView:
                 began_s = waiting.waited_s
                 answer: WatchResponse = await waiting.ask(place, WATCH, request, asked_ms)
             except RpcError as error:
-                await waiting.after_error(error, changes=False)
+                found = await self._locator.moved(key, place, error)
+                if found is None or waiting.given_up:
+                    await waiting.after_error(error, changes=False)
+                else:
+                    place = found
                 continue
             if answer.version != known or waiting.over:
                 return answer
@@ -177,7 +169,7 @@ class TableView:
                 yield string_value(info)
 
     async def _pages(self, space: Any, prefix: str) -> AsyncIterator[ListKeysResponse]:
-        for place in self.routes.everywhere():
+        for place in self._locator.routes.everywhere():
             after, more = "", True
             while more:
                 request = ListKeysRequest(
@@ -199,14 +191,27 @@ class TableView:
                 more = page.more and bool(keys)
                 after = keys[-1] if keys else ""
 
-    async def _read(self, place: Place, method: Any, request: Any) -> Any:
+    async def _read(self, key: str, method: Any, request: Any) -> Any:
         """The answer, or None: there is nothing."""
         try:
-            return await self._calls.repeat(place, method, request, self._calls.settings.call_timeout_s)
+            return await self._repeat(key, method, request)
         except RpcError as error:
             if error.status is Status.NOT_FOUND:
                 return None
             raise told(error, changes=False) from None
+
+    async def _repeat(self, key: str, method: Any, request: Any) -> Any:
+        """A call that may be carried out several times, wherever the key lives. Raises RpcError."""
+
+        def call(place: Place) -> Awaitable[Any]:
+            _address(request, place)
+            return self._calls.repeat(place, method, request, self._calls.settings.call_timeout_s)
+
+        return await self._locator.ask(key, call)
+
+
+def _address(request: Any, place: Place) -> None:
+    request.topic_id, request.lock_id = place.topic_id, place.lock_id
 
 
 class _NotThere(Exception):
