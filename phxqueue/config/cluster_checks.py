@@ -18,7 +18,7 @@ from phxqueue.config.findings import (
     list_ids,
 )
 from phxqueue.config.replica_checks import check_replica_sets
-from phxqueue.config.settings import NetSettings
+from phxqueue.config.settings import NetSettings, TopicSettings
 from phxqueue.config.syntax import Document, FieldPath, show
 from phxqueue.config.topic_checks import check_topic_file
 
@@ -118,6 +118,23 @@ def _check_stores(document: Document, stores: StoreFile, topic: TopicFile) -> No
             largest,
             "the largest entry (items_byte_size_limit, store_paxos_batch_bytes) has to fit",
         )
+        _check_patience(document, path, store.master_lease_ms / 1000, topic.topic)
+
+
+def _check_patience(document: Document, path: FieldPath, lease_s: float, topic: TopicSettings) -> None:
+    """Who gives up before a master can have been replaced gives up at every failover."""
+    waits = {
+        "producer_no_master_patience_s": topic.producer_no_master_patience_s,
+        "store_paxos_propose_timeout_ms": topic.store_paxos_propose_timeout_ms / 1000,
+    }
+    for name, seconds in waits.items():
+        if seconds <= lease_s:
+            document.warn(
+                (*path, "master_lease_ms"),
+                f"a lost master is not replaced before {lease_s:g} s, and {name} of the topic is {seconds:g} s",
+                f"a {name} of some leases",
+                "producers see every failover as an error",
+            )
 
 
 def _check_pubs_have_stores(document: Document, topic: TopicFile, stores: StoreFile) -> None:

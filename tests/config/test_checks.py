@@ -385,3 +385,23 @@ def test_nodes_keep_their_numbers_when_one_is_taken_out(files: Any) -> None:
     cluster, report = files.cluster()
     assert report.errors == ()
     assert [node.node_id for node in cluster.topics[0].stores[0].nodes] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "warned"),
+    [
+        ("topic.producer_no_master_patience_s", 2.0, True),
+        ("topic.producer_no_master_patience_s", 30.0, False),
+        ("topic.store_paxos_propose_timeout_ms", 1500, True),
+    ],
+)
+def test_clients_less_patient_than_a_lease_are_warned_of(files: Any, field: str, value: Any, warned: bool) -> None:
+    files.edit("storeconfig", "stores.0.master_lease_ms", 2500)
+    files.edit("topicconfig", "topic.producer_no_master_patience_s", 30.0)
+    files.edit("topicconfig", "topic.store_paxos_propose_timeout_ms", 6000)
+    files.edit("topicconfig", field, value)
+    _, report = files.cluster()
+    assert report.ok
+    told = [problem for problem in report.problems if problem.field == "stores[0].master_lease_ms"]
+    assert bool(told) == warned
+    assert all(field.partition(".")[2] in str(problem) for problem in told)

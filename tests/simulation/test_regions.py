@@ -19,6 +19,12 @@ def test_members_in_far_regions(seed: int) -> None:
     cluster.run_for(30.0)
     assert cluster.watch.masterships == masterships  # nobody is impatient
     assert cluster.longest_gap(began) < 1.0
+    stopped, stopped_at = cluster.master, cluster.now
+    cluster.cluster.stop(stopped)
+    cluster.run_for(5.0)
+    assert cluster.longest_gap(stopped_at) < LEASE / 2  # handed over: some round trips, and those of the clients
+    cluster.cluster.start(stopped)
+    cluster.run_for(5.0)
     for noticed in (True, False):
         master, killed_at = cluster.master, cluster.now
         cluster.cluster.crash(master, noticed=noticed)

@@ -7,7 +7,7 @@ import dataclasses
 from phxqueue.config import dead_letter_queue
 from phxqueue.net.service import RpcService
 from phxqueue.net.status import Status
-from phxqueue.proto.methods import ADD, CANCEL_DELAYED, GET, LIST_DELAYED
+from phxqueue.proto.methods import ADD, CANCEL_DELAYED, GET, GET_SETTINGS, LIST_DELAYED, SET_SETTING
 from phxqueue.replica.errors import OutcomeUnknown
 from tests.store.fakes import StoreUnderTest, batch, topic
 
@@ -16,7 +16,8 @@ def test_registers_its_calls() -> None:
     service = RpcService("store 1 node 0")
     store = StoreUnderTest()
     store.service.register(service)
-    assert {ADD.number, GET.number, CANCEL_DELAYED.number, LIST_DELAYED.number} == set(service.table)
+    answered = {ADD, GET, GET_SETTINGS, SET_SETTING, CANCEL_DELAYED, LIST_DELAYED}
+    assert {method.number for method in answered} == set(service.table)
 
 
 def test_status_tells_where_every_queue_of_its_groups_stands() -> None:
@@ -67,6 +68,29 @@ def test_a_service_that_drains_says_where_its_groups_have_gone() -> None:
     assert (told.status, told.redirect) == (Status.NOT_MASTER, "127.0.0.1:5102")
     assert store.get(2).error.redirect == "127.0.0.1:5102"
     assert store.add(batch(1)).error.status is Status.NO_MASTER  # this one it still has, and takes nothing more for it
+
+
+def test_what_waits_while_the_mastership_is_handed_over_is_sent_on() -> None:
+    """Meanwhile there is no room in the window: nothing is refused, nothing proposed."""
+    store = StoreUnderTest(auto=False)
+    store.group.window = 0
+    waiting = store.add(batch())
+    store.clock.advance(0.1)
+    assert waiting.pending
+    store.group.lose(OutcomeUnknown("handed over"), master=2)
+    assert (waiting.error.status, waiting.error.redirect) == (Status.NOT_MASTER, "127.0.0.1:5102")
+    assert not waiting.error.maybe_executed
+    assert store.group.log == []
+
+
+def test_cursors_are_replicated_before_the_mastership_is_handed_over() -> None:
+    store = StoreUnderTest()
+    store.added(batch(count=10))
+    store.get(prev_cursor=7)
+    assert store.group.state_machine.acked_cursor(1, 1) == 0
+    for before in store.group.on_hand_over:
+        before()
+    assert store.group.state_machine.acked_cursor(1, 1) == 7
 
 
 def test_what_has_no_outcome_in_time_does_not_keep_a_service_from_stopping() -> None:
