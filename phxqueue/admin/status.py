@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -30,6 +31,7 @@ from phxqueue.admin.node_status import (
     master_of,
     without_master,
 )
+from phxqueue.admin.sums import sum_lines, sums
 from phxqueue.admin.table import age, size, table
 from phxqueue.config import DEAD_LETTER_BASE, Topic
 
@@ -94,6 +96,7 @@ def as_document(topic: Topic, reports: Sequence[NodeReport]) -> dict[str, Any]:
             }
             for row in backlogs(reports)
         ],
+        "sums": [{**asdict(one), "stored": one.stored} for one in sums(topic, reports)],
     }
 
 
@@ -137,6 +140,7 @@ def as_text(topic: Topic, reports: Sequence[NodeReport], *, all_queues: bool = F
     masterless = without_master(topic, reports)
     if len(masterless) < len(list(groups_of(topic))):
         lines += ["", *_queues(backlogs(reports), all_queues)]
+        lines += ["", *sum_lines(sums(topic, reports))]
     lines += _notices(reports)
     for store, group_id in masterless:
         lines += ["", _no_master(reports, store.store_id, group_id, len(store.voters))]

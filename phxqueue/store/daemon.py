@@ -138,7 +138,7 @@ class StoreRole:
             response.incarnation = host.incarnation
             response.accepting = host.accepting
             response.groups.extend(group.status(state_hash=request.state_hash) for group in host.groups.values())
-            response.notices.extend(host.notices())
+            response.notices.extend([*host.notices(), *self._service.notices()])
             response.queues.extend(self._service.queue_statuses())
             usage = os.statvfs(node.data_dir)
             response.disk_free_bytes = usage.f_bavail * usage.f_frsize

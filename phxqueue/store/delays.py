@@ -226,21 +226,26 @@ class Delays:
         lowest = self._machine.timers.lowest_instance
         return 0 if lowest is None else max(self._machine.first_queued() - lowest, 0)
 
+    def notice(self) -> str:
+        """What to tell an operator when the log is kept for delayed batches only; "": nothing."""
+        pinned = self.pinned if self._group.serving() else 0
+        if pinned <= self._limits.pin_entries:
+            return ""
+        return (
+            f"group {self._group.group_id}: {pinned} entries of the log are kept only because delayed messages lie "
+            "among them (`phxqueue delayed list` shows those, `phxqueue delayed cancel` drops one): disk space stays "
+            "in use until they are due"
+        )
+
     def warn(self) -> None:
         """Say when the log is kept for delayed batches only; call it every now and then."""
         now = self._clock.seconds()
         if not len(self._machine.timers) or (self._warned_at is not None and now < self._warned_at + WARN_S):
             return
-        pinned = self.pinned
-        if pinned > self._limits.pin_entries:
+        notice = self.notice()
+        if notice:
             self._warned_at = now
-            self._log.warn(
-                "group {group}: {pinned} entries of the log are kept only because delayed messages lie among them "
-                "(`phxqueue delayed list` shows those, `phxqueue delayed cancel` drops one): disk space stays in use "
-                "until they are due",
-                group=self._group.group_id,
-                pinned=pinned,
-            )
+            self._log.warn("{notice}", notice=notice)
 
 
 def _cancelled(outcomes: Any) -> CancelDelayedResponse:

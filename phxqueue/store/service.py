@@ -247,6 +247,10 @@ class StoreService:
             for status in group.statuses(self._served)
         ]
 
+    def notices(self) -> list[str]:
+        """What an operator should know, a sentence each."""
+        return [notice for group in self._groups.values() if (notice := group.delays.notice())]
+
     def _retention(self, queue_id: int) -> RetentionPolicy | None:
         queue = self._served.queue(queue_id)
         return None if queue is None else queue.retention

@@ -11,6 +11,7 @@ import pytest
 from phxqueue.admin import status as status_module
 from phxqueue.admin.node_status import NodeReport, backlogs, master_of, without_master
 from phxqueue.admin.status import as_document, as_text
+from phxqueue.admin.sums import sums
 from phxqueue.config import DEAD_LETTER_BASE, Topic, load_cluster
 from phxqueue.proto.status_pb2 import GroupStatus, NodeStatusResponse, QueueGroupStatus, QueueStatus
 from tests.admin.conftest import Invoke
@@ -70,6 +71,22 @@ def test_a_healthy_cluster(topic: Topic) -> None:
     assert ["store", "1", "dead", "letters", "of", "pub", "1", "1", "0", "2", "0", "2"] in lines
     assert "queue 0" not in text
     assert "queue 0" in "\n".join(as_text(topic, reports, all_queues=True))
+
+
+def test_the_sums_of_a_consumer_group_add_up(topic: Topic) -> None:
+    (_, one), *_, (_, other) = topic.queues_of_group(1)
+    delayed = queue(other, 0, 7, 4)
+    delayed.delayed = 5
+    queues = (queue(one, 2, 10, 10), delayed, queue(DEAD_LETTER_BASE + 1, 0, 3, 1))
+    old = queue(one, 2, 9, 3)  # of a master that has not noticed yet that it is none
+    reports = reports_of(
+        topic, answer(0, master=True, applied=9, queues=(old,)), answer(1, master=True, applied=9, queues=queues), None
+    )
+    found = sums(topic, reports)[0]
+    assert (found.acknowledged, found.waiting, found.delayed, found.dead) == (14, 3, 5, 2)
+    assert found.stored == found.acknowledged + found.waiting + found.delayed == 22
+    assert ["1", "22", "14", "3", "5", "2"] in [line.split() for line in as_text(topic, reports)]
+    assert as_document(topic, reports)["sums"][0]["stored"] == 22
 
 
 def test_no_backlog(topic: Topic) -> None:

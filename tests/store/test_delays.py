@@ -287,6 +287,9 @@ def test_says_now_and_then_that_delayed_batches_pin_the_log() -> None:
             assert not events
             store.group.append(StoreCommand(version=1, timestamp_ms=NOW_MS).SerializeToString())
         store.clock.pump([2] * 10)
-        assert [event["pinned"] for event in events] == [3]
+        assert len(events) == 1
+        [notice] = store.service.notices()
+        assert events[0]["notice"] == notice
+        assert "3 entries of the log are kept only because delayed messages" in notice
         store.clock.advance(WARN_S)
         assert len(events) == 2

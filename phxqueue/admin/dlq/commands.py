@@ -166,6 +166,7 @@ def purge(
     given: dict[str, Any],
 ) -> None:
     """Drop dead letters for good. Name them by IDS or by options, or say --all."""
+    _check_chosen(ids, everything, pub, given)
     if not yes:
         click.confirm("Drop these dead letters for good?", abort=True)
 
@@ -215,9 +216,13 @@ def _chosen(
             (_queue(caller, topic, store_id, pub_id), replace(wanted, cursors=frozenset(cursors)))
             for (store_id, pub_id), cursors in _parse(ids).items()
         ]
-    if not everything and pub is None and not any(value is not None for value in given.values()):
-        raise AdminError("say which dead letters: by their ids, by options, or --all")
+    _check_chosen(ids, everything, pub, given)
     return [(queue, wanted) for queue in _queues(caller, topic, pub)]
+
+
+def _check_chosen(ids: Sequence[str], everything: bool, pub: int | None, given: dict[str, Any]) -> None:
+    if not ids and not everything and pub is None and not any(value is not None for value in given.values()):
+        raise AdminError("say which dead letters: by their ids, by options, or --all")
 
 
 def _parse(ids: Sequence[str]) -> dict[tuple[int, int], list[int]]:
