@@ -82,10 +82,13 @@ class Handling:
         self._lineup.add(slot)
 
     def end_attempt(self, slot: Slot, why: str) -> None:
-        """The attempt of an item that was not added is over, without its handler."""
-        self.log.error("{item}: {why}; this attempt is over", item=slot.name(self._place), why=why)
-        slot.uin = 0  # it is in no lane
-        self._next_attempts.end_attempt(slot, why)
+        """The attempt of an item that was not added is over, without its handler (unless its group never gives up)."""
+        name = slot.name(self._place)
+        if self._next_attempts.end_by_crashes(slot, why):
+            self.log.error("{item}: {why}; this attempt is over", item=name, why=why)
+        else:
+            self.log.error("{item}: {why}; it is handled again, for its group never gives up", item=name, why=why)
+            self._lineup.add(slot)
 
     def drop(self, unwanted: Callable[[Slot], bool]) -> list[Slot]:
         """Forget items that have not started; returns them."""

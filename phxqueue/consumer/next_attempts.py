@@ -102,6 +102,21 @@ class NextAttempts:
             self._workshop.stats.retried_in_place += 1
             self._resting[slot] = self._workshop.clock.callLater(pause, self._rested, slot)
 
+    def end_by_crashes(self, slot: Slot, why: str) -> bool:
+        """An item that is in no lane has ended too many consumers: its attempt is over.
+
+        False: it is to be handled all the same, for its group tries for ever. In an ordered group it does not walk the
+        chain, where it would lose its place: it is a dead letter (unless attempts are what follows there anyway).
+        """
+        order = self._ordering
+        if order is not None and slot.uin and order.retries < 0:
+            return False
+        if order is not None and slot.uin and order.bury:
+            slot.tried_in_place = max(1, slot.tried_in_place)
+        slot.uin = 0  # nobody waits for it in its lane
+        self._enqueue(slot, why, None)
+        return True
+
     def expire(self, slot: Slot, why: str) -> None:
         """Its time to live has passed before it was handled."""
         if slot.stale:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from phxqueue.config import Cluster, Consumer, ConsumerNode, Topic
+from phxqueue.config import Cluster, Consumer, ConsumerGroup, ConsumerNode, Topic
 from phxqueue.consumer import ConsumerService, Result
 from phxqueue.consumer.slots import Slot
 from phxqueue.consumer.suspects import KILLED, Suspects, begin, put_on_record, verdict
@@ -166,6 +167,34 @@ def test_consumers_that_end_without_anybodys_fault_cost_nobody_an_attempt() -> N
 
 def slot(cursor: int) -> Slot:
     return Slot(cursor, QItem(), 0, 0, 10, 1)
+
+
+def ordered(**settings: Any) -> World:
+    one = small_topic([1], queues=1)
+    group = ConsumerGroup(consumer_group_id=1, ordered=True, **settings)
+    return World(replace(one, consumer_groups=(group,)))
+
+
+def test_in_an_ordered_group_a_killer_is_buried_in_its_place() -> None:
+    world = ordered()
+    watch(world.producer.enqueue_many([NewItem(1, 1, text, 7) for text in (b"a", b"killer", b"b", b"c")]))
+    world.clock.pump([0.01] * 10)
+    world.live(8)
+    [letter] = world.dead_letters()
+    assert (letter.buffer, read_cookies(letter.sys_cookies)[REASON]) == (b"killer", b"attempts exhausted")
+    assert list(dict.fromkeys(world.handled)) == [b"a", b"killer", b"b", b"c"]
+    assert world.handled.index(b"b") > max(place for place, text in enumerate(world.handled) if text == b"killer")
+    assert world.behind == 0
+
+
+def test_a_group_that_never_gives_up_does_not_do_so_because_of_restarts() -> None:
+    world = ordered(ordered_retries=-1)
+    watch(world.producer.enqueue_many([NewItem(1, 1, text, 7) for text in (b"killer", b"b")]))
+    world.clock.pump([0.01] * 10)
+    world.live(9)
+    assert world.dead_letters() == []
+    assert set(world.handled) == {b"killer"}
+    assert world.deaths == 9
 
 
 @pytest.mark.parametrize(
