@@ -12,6 +12,7 @@ from phxqueue.admin import edge
 from phxqueue.admin.clients import open_pool
 from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.errors import AdminError
+from phxqueue.admin.force_new import force_new
 from phxqueue.admin.masters import replica_set_of
 from phxqueue.admin.mastership import ReplicaSet
 from phxqueue.admin.member_changes import MemberChanges, Place
@@ -158,6 +159,9 @@ def remove(settings: ClusterContext, node: int, store: int | None, lock: int | N
         await changes.remove(node)
 
     _run(settings, store, lock, timeout, work)
+
+
+members.add_command(force_new)
 
 
 def _run(

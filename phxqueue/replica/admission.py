@@ -47,6 +47,11 @@ def begin_from_backup(beginning: Beginning) -> list[Write]:
     ]
 
 
+def begin_by_force(lineage: int) -> list[Write]:
+    """What a directory says that goes on alone by force: it votes, in another life of its set."""
+    return [PutBlob(FORMATION, _KEY, _FORMED), *begin_lineage(lineage)]
+
+
 def begin_lineage(lineage: int) -> list[Write]:
     """What a directory says whose data are of another life of the set from now on."""
     return [PutBlob(FORMATION, _LINEAGE, _NUMBER.pack(lineage))]

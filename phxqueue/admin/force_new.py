@@ -1,0 +1,172 @@
+"""``phxqueue members force-new``: a store that has lost its majority for good goes on with what one node has."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from phxqueue.admin import edge
+from phxqueue.admin.clients import open_pool
+from phxqueue.admin.context import ClusterContext, cluster_command
+from phxqueue.admin.errors import AdminError
+from phxqueue.admin.node_status import NodeReport, ask_all
+from phxqueue.admin.table import table
+from phxqueue.config import StoreNode, load_store_node
+from phxqueue.journal.directory import NODE_FILE
+from phxqueue.journal.journal import Journal
+from phxqueue.journal.records import PutBlob, WantedIdentity, Write
+from phxqueue.net.address import Address
+from phxqueue.net.identity import Role
+from phxqueue.paxos.config import Member
+from phxqueue.paxos.entry import entry_checksum
+from phxqueue.paxos.members_codec import Step, decode_state, encode_state
+from phxqueue.replica.admission import begin_by_force
+from phxqueue.replica.checkpoint_table import GROUP_KEY, MEMBERSHIP, CheckpointTable, durable
+from phxqueue.replica.roster import MemberPlace
+from phxqueue.store.queues import StoreQueues
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the surviving directory has of one group.
+
+    Attributes:
+        chosen: known to be chosen up to here.
+        accepted: the highest entry accepted above; -1: none. Those will be chosen.
+        problem: why the group cannot go on from here; "": it can.
+    """
+
+    group_id: int
+    chosen: int
+    accepted: int
+    problem: str
+    writes: list[Write]
+
+
+@click.command("force-new")
+@click.option(
+    "--node",
+    "node_file",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="File of the node that survived (etc/store.0.conf), on its machine. It must not run.",
+)
+@click.option("--confirm", metavar="NAME", help="The store, as it would have to be typed: 'store 1'.")
+@cluster_command
+def force_new(settings: ClusterContext, node_file: Path, confirm: str | None) -> None:
+    """Let ONE node go on alone when the majority of its store is lost for good.
+
+    What was acknowledged by a majority that this node was not part of is LOST, and nobody can say what that is. Choose
+    the survivor that has come furthest: this command shows how far its directory is before it asks. Prefer starting
+    the other nodes, and, if they are gone, prefer this to a backup only when the backup is older.
+    """
+    node = load_store_node(node_file)
+    name = f"store {node.store.store_id}"
+    if not (node.data_dir / NODE_FILE).exists():
+        raise AdminError(f"{node.data_dir} holds no data: run this where the node that survived has its directory")
+
+    async def main(reactor: Any) -> bool:
+        refuse_while_alive(node, await _ask(reactor, settings, node))
+        return await _force(reactor, node, name, confirm)
+
+    if edge.run(main):
+        others = [str(other.node_id) for other in node.store.nodes if other.node_id != node.node.node_id]
+        click.echo(f"{name} is node {node.node.node_id} alone from now on. Start it. Then, for each of the others")
+        click.echo(f"({', '.join(others)}): empty its data directory, start it, and `phxqueue members add` it.")
+
+
+def refuse_while_alive(node: StoreNode, reports: list[NodeReport]) -> None:
+    """Raises AdminError while a majority answers, or this very node."""
+    up = [report.node.node_id for report in reports if report.up]
+    voters = {voter.node_id for voter in node.store.voters}
+    if node.node.node_id in up:
+        raise AdminError(f"node {node.node.node_id} runs: stop it first")
+    if 2 * len(voters.intersection(up)) > len(voters):
+        raise AdminError(
+            f"nodes {', '.join(map(str, up))} of store {node.store.store_id} answer: they are a majority, and nothing "
+            f"is lost; start this node, or let it come back empty and `phxqueue members replace {node.node.node_id}`"
+        )
+    if up:
+        raise AdminError(
+            f"nodes {', '.join(map(str, up))} of store {node.store.store_id} run: stop them first, and take the one "
+            "that has come furthest (`phxqueue members list`)"
+        )
+
+
+async def _ask(reactor: Any, settings: ClusterContext, node: StoreNode) -> list[NodeReport]:
+    pool = open_pool(reactor, node.cluster, node.topic, settings.tls_of(node.cluster))
+    try:
+        return await ask_all(pool, replace(node.topic, stores=(node.store,)))
+    finally:
+        await pool.close()
+
+
+async def _force(reactor: Any, node: StoreNode, name: str, confirm: str | None) -> bool:
+    failures: list[str] = []
+    journal = Journal.open(
+        node.data_dir,
+        WantedIdentity(
+            node.cluster.name, node.store.store_id, node.node.node_id, node.store.paxos_groups, Role.STORE.value
+        ),
+        node.journal,
+        reactor,
+        failures.append,
+        verify=lambda kind, payload, checksum: entry_checksum(kind, payload) == checksum,
+    )
+    try:
+        lineage = secrets.randbits(64) | 1
+        groups = [held(journal, node, group_id, lineage) for group_id in range(node.store.paxos_groups)]
+        rows = [(f"group {one.group_id}", one.chosen, max(one.accepted, one.chosen)) for one in groups]
+        click.echo(f"{node.data_dir}: node {node.node.node_id} of {name}")
+        click.echo("\n".join(table(("", "known to be chosen up to", "has entries up to"), rows)))
+        problems = [one.problem for one in groups if one.problem]
+        if problems:
+            raise AdminError("this node cannot go on alone: " + "; ".join(problems))
+        if confirm is None:
+            click.echo(
+                "What was acknowledged and is not in this directory will be lost for ever. The other nodes' data will "
+                "never be taken in again."
+            )
+            confirm = click.prompt(f"Type {name!r} to go on", default="", show_default=False)
+        if confirm != name:
+            raise AdminError(f"not confirmed ({confirm!r} is not {name!r}): nothing was changed")
+        await durable(journal, [*begin_by_force(lineage), *(write for one in groups for write in one.writes)])
+    finally:
+        await journal.close()
+    if failures:
+        raise AdminError(f"{node.data_dir}: {failures[0]}")
+    return True
+
+
+def held(journal: Journal, node: StoreNode, group_id: int, lineage: int) -> Held:
+    """Look at one group, and prepare what makes this node its only member in another life of the store.
+
+    The change that makes it so is chosen nowhere: it takes the place of the last one, at the end of what is known to be
+    chosen, so that no change which was under way can count any more.
+    """
+    stored = journal.load_group(group_id)
+    table_of_group = CheckpointTable(journal, group_id)
+    machine = StoreQueues(node.limits.index_segment_rows)
+    table_of_group.restore(machine)
+    chosen = max(stored.chosen, machine.applied)
+    accepted = max((instance for instance, _ in stored.entries), default=-1)
+    key = GROUP_KEY.pack(group_id)
+    state = next((value for at, value in journal.load_blobs(MEMBERSHIP, key) if at == key), None)
+    delay = node.store.window if state is None else decode_state(state)[0]
+    gap = table_of_group.gap
+    problem = ""
+    if gap is not None:
+        problem = f"group {group_id} lacks entries {gap.first} to {gap.last}, which it was fetching from the others"
+    place = MemberPlace(Address(node.node.ip, node.node.paxos_port), Address(node.node.ip, node.node.port))
+    alone = Member(node.node.node_id, incarnation=journal.identity.incarnation, info=place.encode())
+    machine.begin_history(lineage)
+    writes: list[Write] = [
+        PutBlob(MEMBERSHIP, key, encode_state(delay, [Step(chosen, chosen + 1, (alone,))])),
+        *table_of_group.rewriting(machine.checkpoint()),
+    ]
+    return Held(group_id, chosen, accepted, problem, writes)
