@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,17 @@ from phxqueue.admin.table import table
 from phxqueue.config import StoreNode, load_store_node
 from phxqueue.journal.directory import NODE_FILE
 from phxqueue.journal.journal import Journal
-from phxqueue.journal.records import PutBlob, WantedIdentity, Write
+from phxqueue.journal.records import PutBlob, PutChosen, PutEntry, StoredEntry, WantedIdentity, Write
 from phxqueue.net.address import Address
 from phxqueue.net.identity import Role
-from phxqueue.paxos.config import Member
-from phxqueue.paxos.entry import entry_checksum
-from phxqueue.paxos.members_codec import Step, decode_state, encode_state
+from phxqueue.paxos.config import GroupConfig, Member, MemberKind
+from phxqueue.paxos.entry import EntryKind, entry_checksum, make_entry
+from phxqueue.paxos.membership import Membership
 from phxqueue.replica.admission import begin_by_force
+from phxqueue.replica.census import KINDS
 from phxqueue.replica.checkpoint_table import GROUP_KEY, MEMBERSHIP, CheckpointTable, durable
 from phxqueue.replica.roster import MemberPlace
-from phxqueue.store.queues import StoreQueues
+from phxqueue.store.queues import StoreQueues, new_history
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,29 +146,84 @@ async def _force(reactor: Any, node: StoreNode, name: str, confirm: str | None) 
 
 
 def held(journal: Journal, node: StoreNode, group_id: int, lineage: int) -> Held:
-    """Look at one group, and prepare what makes this node its only member in another life of the store.
-
-    The change that makes it so is chosen nowhere: it takes the place of the last one, at the end of what is known to be
-    chosen, so that no change which was under way can count any more.
-    """
+    """Look at one group, and prepare what makes this node its only member in another life of the store."""
     stored = journal.load_group(group_id)
-    table_of_group = CheckpointTable(journal, group_id)
+    checkpoints = CheckpointTable(journal, group_id)
     machine = StoreQueues(node.limits.index_segment_rows)
-    table_of_group.restore(machine)
+    checkpoints.restore(machine)
     chosen = max(stored.chosen, machine.applied)
-    accepted = max((instance for instance, _ in stored.entries), default=-1)
+    tail = {instance: entry for instance, entry in stored.entries if instance > chosen}
+    problem = ""
+    if checkpoints.gap is not None:
+        gap = checkpoints.gap
+        problem = f"group {group_id} lacks entries {gap.first} to {gap.last}, which it was fetching from the others"
     key = GROUP_KEY.pack(group_id)
     state = next((value for at, value in journal.load_blobs(MEMBERSHIP, key) if at == key), None)
-    delay = node.store.window if state is None else decode_state(state)[0]
-    gap = table_of_group.gap
-    problem = ""
-    if gap is not None:
-        problem = f"group {group_id} lacks entries {gap.first} to {gap.last}, which it was fetching from the others"
-    place = MemberPlace(Address(node.node.ip, node.node.paxos_port), Address(node.node.ip, node.node.port))
-    alone = Member(node.node.node_id, incarnation=journal.identity.incarnation, info=place.encode())
-    machine.begin_history(lineage)
-    writes: list[Write] = [
-        PutBlob(MEMBERSHIP, key, encode_state(delay, [Step(chosen, chosen + 1, (alone,))])),
-        *table_of_group.rewriting(machine.checkpoint()),
+    config = _config(node, group_id, journal.identity.incarnation)
+    writes = ending(config, state, chosen, tail, max(stored.promised, 1), lineage)
+    return Held(group_id, chosen, max(tail, default=-1), problem, writes)
+
+
+def _config(node: StoreNode, group_id: int, incarnation: int) -> GroupConfig:
+    return GroupConfig(
+        group_id=group_id,
+        node_id=node.node.node_id,
+        members=tuple(
+            Member(
+                one.node_id,
+                KINDS[one.kind],
+                info=MemberPlace(Address(one.ip, one.paxos_port), Address(one.ip, one.port)).encode(),
+            )
+            for one in node.store.nodes
+        ),
+        incarnation=incarnation,
+        window=node.store.window,
+        accept_ahead=4 * node.store.window,
+    )
+
+
+def ending(
+    config: GroupConfig, state: bytes | None, chosen: int, tail: Mapping[int, StoredEntry], ballot: int, lineage: int
+) -> list[Write]:
+    """Return what ends the log of a former life by decree, where a majority would have to decide.
+
+    What this node has accepted counts as chosen. Behind it come the command that begins another history of the queues,
+    a change of the membership that leaves this node alone, and no-ops up to where that is in force. All of it is in the
+    log, so that nodes which learn the log later learn that, too.
+    """
+    writes: list[Write] = []
+    membership = Membership(config, state, chosen)
+    at = chosen
+
+    def append(kind: EntryKind, payload: bytes = b"") -> None:
+        nonlocal at
+        at += 1
+        entry = make_entry(ballot, kind, payload)
+        writes.append(PutEntry(config.group_id, at, ballot, entry.checksum, int(kind), payload))
+
+    for instance in range(chosen + 1, max(tail, default=-1) + 1):
+        found = tail.get(instance)
+        if found is None:
+            append(EntryKind.NOOP)
+            continue
+        at = instance
+        if found.kind == EntryKind.MEMBERSHIP:
+            membership.chosen(instance, found.payload)
+        membership.advance(at)
+    append(EntryKind.VALUE, new_history(lineage))
+    while at + 1 < membership.last.effective:  # a change that is on its way is in force before ours
+        append(EntryKind.NOOP)
+        membership.advance(at)
+    own = next(member for member in config.members if member.node_id == config.node_id)
+    alone = replace(own, kind=MemberKind.VOTER, priority=0, incarnation=config.incarnation)
+    change = membership.proposal((alone,))
+    append(EntryKind.MEMBERSHIP, change)
+    step = membership.chosen(at, change)
+    assert step is not None
+    while at + 1 < step.effective:
+        append(EntryKind.NOOP)
+    writes += [
+        PutChosen(config.group_id, at),
+        PutBlob(MEMBERSHIP, GROUP_KEY.pack(config.group_id), membership.state()),
     ]
-    return Held(group_id, chosen, accepted, problem, writes)
+    return writes

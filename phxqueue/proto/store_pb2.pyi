@@ -833,10 +833,13 @@ class StoreCommand(_message.Message):
     BEGINS_FIELD_NUMBER: _builtins.int
     FENCES_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """command version, gated by what all members understand"""
     timestamp_ms: _builtins.int
     """proposer's wall clock; the only time the state machine sees"""
+    history: _builtins.int
+    """the store begins anew after what came before; since version 6, never proposed: made offline"""
     @_builtins.property
     def batches(self) -> _containers.RepeatedCompositeFieldContainer[_item_pb2.ItemBatch]: ...
     @_builtins.property
@@ -866,10 +869,11 @@ class StoreCommand(_message.Message):
         begins: _abc.Iterable[Global___ReaderBegin] | None = ...,
         fences: _abc.Iterable[Global___Fence] | None = ...,
         settings: _abc.Iterable[Global___SettingChange] | None = ...,
+        history: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fire", b"fire"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "begins", b"begins", "cancels", b"cancels", "cursor_moves", b"cursor_moves", "fences", b"fences", "fire", b"fire", "settings", b"settings", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "begins", b"begins", "cancels", b"cancels", "cursor_moves", b"cursor_moves", "fences", b"fences", "fire", b"fire", "history", b"history", "settings", b"settings", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -183,15 +183,6 @@ class CheckpointTable:
         self._untaken = []
         return True
 
-    def rewriting(self, checkpoint: Checkpoint) -> list[Write]:
-        """Return the writes that put a checkpoint in the place of the last one, for a node that does not run."""
-        table = _table(self.epoch)
-        return [
-            *(PutBlob(table, self._key + key, value) for key, value in checkpoint.segments),
-            *(DeleteBlob(table, self._key + key) for key in checkpoint.dropped),
-            PutBlob(CHECKPOINTS, self._key, checkpoint.state),
-        ]
-
     def read(self, key: bytes) -> Deferred[bytes | None]:
         """Read a segment; None: it is gone."""
         return self._journal.read_blob(_table(self.epoch), self._key + key)

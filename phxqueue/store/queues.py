@@ -27,15 +27,22 @@ from phxqueue.store.retention import acknowledged_rows
 from phxqueue.store.state import TIMER_VERSION, QueueState
 
 #: The newest command this program understands; a newer one halts the group until the node is upgraded.
-COMMAND_VERSION = 5
+COMMAND_VERSION = 6
 #: Commands of batches and cursor moves: every program understands them.
 BATCH_VERSION = 1
 #: Commands with `trims`.
 TRIM_VERSION = 2
+#: Commands with `history`.
+HISTORY_VERSION = 6
 #: Consumer groups are numbered 1..64: one bit each.
 MAX_CONSUMER_GROUP_ID = 64
 #: The number of EntryKind.VALUE; entries of other kinds (no-ops, membership) are not ours.
 VALUE_KIND = 0
+
+
+def new_history(number: int) -> bytes:
+    """The command after which the store is in another life of its own: see QueueState.history."""
+    return StoreCommand(version=HISTORY_VERSION, history=number).SerializeToString()
 
 
 class _Row:
@@ -113,6 +120,8 @@ class StoreQueues(QueueState):
             self.touched |= fire(self, command.fire)
         for change in command.settings:
             outcomes.append(self.settings.apply(change, instance))
+        if command.history:
+            self.history = command.history
         self.version = max(self.version, command.version)
         self.applied = instance
         return outcomes

@@ -122,10 +122,6 @@ class QueueState:
     def _knows_settings(self) -> bool:
         return self.version >= SETTINGS_VERSION
 
-    def begin_history(self, number: int) -> None:
-        """The store begins anew from this state: readers of what came after it elsewhere must not go on here."""
-        self.history = number
-
     def state_hash(self) -> int:
         """Hash of everything replicated, computed from the state itself: equal on all replicas at equal `applied`."""
         out = ColumnWriter(_STATE_MAGIC)

@@ -292,7 +292,7 @@ def test_a_reader_of_another_history_acknowledges_nothing_and_starts_again() -> 
     store = filled()
     told = store.get(history=0).answer
     assert (told.next_cursor, told.history) == (30, 0)
-    store.group.state_machine.begin_history(7)
+    store.group.state_machine.history = 7
     got = store.get(prev_cursor=20, next_cursor=30, history=0).answer
     assert (got.reset, got.prev_cursor, got.history) == (True, 0, 7)
     assert cursors(got) == [(0, 10), (10, 10), (20, 10)]

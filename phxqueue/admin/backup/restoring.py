@@ -15,8 +15,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from phxqueue.admin.backup.checking import Checked, check_group, completeness, entries_of, machine_of, segments_of
-from phxqueue.admin.backup.files import GroupRecord, Manifest, sync_directory
+from phxqueue.admin.backup.checking import Checked, check_group, completeness, entries_of, segments_of
+from phxqueue.admin.backup.files import GroupRecord, Manifest, read_state, sync_directory
 from phxqueue.admin.errors import AdminError
 from phxqueue.config import StoreNode
 from phxqueue.journal.directory import LOCK_FILE, NODE_FILE, DirectoryLock
@@ -24,10 +24,11 @@ from phxqueue.journal.interfaces import IJournal
 from phxqueue.journal.journal import Journal
 from phxqueue.journal.opening import DATABASE_DIRECTORY, RESTORING_DIRECTORY
 from phxqueue.journal.records import PutBlob, PutChosen, PutEntry, PutPromise, TrimEntries, WantedIdentity, Write
-from phxqueue.paxos.entry import entry_checksum
+from phxqueue.paxos.entry import EntryKind, entry_checksum, make_entry
 from phxqueue.replica.admission import begin_from_backup, join_from_backup
 from phxqueue.replica.checkpoint_table import CHECKPOINTS, GROUP_KEY, MEMBERSHIP, SEGMENTS, durable
 from phxqueue.replica.formation import Beginning
+from phxqueue.store.queues import new_history
 
 SUBMISSION_BYTES = 4 << 20
 """Written in one transaction."""
@@ -139,8 +140,7 @@ async def _fill(
             checked.append(check_group(root, group))
             if checked[-1].problems:
                 raise AdminError("; ".join(checked[-1].problems) + ": use another backup")
-            promised = await _fill_group(root, group, token, journal)
-            marks[group.group_id] = promised, group.applied
+            marks[group.group_id] = await _fill_group(root, group, token, journal)
             say(f"group {group.group_id}: {group.entries} entries, {checked[-1].items} items")
         origin = {"backup": f"{manifest.identity:016x}", "began_at": manifest.began_at, "token": f"{token:016x}"}
         begun = begin_from_backup(Beginning(token, marks)) if token else join_from_backup(manifest.lineage)
@@ -155,37 +155,37 @@ async def _fill(
     return Restored(incarnation, checked)
 
 
-async def _fill_group(root: Path, group: GroupRecord, token: int, journal: IJournal) -> int:
-    """Write one group; returns its promise. What makes it a group comes last: state, marks and promise."""
-    machine = machine_of(root, group)
-    if token:
-        machine.begin_history(token)
-    checkpoint = machine.checkpoint()
+async def _fill_group(root: Path, group: GroupRecord, token: int, journal: IJournal) -> tuple[int, int]:
+    """Write one group; returns its promise and chosen mark. What makes it a group comes last.
+
+    The command that begins another history is an entry of the log, so that whoever learns the log learns that, too.
+    """
     key = GROUP_KEY.pack(group.group_id)
-    dropped = set(checkpoint.dropped)
     highest = 0
     waiting: Deferred[None] | None = None
     for writes in _submissions(_entries(root, group)):
         highest = max([highest, *(write.ballot for write in writes if isinstance(write, PutEntry))])
         waiting = await _next(waiting, journal, writes)
-    segments = ((name, value) for name, value in segments_of(root, group) if name not in dropped)
-    for writes in _submissions(PutBlob(SEGMENTS, key + name, value) for name, value in segments):
+    for writes in _submissions(PutBlob(SEGMENTS, key + name, value) for name, value in segments_of(root, group)):
         waiting = await _next(waiting, journal, writes)
-    # In a set that lives its ballots are what they are, and this node has no vote before it is admitted.
-    promised = ((highest >> 16) + ROUNDS_AHEAD) << 16 if token else highest
-    last: list[Write] = [PutBlob(SEGMENTS, key + name, value) for name, value in checkpoint.segments]
+    promised, chosen = highest, group.applied
+    last: list[Write] = [PutBlob(CHECKPOINTS, key, read_state(root, group))]
+    if token:
+        promised = ((highest >> 16) + ROUNDS_AHEAD) << 16
+        chosen += 1
+        entry = make_entry(promised, EntryKind.VALUE, new_history(token))
+        last.append(PutEntry(group.group_id, chosen, entry.ballot, entry.checksum, int(entry.kind), entry.payload))
+    elif group.membership is not None:
+        # In a set that lives its ballots are what they are, and this node has no vote before it is admitted.
+        last.append(PutBlob(MEMBERSHIP, key, bytes.fromhex(group.membership)))
     last += [
-        PutBlob(CHECKPOINTS, key, checkpoint.state),
-        PutChosen(group.group_id, group.applied),
+        PutChosen(group.group_id, chosen),
         TrimEntries(group.group_id, group.needed),
         PutPromise(group.group_id, promised),
     ]
-    if not token and group.membership is not None:
-        last.append(PutBlob(MEMBERSHIP, key, bytes.fromhex(group.membership)))
     waiting = await _next(waiting, journal, last)
-    if waiting is not None:
-        await waiting
-    return promised
+    await waiting
+    return promised, chosen
 
 
 def _entries(root: Path, group: GroupRecord) -> Iterator[Write]:
