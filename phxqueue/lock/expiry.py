@@ -48,8 +48,8 @@ class Expiry:
         """A term has begun: every lease runs its full length again."""
         keeping, now = self._keeping, self._clock.seconds()
         table = keeping.table
-        leases = [((LOCKS, name), lock.version, lock.lease_ms) for name, lock in table.locks.items()]
-        leases += [((STRINGS, key), string.version, string.lease_ms) for key, string in table.strings.items()]
+        leases = [((LOCKS, name), lock.stamp, lock.lease_ms) for name, lock in table.locks.items()]
+        leases += [((STRINGS, key), string.stamp, string.lease_ms) for key, string in table.strings.items()]
         keeping.leases.restart(leases, now)
         self._running = True
         self.arm()
@@ -70,7 +70,7 @@ class Expiry:
         if record is None:
             self._keeping.leases.forget(key)
         else:
-            self._keeping.leases.begin(key, record.version, record.lease_ms, self._clock.seconds())
+            self._keeping.leases.begin(key, record.stamp, record.lease_ms, self._clock.seconds())
 
     def arm(self) -> None:
         """Come back when the next lease runs out."""
@@ -85,17 +85,17 @@ class Expiry:
     def _expire(self) -> None:
         self._timer = None
         now = self._clock.seconds()
-        for key, version in self._keeping.leases.take_due(now, self._most):
+        for key, stamp in self._keeping.leases.take_due(now, self._most):
             if not self._is_open(key):
-                self._keeping.leases.again(key, version, now + _MOVING_S)
+                self._keeping.leases.again(key, stamp, now + _MOVING_S)
                 continue
-            operation = expire_operation(key[0] == LOCKS, key[1], version)
-            self._keeping.change(key, operation, partial(self._done, key, version))
+            operation = expire_operation(key[0] == LOCKS, key[1], stamp)
+            self._keeping.change(key, operation, partial(self._done, key, stamp))
             if key[0] == LOCKS:
                 self._about_to_be_free(key[1])
         self.arm()
 
-    def _done(self, key: TableKey, version: int, result: Result) -> None:
+    def _done(self, key: TableKey, stamp: int, result: Result) -> None:
         if isinstance(result, RpcError):
-            self._keeping.leases.again(key, version, self._clock.seconds() + _RETRY_S)
+            self._keeping.leases.again(key, stamp, self._clock.seconds() + _RETRY_S)
             self.arm()

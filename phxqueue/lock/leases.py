@@ -18,7 +18,7 @@ from phxqueue.lock.records import TableKey
 class _Lease:
     """`queued`: it is in the heap; not so between being taken as due and what comes of that."""
 
-    version: int
+    stamp: int
     length: float
     deadline: float
     queued: bool = True
@@ -34,7 +34,7 @@ class Leases:
     def __len__(self) -> int:
         return len(self._leases)
 
-    def begin(self, key: TableKey, version: int, lease_ms: int, now: float) -> None:
+    def begin(self, key: TableKey, stamp: int, lease_ms: int, now: float) -> None:
         """A lease begins, or begins again; 0: it has no end."""
         if not lease_ms:
             self._leases.pop(key, None)
@@ -42,9 +42,9 @@ class Leases:
         length = lease_ms / 1000
         earlier = self._leases.get(key)
         deadline = now + length
-        self._leases[key] = _Lease(version, length, deadline)
-        # What is in the heap for this version comes up in time, unless the lease has become shorter.
-        if earlier is None or earlier.version != version or not earlier.queued or deadline < earlier.deadline:
+        self._leases[key] = _Lease(stamp, length, deadline)
+        # What is in the heap for this stamp comes up in time, unless the lease has become shorter.
+        if earlier is None or earlier.stamp != stamp or not earlier.queued or deadline < earlier.deadline:
             self._push(key, self._leases[key])
 
     def renew(self, key: TableKey, now: float) -> None:
@@ -60,11 +60,11 @@ class Leases:
         self._leases.pop(key, None)
 
     def restart(self, leases: Iterable[tuple[TableKey, int, int]], now: float) -> None:
-        """Begin a mastership: every (key, version, lease in ms) runs its full length again."""
+        """Begin a mastership: every (key, stamp, lease in ms) runs its full length again."""
         self.clear()
-        for key, version, lease_ms in leases:
+        for key, stamp, lease_ms in leases:
             if lease_ms:
-                self._leases[key] = _Lease(version, lease_ms / 1000, now + lease_ms / 1000)
+                self._leases[key] = _Lease(stamp, lease_ms / 1000, now + lease_ms / 1000)
         self._rebuild()
 
     def clear(self) -> None:
@@ -83,18 +83,18 @@ class Leases:
         return None if lease is None else lease.deadline - lease.length
 
     def take_due(self, now: float, most: int) -> list[tuple[TableKey, int]]:
-        """Return the keys whose leases have run out, with the versions they had; each is returned once."""
+        """Return the keys whose leases have run out, with the stamps of their records; each is returned once."""
         due: list[tuple[TableKey, int]] = []
         while len(due) < most and (deadline := self.next_due()) is not None and deadline <= now:
-            _, key, version = heappop(self._heap)
+            _, key, stamp = heappop(self._heap)
             self._leases[key].queued = False
-            due.append((key, version))
+            due.append((key, stamp))
         return due
 
-    def again(self, key: TableKey, version: int, due: float) -> None:
+    def again(self, key: TableKey, stamp: int, due: float) -> None:
         """What was due could not be carried out: it is due again at this time."""
         lease = self._leases.get(key)
-        if lease is not None and lease.version == version and not lease.queued:
+        if lease is not None and lease.stamp == stamp and not lease.queued:
             lease.deadline = max(lease.deadline, due)
             self._push(key, lease)
 
@@ -102,23 +102,23 @@ class Leases:
         """When the next lease runs out; None: there is none."""
         heap = self._heap
         while heap:
-            deadline, key, version = heap[0]
+            deadline, key, stamp = heap[0]
             lease = self._leases.get(key)
-            wanted = lease is not None and lease.version == version and lease.queued
+            wanted = lease is not None and lease.stamp == stamp and lease.queued
             if wanted and lease is not None and lease.deadline <= deadline:
                 return deadline
             heappop(heap)
             if wanted and lease is not None:
-                heappush(heap, (lease.deadline, key, version))
+                heappush(heap, (lease.deadline, key, stamp))
         return None
 
     def _push(self, key: TableKey, lease: _Lease) -> None:
         lease.queued = True
-        heappush(self._heap, (lease.deadline, key, lease.version))
+        heappush(self._heap, (lease.deadline, key, lease.stamp))
         if len(self._heap) > 64 + 4 * len(self._leases):
             self._rebuild()
 
     def _rebuild(self) -> None:
         """Drop from the heap what nobody is waiting for."""
-        self._heap = [(lease.deadline, key, lease.version) for key, lease in self._leases.items() if lease.queued]
+        self._heap = [(lease.deadline, key, lease.stamp) for key, lease in self._leases.items() if lease.queued]
         heapify(self._heap)

@@ -179,7 +179,7 @@ class Moving:
         for key in keys:
             record = self._table.record(key)
             assert record is not None
-            self._keeping.change(key, expire_operation(key[0] == LOCKS, key[1], record.version), lambda result: None)
+            self._keeping.change(key, expire_operation(key[0] == LOCKS, key[1], record.stamp), lambda result: None)
 
     def _changed(self, change: ShareChange, answer: Deferred[ChangeShareResponse], result: Result) -> None:
         if change.step == ShareChange.PREPARE:

@@ -115,10 +115,10 @@ def release_of(key: str, client_id: str, version: int, *, force: bool = False) -
     )
 
 
-def expire_operation(is_lock: bool, key: str, version: int) -> LockOperation:
-    """Remove what has outlived its lease, if it is still the same."""
+def expire_operation(is_lock: bool, key: str, stamp: int) -> LockOperation:
+    """Remove what has outlived its lease, if neither it nor its lease is another one."""
     kind = LockOperation.EXPIRE_LOCK if is_lock else LockOperation.EXPIRE_STRING
-    return LockOperation(kind=kind, key=key, expected_version=version)
+    return LockOperation(kind=kind, key=key, expected_version=stamp)
 
 
 def set_operation(request: SetStringRequest, limits: LockLimits) -> LockOperation:

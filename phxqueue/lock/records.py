@@ -15,11 +15,16 @@ TableKey = tuple[int, str]
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """A lock that is held. `lease_ms` 0: until it is released."""
+    """A lock that is held. `lease_ms` 0: until it is released.
+
+    `stamp`: of the operation by which its lease began, or began again, last: the version, and later that operation's
+    own number. What ends the lease names it, so it is void when a renewal was on its way before it.
+    """
 
     version: int
     client_id: str
     lease_ms: int
+    stamp: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,11 @@ class String:
     value: bytes
     lease_ms: int
     request_id: int = 0
+
+    @property
+    def stamp(self) -> int:
+        """As a lock's: every write is another version."""
+        return self.version
 
 
 Record = Lock | String

@@ -16,7 +16,9 @@ from phxqueue.lock.shares import Share, Shares
 _MAGIC = b"PhxQlock"
 _FORMAT = 2
 _HEAD = struct.Struct("<8sHqQQQIII")  # magic, format, applied, term, unreadable, lift, bytes of shares, locks, strings
-_RECORD = struct.Struct("<QQQHI")  # version, lease, request id, bytes of the key, bytes of the value
+_RECORD = struct.Struct(
+    "<QQQHI"
+)  # version, lease, a lock's stamp or a string's request id, bytes of the key, bytes of the value
 _SHARE = struct.Struct("<?QI")  # whether there is one, generation, weights
 _WEIGHT = struct.Struct("<II")  # lock group, scale
 _CHECKSUM = struct.Struct("<Q")
@@ -53,7 +55,7 @@ def encode_state(state: TableState) -> bytes:
 
 def _encode_record(key: bytes, record: Record) -> tuple[bytes, bytes, bytes]:
     if isinstance(record, Lock):
-        value, request_id = record.client_id.encode(), 0
+        value, request_id = record.client_id.encode(), record.stamp
     else:
         value, request_id = record.value, record.request_id
     return _RECORD.pack(record.version, record.lease_ms, request_id, len(key), len(value)), key, value
@@ -107,7 +109,7 @@ def _decode_records(blob: bytes, place: int, state: TableState, locks: int, stri
         key, value = blob[middle - key_bytes : middle].decode(), blob[middle : middle + value_bytes]
         place = middle + value_bytes
         if number < locks:
-            state.locks[key] = Lock(version, value.decode(), lease_ms)
+            state.locks[key] = Lock(version, value.decode(), lease_ms, request_id)
         else:
             state.strings[key] = String(version, value, lease_ms, request_id)
     if place != end:

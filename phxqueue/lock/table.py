@@ -2,7 +2,7 @@
 
 Pure: entries in, outcomes out. Applying depends on the entry and the state before it alone. There is no time in here:
 that a lease has run out is something the master finds (:mod:`phxqueue.lock.leases`) and proposes like anything else,
-naming the version it means, so that a lock acquired anew meanwhile stays untouched.
+naming the stamp of the lease it means, so that a lock acquired anew or renewed meanwhile stays untouched.
 
 Every command names the mastership ("term") it was proposed in, and is void once the next one has begun. Consensus alone
 does not give that: an entry of a former master that reached one node only may be found, and chosen, masterships later.
@@ -193,7 +193,8 @@ class LockTable:
         self.lift += max(0, change.above_version - version)
         for record in change.records:
             if record.key_space == LOCKS:
-                self._put_lock(record.key, Lock(record.version, record.value.decode(), record.lease_ms))
+                lock = Lock(record.version, record.value.decode(), record.lease_ms, record.version)
+                self._put_lock(record.key, lock)
             else:
                 self._put_string(record.key, String(record.version, record.value, record.lease_ms, record.request_id))
 
@@ -207,12 +208,12 @@ class LockTable:
         key, client_id = operation.key, operation.client_id
         held = self.locks.get(key)
         if held is not None and held.client_id == client_id and not operation.force:
-            return self._put_lock(key, Lock(held.version, client_id, operation.lease_ms))
+            return self._put_lock(key, Lock(held.version, client_id, operation.lease_ms, version))
         if operation.HasField("expected_version") and operation.expected_version != (held.version if held else 0):
             return Outcome(Status.VERSION_MISMATCH, held)
         if held is not None and not operation.force:
             return Outcome(Status.ALREADY_EXISTS, held)
-        return self._put_lock(key, Lock(version, client_id, operation.lease_ms))
+        return self._put_lock(key, Lock(version, client_id, operation.lease_ms, version))
 
     def _renew(self, operation: LockOperation, version: int) -> Outcome:
         held = self.locks.get(operation.key)
@@ -220,7 +221,7 @@ class LockTable:
             return Outcome(Status.NOT_FOUND)
         if held.version != operation.expected_version or held.client_id != operation.client_id:
             return Outcome(Status.VERSION_MISMATCH, held)
-        return self._put_lock(operation.key, Lock(held.version, held.client_id, operation.lease_ms))
+        return self._put_lock(operation.key, Lock(held.version, held.client_id, operation.lease_ms, version))
 
     def _release(self, operation: LockOperation, version: int) -> Outcome:
         held = self.locks.get(operation.key)
@@ -233,7 +234,7 @@ class LockTable:
 
     def _expire_lock(self, operation: LockOperation, version: int) -> Outcome:
         held = self.locks.get(operation.key)
-        if held is None or held.version != operation.expected_version:
+        if held is None or held.stamp != operation.expected_version:
             return Outcome(Status.VERSION_MISMATCH, held)
         return self._drop_lock(operation.key)
 

@@ -530,3 +530,27 @@ def test_a_stopping_node_that_has_handed_over_says_to_whom() -> None:
     lock.service.drain()
     error = lock.acquire().error
     assert (error.status, error.redirect) == (Status.NOT_MASTER, "127.0.0.1:7012")
+
+
+@pytest.mark.parametrize("how", ["renewed", "asked for again"])
+def test_an_expiry_does_not_overtake_what_lengthens_the_lease_before_it(how: str) -> None:
+    """The renewal is in the log already when the lease runs out by the clock: it counts, and the expiry is void."""
+    lock = LockUnderTest(auto=False)
+    lock.group.choose()
+    acquired = lock.acquire(lease_time_ms=1000)
+    lock.group.choose()
+    version = acquired.answer.lock_info.version
+    lock.clock.advance(0.75)
+    lock.group.lease = False  # so that it goes through the log
+    call = lock.renew(version, lease_time_ms=1000) if how == "renewed" else lock.acquire(lease_time_ms=1000)
+    lock.clock.advance(0.5)
+    lock.group.lease = True
+    assert len(lock.group.proposed) == 2  # the renewal, and behind it the expiry
+    lock.group.choose(2)
+    assert call.answer.lock_info.version == version
+    assert lock.holder() == "me"
+    lock.clock.advance(0.999)
+    assert not lock.group.proposed
+    lock.clock.advance(0.002)
+    lock.group.choose()
+    assert lock.holder() is None

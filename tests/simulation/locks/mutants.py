@@ -50,7 +50,7 @@ def grants_while_held(patch: Patch) -> None:
     """The table gives a lock to whoever asks, as the original's did."""
 
     def acquire(self: LockTable, operation: LockOperation, version: int) -> Outcome:
-        return self._put_lock(operation.key, Lock(version, operation.client_id, operation.lease_ms))
+        return self._put_lock(operation.key, Lock(version, operation.client_id, operation.lease_ms, version))
 
     patch.setattr(LockTable, "_acquire", acquire)
 
@@ -61,7 +61,7 @@ def versions_go_down(patch: Patch) -> None:
 
     def change(put: Callable[..., Any]) -> Callable[..., Any]:
         def _put(self: LockTable, key: str, lock: Lock) -> Outcome:
-            made: Outcome = put(self, key, Lock(lock.version & 0xFFFF, lock.client_id, lock.lease_ms))
+            made: Outcome = put(self, key, Lock(lock.version & 0xFFFF, lock.client_id, lock.lease_ms, lock.stamp))
             return made
 
         return _put

@@ -20,6 +20,7 @@ class _Key:
 
     places: list[int] = field(default_factory=lambda: [-1])
     values: list[tuple[str, int]] = field(default_factory=lambda: [FREE])
+    stamp: int = 0  # of the operation by which the lease began last
 
 
 class LockReference:
@@ -48,12 +49,15 @@ class LockReference:
         own = (operation.client_id, operation.expected_version) == held
         if operation.kind == kinds.ACQUIRE:
             if holder and holder == operation.client_id and not operation.force:
+                key.stamp = place
                 return
             expected = not operation.HasField("expected_version") or operation.expected_version == version
             if expected and (not holder or operation.force):
                 self._change(key, place, (operation.client_id, place))
+        elif operation.kind == kinds.RENEW and own and holder:
+            key.stamp = place
         elif (operation.kind == kinds.RELEASE and holder and (own or operation.force)) or (
-            operation.kind == kinds.EXPIRE_LOCK and holder and version == operation.expected_version
+            operation.kind == kinds.EXPIRE_LOCK and holder and key.stamp == operation.expected_version
         ):
             self._change(key, place, FREE)
 
@@ -61,6 +65,7 @@ class LockReference:
     def _change(key: _Key, place: int, value: tuple[str, int]) -> None:
         key.places.append(place)
         key.values.append(value)
+        key.stamp = place
 
     def find(self, name: str, value: tuple[str, int], floor: int) -> int:
         """The first place, not before `floor`, at which a lock was so. Raises Violation when there is none."""
