@@ -173,7 +173,9 @@ class Acquiring:
 
     def _hand_over(self, call: _Call | None, name: str, lock: Lock) -> None:
         if call is None or call.gone:
-            self._orphans[name] = lock
+            # Only what this very entry has granted: if he had the lock before, another call of his was told so.
+            if lock.stamp == lock.version:
+                self._orphans[name] = lock
         else:
             self._orphans.pop(name, None)
             call.succeed(self._acquired(call, lock))

@@ -16,9 +16,8 @@ from phxqueue.lock.shares import Share, Shares
 _MAGIC = b"PhxQlock"
 _FORMAT = 2
 _HEAD = struct.Struct("<8sHqQQQIII")  # magic, format, applied, term, unreadable, lift, bytes of shares, locks, strings
-_RECORD = struct.Struct(
-    "<QQQHI"
-)  # version, lease, a lock's stamp or a string's request id, bytes of the key, bytes of the value
+# Version, lease, a lock's stamp or a string's request id, bytes of the key, bytes of the value.
+_RECORD = struct.Struct("<QQQHI")
 _SHARE = struct.Struct("<?QI")  # whether there is one, generation, weights
 _WEIGHT = struct.Struct("<II")  # lock group, scale
 _CHECKSUM = struct.Struct("<Q")

@@ -554,3 +554,15 @@ def test_an_expiry_does_not_overtake_what_lengthens_the_lease_before_it(how: str
     lock.clock.advance(0.002)
     lock.group.choose()
     assert lock.holder() is None
+
+
+def test_a_late_call_of_a_holder_that_nobody_waits_for_does_not_give_the_lock_back() -> None:
+    lock = LockUnderTest(auto=False)
+    lock.group.choose()
+    first, late = lock.acquire("me"), lock.acquire("me")
+    late.give_up()
+    while lock.group.proposed:
+        lock.group.choose()
+        lock.clock.advance(0)
+    assert first.answer.acquired
+    assert lock.holder() == "me"

@@ -112,6 +112,23 @@ def renewed_while_an_expiry_is_under_way(patch: Patch) -> None:
 
 
 @mutant
+def an_expiry_overtakes_a_renewal(patch: Patch) -> None:
+    """What ends a lease does not tell it from the one that a renewal before it in the log has begun."""
+
+    def change(put: Callable[..., Any]) -> Callable[..., Any]:
+        def _put(self: LockTable, key: str, lock: Lock) -> Outcome:
+            earlier = self.locks.get(key)
+            if earlier is not None and earlier.version == lock.version:
+                lock = Lock(lock.version, lock.client_id, lock.lease_ms, earlier.stamp)
+            made: Outcome = put(self, key, lock)
+            return made
+
+        return _put
+
+    wrap(patch, LockTable, "_put_lock", change)
+
+
+@mutant
 def renewed_without_a_lease(patch: Patch) -> None:
     """A master that may have been deposed answers reads and renewals from memory."""
     patch.setattr(Keeping, "serving", lambda self: self._proposals.term is not None)
