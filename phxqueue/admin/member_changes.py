@@ -23,6 +23,8 @@ ANSWER_TIMEOUT_S = 2.0
 CHANGE_TIMEOUT_S = 10.0
 """A change is in force some milliseconds after it was proposed, unless the majority is in trouble."""
 LOOK_AGAIN_S = 0.1
+SAID_AFTER_S = 1.0
+"""What is waited for for less long is nothing to tell a person."""
 
 _TRY_AGAIN = {
     Status.NOT_MASTER,
@@ -58,7 +60,7 @@ class MemberChanges:
         self._name = set_name(replica_set)
         self._until = reactor.seconds() + timeout_s
         self._say = say
-        self._told = ""
+        self._reason, self._since, self._told = "", 0.0, False
         self._addresses = [node.address for node in replica_set.nodes]
 
     async def look(self) -> Picture:
@@ -214,10 +216,13 @@ class MemberChanges:
         self._say(done)
 
     async def _wait(self, reason: str) -> None:
-        """Say what is waited for, each time it changes; raise it when the time is up."""
-        if self._reactor.seconds() >= self._until:
+        """Say what is waited for, once for each that takes its time; raise it when the time is up."""
+        now = self._reactor.seconds()
+        if now >= self._until:
             raise AdminError(f"{reason} (not done in time; the same command goes on from here)")
-        if reason != self._told:
-            self._told = reason
+        if reason != self._reason:
+            self._reason, self._since, self._told = reason, now, False
+        elif not self._told and now - self._since >= SAID_AFTER_S:
+            self._told = True
             self._say(f"waiting: {reason}")
         await deferLater(self._reactor, LOOK_AGAIN_S, lambda: None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from google.protobuf.json_format import MessageToDict
 
 from phxqueue.admin.table import table
 from phxqueue.paxos.config import MemberKind
-from phxqueue.proto.members_pb2 import GroupMembers, MembersResponse, ReplicaMember
+from phxqueue.proto.members_pb2 import GroupMembers, MemberProgress, MembersResponse, ReplicaMember
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,12 @@ def member_of(group: GroupMembers | None, node_id: int) -> ReplicaMember | None:
 def as_text(picture: Picture) -> list[str]:
     """The picture as tables: groups with the same members share one."""
     lines: list[str] = []
-    tables: dict[tuple[str, ...], list[int]] = {}
-    for group_id in range(picture.groups):
-        group = picture.view(group_id)
-        rendered = ("  nobody answers",) if group is None else tuple(_table(group))
-        tables.setdefault(rendered, []).append(group_id)
-    for rendered, group_ids in tables.items():
-        lines += [f"{picture.name}, {_listed(group_ids)}", *rendered, ""]
+    for groups in _alike(picture):
+        numbers = [group.group_id for group in groups]
+        lines += [f"{picture.name}, {_listed(numbers)}", *_table(groups), ""]
+    unknown = [group_id for group_id in range(picture.groups) if picture.view(group_id) is None]
+    if unknown:
+        lines += [f"{picture.name}, {_listed(unknown)}: nobody answers", ""]
     lines += [f"  no answer from {address}: {reason}" for address, reason in picture.silent.items()]
     lines += [f"  {notice}" for notice in picture.notices()]
     while lines and not lines[-1]:
@@ -72,34 +71,44 @@ def as_text(picture: Picture) -> list[str]:
     return lines
 
 
-def _listed(group_ids: list[int]) -> str:
+def _alike(picture: Picture) -> Iterable[list[GroupMembers]]:
+    """The groups, those with the same members together."""
+    found: dict[tuple[tuple[int, int, str, int], ...], list[GroupMembers]] = {}
+    for group_id in range(picture.groups):
+        group = picture.view(group_id)
+        if group is not None:
+            members = tuple((one.node_id, one.kind, one.paxos_address, one.incarnation) for one in group.members)
+            found.setdefault(members, []).append(group)
+    return found.values()
+
+
+def _listed(group_ids: Sequence[int]) -> str:
     if len(group_ids) == 1:
         return f"group {group_ids[0]}"
-    if group_ids == list(range(group_ids[0], group_ids[-1] + 1)):
+    if list(group_ids) == list(range(group_ids[0], group_ids[-1] + 1)):
         return f"groups {group_ids[0]} to {group_ids[-1]}"
     return "groups " + ", ".join(map(str, group_ids))
 
 
-def _table(group: GroupMembers) -> list[str]:
-    header = ("NODE", "KIND", "PRIORITY", "PAXOS ADDRESS", "INCARNATION", "STATE")
+def _table(groups: Sequence[GroupMembers]) -> list[str]:
     rows = [
         (
             member.node_id,
             MemberKind(member.kind).name.lower(),
-            member.priority,
             member.paxos_address or "(configuration)",
             f"{member.incarnation:016x}" if member.incarnation else "not recorded",
-            _state(group, member),
+            _state(groups, member),
         )
-        for member in group.members
+        for member in groups[0].members
     ]
-    lines = table(header, rows, left=6)
-    if not group.is_master:
-        lines.append("  no master answers: this may be out of date")
-    elif group.pending:
-        lines.append(f"  changing: {', '.join(map(_short, group.pending))} in a moment")
-    elif not group.settled:
-        lines.append("  not settled: the disks of nodes that left are still needed")
+    lines = table(("NODE", "KIND", "PAXOS ADDRESS", "INCARNATION", "STATE"), rows, left=5)
+    for group in groups:
+        if not group.is_master:
+            lines.append(f"  group {group.group_id}: no master answers, this may be out of date")
+        elif group.pending:
+            lines.append(f"  group {group.group_id}: changing to {', '.join(map(_short, group.pending))}")
+        elif not group.settled:
+            lines.append(f"  group {group.group_id}: not settled, the disks of nodes that left are still needed")
     return lines
 
 
@@ -107,17 +116,27 @@ def _short(member: ReplicaMember) -> str:
     return f"node {member.node_id} {MemberKind(member.kind).name.lower()}"
 
 
-def _state(group: GroupMembers, member: ReplicaMember) -> str:
-    if member.incarnation and member.running and member.incarnation != member.running:
+def _state(groups: Sequence[GroupMembers], member: ReplicaMember) -> str:
+    """How a member is by what the masters say; of several groups the worst."""
+    told = [(group, one) for group in groups for one in group.members if one.node_id == member.node_id]
+    if any(one.incarnation and one.running and one.incarnation != one.running for _, one in told):
         return "runs on another data directory: no vote"
-    progress = next((one for one in group.progress if one.node_id == member.node_id), None)
-    if progress is None:
-        return "master" if group.is_master else ""
-    if progress.heard_ago_s < 0:
-        return "not heard"
-    behind = max(0, group.chosen - progress.chosen)
-    heard = f", heard {progress.heard_ago_s:.1f} s ago" if progress.heard_ago_s > 1 else ""
-    return (f"{behind} entries behind" if progress.chosen >= 0 else "has nothing yet") + heard
+    masters = [group.group_id for group in groups if group.is_master and group.master_node_id == member.node_id]
+    state = [f"master of {_listed(masters)}"] if masters else []
+    heard = [(group, one) for group in groups for one in group.progress if one.node_id == member.node_id]
+    if any(one.heard_ago_s < 0 for _, one in heard):
+        state.append("not heard")
+    elif heard:
+        state.append(_behind(heard))
+    return ", ".join(state)
+
+
+def _behind(heard: Sequence[tuple[GroupMembers, MemberProgress]]) -> str:
+    if any(one.chosen < 0 for _, one in heard):
+        return "has nothing yet"
+    behind = max(max(0, group.chosen - one.chosen) for group, one in heard)
+    silent = max(one.heard_ago_s for _, one in heard)
+    return f"{behind} entries behind" + (f", heard {silent:.1f} s ago" if silent > 1 else "")
 
 
 def as_document(picture: Picture) -> dict[str, Any]:

@@ -8,11 +8,19 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred, fail
 
 from phxqueue.paxos.config import Member
-from phxqueue.paxos.effects import Effects
+from phxqueue.paxos.effects import Effects, MembershipChanged, MembershipEffective
 from phxqueue.paxos.group import Group
 from phxqueue.replica.errors import NotServing
 from phxqueue.replica.interfaces import Clock
 from phxqueue.replica.requests import Requests
+
+
+def membership_news(name: str, event: MembershipChanged | MembershipEffective) -> str:
+    """Return what has become of a group's members, for the log."""
+    members = ", ".join(f"{member.kind.name.lower()} {member.node_id}" for member in event.members)
+    if isinstance(event, MembershipChanged):
+        return f"{name}: its members will be {members} from instance {event.effective} on"
+    return f"{name}: its members are {members}"
 
 
 class GroupMembers(ABC):

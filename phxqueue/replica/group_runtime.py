@@ -30,7 +30,7 @@ from phxqueue.paxos.messages import Accept, LearnReply, Message
 from phxqueue.proto.status_pb2 import GroupStatus
 from phxqueue.replica.entry_reader import EntryReader
 from phxqueue.replica.errors import Halted, NotServing, Overloaded
-from phxqueue.replica.group_members import GroupMembers
+from phxqueue.replica.group_members import GroupMembers, membership_news
 from phxqueue.replica.group_status import group_status
 from phxqueue.replica.interfaces import Clock, IStateMachine
 from phxqueue.replica.learn_server import LearnServer
@@ -411,7 +411,7 @@ class GroupRuntime(GroupMembers):
         elif isinstance(event, CheckpointNeeded):
             self.on_checkpoint_needed(event.peer)
         elif isinstance(event, (MembershipChanged, MembershipEffective)):
-            self._log.info("group {group}: {event}", group=self.group_id, event=event)
+            self._log.info("{what}", what=membership_news(self.name, event))
             self._notify(self.on_members)
         elif isinstance(event, MessageIgnored):
             self._log.debug("group {group}: {event}", group=self.group_id, event=event)

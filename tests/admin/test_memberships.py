@@ -8,6 +8,8 @@ from phxqueue.proto.members_pb2 import GroupMembers, MembersResponse
 
 def group(group_id: int = 0, *, master: bool = True, chosen: int = 9, **fields: object) -> GroupMembers:
     told = GroupMembers(group_id=group_id, is_master=master, chosen=chosen, settled=True)
+    if master:
+        told.master_node_id = 0
     for node_id in range(3):
         told.members.add(
             node_id=node_id, incarnation=16 + node_id, running=16 + node_id, paxos_address=f"10.0.0.{node_id}:5201"
@@ -43,24 +45,27 @@ def test_the_master_is_believed_and_without_one_who_knows_most() -> None:
 def test_the_table() -> None:
     assert as_text(picture(MembersResponse(node_id=0, groups=[group()]))) == [
         "store 1, group 0",
-        "  NODE  KIND   PRIORITY  PAXOS ADDRESS  INCARNATION       STATE",
-        "  0     voter  0         10.0.0.0:5201  0000000000000010  master",
-        "  1     voter  0         10.0.0.1:5201  0000000000000011  2 entries behind",
-        "  2     voter  0         10.0.0.2:5201  0000000000000012  not heard",
+        "  NODE  KIND   PAXOS ADDRESS  INCARNATION       STATE",
+        "  0     voter  10.0.0.0:5201  0000000000000010  master of group 0",
+        "  1     voter  10.0.0.1:5201  0000000000000011  2 entries behind",
+        "  2     voter  10.0.0.2:5201  0000000000000012  not heard",
     ]
 
 
 def test_groups_with_the_same_members_share_a_table() -> None:
-    answer = MembersResponse(node_id=0, groups=[group(0), group(1), group(2, settled=False, chosen=5)])
+    answer = MembersResponse(node_id=0, groups=[group(0), group(1), group(2, chosen=5)])
+    del answer.groups[2].members[2]
     answer.groups[2].settled = False
+    answer.groups[1].progress[0].chosen = 2
     lines = as_text(picture(answer, groups=4))
     assert [line for line in lines if line.startswith("store")] == [
         "store 1, groups 0 to 1",
         "store 1, group 2",
-        "store 1, group 3",
+        "store 1, group 3: nobody answers",
     ]
-    assert "  not settled: the disks of nodes that left are still needed" in lines
-    assert lines[-1] == "  nobody answers"
+    assert "  0     voter  10.0.0.0:5201  0000000000000010  master of groups 0 to 1" in lines
+    assert "  1     voter  10.0.0.1:5201  0000000000000011  7 entries behind" in lines
+    assert "  group 2: not settled, the disks of nodes that left are still needed" in lines
 
 
 def test_another_directory_notices_and_nodes_that_are_silent() -> None:
@@ -83,7 +88,7 @@ def test_without_a_master_and_while_a_change_is_under_way() -> None:
     assert as_text(picture(MembersResponse(groups=[group(master=False)])))[-1].endswith("may be out of date")
     told = group()
     told.pending.add(node_id=3, kind=2)
-    assert as_text(picture(MembersResponse(groups=[told])))[-1] == "  changing: node 3 learner in a moment"
+    assert as_text(picture(MembersResponse(groups=[told])))[-1] == "  group 0: changing to node 3 learner"
 
 
 def test_for_programs() -> None:

@@ -182,3 +182,21 @@ async def test_a_first_start_waits_for_every_voter_and_says_for_whom(make_cluste
         await cluster.pause()
     await cluster.start_these(third)
     await cluster.master()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_witness_makes_up_a_majority_and_is_never_master(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster()
+    path = cluster.directory / "etc" / "storeconfig.conf"
+    (store,) = json.loads(path.read_text())["stores"]
+    store["addrs"][1]["kind"] = "witness"
+    cluster.change(path.name, stores=[store])
+    await cluster.start()
+    producer = await cluster.producer()
+    await producer.enqueue(1, 1, b"before", uin=1)
+    first = await cluster.master()
+    assert first is not cluster.stores[1]
+    await cluster.kill(first)
+    await producer.enqueue(1, 1, b"after", uin=1)
+    assert await cluster.master() not in (first, cluster.stores[1])
+    assert [member["kind"] for member in await members(cluster)] == [0, 1, 0]
