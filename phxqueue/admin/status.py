@@ -96,7 +96,7 @@ def as_document(topic: Topic, reports: Sequence[NodeReport]) -> dict[str, Any]:
             }
             for row in backlogs(reports)
         ],
-        "sums": [{**asdict(one), "stored": one.stored} for one in sums(topic, reports)],
+        "sums": [{**asdict(one), "finished": one.finished, "enqueued": one.enqueued} for one in sums(topic, reports)],
     }
 
 

@@ -13,26 +13,36 @@ from phxqueue.proto.status_pb2 import QueueStatus
 
 @dataclass(slots=True)
 class Sums:
-    """The items in the queues of one consumer group; a later attempt of an item counts as an item of its queue.
+    """What became of the items that were enqueued for a consumer group.
 
     Attributes:
-        acknowledged: finished here: handled, passed on to a later attempt or to the dead letters, expired, or not for
-            this group.
-        waiting: not acknowledged yet.
+        waiting: not acknowledged yet, later attempts included (in a queue that other groups share, also their items).
         delayed: kept aside until they are due.
-        dead: dead letters of its pubs that it has not acknowledged (`phxqueue dlq` does when it takes them out).
+        dead: became dead letters, and were not sent on their way again.
+        expired: the same, because their time had passed.
+        unread: dead letters of its pubs that it has not acknowledged (`phxqueue dlq` does when it takes them out).
+        acknowledged: of all its queues; every attempt of an item counts.
+        retried: attempts after the first.
     """
 
     consumer_group_id: int
-    acknowledged: int = 0
     waiting: int = 0
     delayed: int = 0
     dead: int = 0
+    expired: int = 0
+    unread: int = 0
+    acknowledged: int = 0
+    retried: int = 0
 
     @property
-    def stored(self) -> int:
-        """All that was ever enqueued: it is in exactly one of the three other places."""
-        return self.acknowledged + self.waiting + self.delayed
+    def finished(self) -> int:
+        """Acknowledged and not passed on. What expired and was dropped, or is not for the group, counts too."""
+        return max(self.acknowledged - self.retried - self.dead - self.expired, 0)
+
+    @property
+    def enqueued(self) -> int:
+        """All that was ever enqueued: each is in exactly one of the five places."""
+        return self.finished + self.waiting + self.delayed + self.dead + self.expired
 
 
 def sums(topic: Topic, reports: Sequence[NodeReport]) -> list[Sums]:
@@ -52,9 +62,24 @@ def sums(topic: Topic, reports: Sequence[NodeReport]) -> list[Sums]:
             if group in pub.consumer_group_ids:
                 for (_, queue_id), queue in queues.items():
                     if queue_id == dead_letter_queue(pub.pub_id):
-                        one.dead += queue.end_cursor - _acked(queue, group)
-        found.append(one)
+                        one.unread += queue.end_cursor - _acked(queue, group)
+        found.append(_with_passed_on(one, reports))
     return found
+
+
+def _with_passed_on(one: Sums, reports: Sequence[NodeReport]) -> Sums:
+    """Tell what was done with here from what went on to a later attempt or to the dead letters."""
+    others = 0  # later attempts of other groups, in queues that this one passes over
+    for report in reports:
+        for passed in report.answer.passed_on if report.answer is not None else ():
+            if passed.consumer_group_id == one.consumer_group_id:
+                one.retried += passed.retried + passed.requeued
+                one.dead += passed.dead - min(passed.requeued, passed.dead)
+                one.expired += passed.expired - max(passed.requeued - passed.dead, 0)
+            else:
+                others += passed.retried + passed.requeued
+    one.acknowledged -= min(others, one.acknowledged)
+    return one
 
 
 def _newest(reports: Sequence[NodeReport]) -> dict[tuple[int, int], QueueStatus]:
@@ -76,5 +101,21 @@ def _acked(queue: QueueStatus, consumer_group_id: int) -> int:
 
 def sum_lines(found: Sequence[Sums]) -> list[str]:
     """Return them as a table."""
-    rows = [(one.consumer_group_id, one.stored, one.acknowledged, one.waiting, one.delayed, one.dead) for one in found]
-    return table(("CONSUMER GROUP", "STORED", "= ACKNOWLEDGED", "+ WAITING", "+ DELAYED", "DEAD LETTERS"), rows)
+    header = (
+        "CONSUMER GROUP",
+        "ENQUEUED",
+        "= FINISHED",
+        "+ WAITING",
+        "+ DELAYED",
+        "+ DEAD",
+        "+ EXPIRED",
+        "UNREAD",
+    )
+    rows = [
+        (
+            one.consumer_group_id, one.enqueued, one.finished, one.waiting, one.delayed, one.dead, one.expired,
+            one.unread,
+        )
+        for one in found
+    ]  # fmt: skip
+    return table(header, rows)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from phxqueue.config import QueueInfo, Topic, group_bit
 from phxqueue.producer.items import make_cookies, read_cookies
 from phxqueue.proto.item_pb2 import QItem
+from phxqueue.proto.origin import Origin
 
 #: Keys in sys_cookies of a dead letter; values are UTF-8 text.
 REASON = "dead.reason"
@@ -36,6 +37,13 @@ class NextAttempt:
     info: QueueInfo | None
     reason: Reason | None  # of a dead letter, or why it is dropped
     dropped: bool = False
+
+    @property
+    def origin(self) -> Origin:
+        """What it is for the store's sums."""
+        if self.reason is None:
+            return Origin.RETRIED
+        return Origin.EXPIRED if self.reason is Reason.EXPIRED else Origin.DEAD
 
 
 def next_attempt(

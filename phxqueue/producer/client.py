@@ -36,6 +36,7 @@ from phxqueue.producer.routes import store_route
 from phxqueue.producer.sender import Caller, Sender, Stats, Surroundings
 from phxqueue.producer.settings import ProducerSettings
 from phxqueue.proto.item_pb2 import QItem
+from phxqueue.proto.origin import Origin
 
 
 class Producer:
@@ -238,7 +239,7 @@ class Producer:
         if attempt.dropped:
             self.stats.dropped += 1
             return attempt, succeed(Receipt(0, 0, NOT_STORED))
-        return attempt, self._enqueue_item(attempt)
+        return attempt, self._enqueue_item(attempt, attempt.origin)
 
     def enqueue_again(self, item: QItem, *, dead: bool = False) -> Deferred[Receipt]:
         """Put an item that has its identity already into the first queue of its pub, or among its dead letters.
@@ -246,16 +247,16 @@ class Producer:
         Used for dead letters; fails as enqueue does.
         """
         info = None if dead else self.topic.attempt_queue_info(item.pub_id or item.meta.pub_id, item.count)
-        return self._enqueue_item(NextAttempt(item, info, None))
+        return self._enqueue_item(NextAttempt(item, info, None), Origin.NEW if dead else Origin.REQUEUED)
 
-    def _enqueue_item(self, attempt: NextAttempt) -> Deferred[Receipt]:
+    def _enqueue_item(self, attempt: NextAttempt, origin: Origin) -> Deferred[Receipt]:
         item, info = attempt.item, attempt.info
         planner = self._planner
         try:
             if not self._turn_open:
                 self._begin_turn()
             pub_id = item.pub_id or item.meta.pub_id
-            target, key = planner.target_of_attempt(pub_id, info, item.meta.uin, item.consumer_group_ids)
+            target, key = planner.target_of_attempt(pub_id, info, item.meta.uin, item.consumer_group_ids, origin)
             if info is not None and info.drop_all:
                 self.stats.dropped += 1
                 return succeed(planner.drop(info, target))

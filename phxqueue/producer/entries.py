@@ -10,6 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from phxqueue.producer.delayed import DelayedId
 from phxqueue.producer.errors import EnqueueError, OutcomeUnknown, Refused
 from phxqueue.producer.receipts import NO_CURSOR_YET, Receipt, Receipts, Segment
+from phxqueue.proto.origin import Origin
 
 
 class Cancelled(Refused, CancelledError):
@@ -30,6 +31,7 @@ class Target:
     mask: int  # consumer groups
     lane: tuple[int, int]  # (store_id, Paxos group of the queue): entries that share a line
     batch: tuple[int, ...]  # (queue_id, pub_id, ...): entries of a lane that may share a batch
+    origin: Origin = Origin.NEW
     deliver_at_ms: int = 0  # 0: now; else a target of one entry alone, for it is cancelled by itself
 
 

@@ -18,6 +18,7 @@ from phxqueue.producer.errors import InvalidItem, Refused, UinOutOfRange
 from phxqueue.producer.items import ItemEncoder
 from phxqueue.producer.receipts import NOT_STORED, Receipt
 from phxqueue.producer.routes import PubRoutes, RouteTable
+from phxqueue.proto.origin import Origin
 
 MAX_UIN = (1 << 64) - 1
 #: Plans, and places of uins, that are remembered; when there are more, all are forgotten (they are cheap to make).
@@ -133,7 +134,9 @@ class Planner:
         target = plan.places[uin] = plan.routes.target(plan.info, uin, plan.mask)
         return target
 
-    def target_of_attempt(self, pub_id: int, info: QueueInfo | None, uin: int, mask: int) -> tuple[Target, int]:
+    def target_of_attempt(
+        self, pub_id: int, info: QueueInfo | None, uin: int, mask: int, origin: Origin
+    ) -> tuple[Target, int]:
         """The same for a later attempt; `info` None: the dead letters.
 
         Raises:
@@ -141,8 +144,8 @@ class Planner:
         """
         routes = self.table.pub(pub_id)
         if uin and not (info is not None and info.handle_by_random_uin):
-            return routes.target(info, uin, mask), uin
-        return routes.target(info, self._turn_key, mask, self._avoid), 0
+            return routes.target(info, uin, mask, origin=origin), uin
+        return routes.target(info, self._turn_key, mask, self._avoid, origin), 0
 
     def times(self, delay: float, deliver_at: float | None, ttl: float) -> tuple[int, int]:
         """When an item of this turn is due, and when it expires; Unix milliseconds, 0: at once, never.

@@ -76,6 +76,8 @@ class Request:
         header.digest_sum = sum([entry.digest for entry in entries]) & MASK64
         header.producer_id = producer_id
         header.sequence = number
+        if target.origin:
+            header.origin = target.origin
         if target.deliver_at_ms:
             header.deliver_at_ms = target.deliver_at_ms
         self.items += header.count

@@ -13,6 +13,7 @@ from phxqueue.net.routing import Route
 from phxqueue.producer.entries import Target
 from phxqueue.producer.errors import UnknownGroup, UnknownHandle, UnknownPub
 from phxqueue.producer.selection import StoreChoice, choose_queue
+from phxqueue.proto.origin import Origin
 
 #: Targets remembered; when there are more, all are forgotten (they are cheap to make).
 MAX_TARGETS = 100_000
@@ -38,7 +39,7 @@ class PubRoutes:
         self.first_info = topic.attempt_queue_info(pub.pub_id, 0)
         self._topic = topic
         self._choice = StoreChoice([(store.store_id, store.scale) for store in topic.stores_of_pub(pub.pub_id)])
-        self._targets: dict[tuple[int, int, int], Target] = {}
+        self._targets: dict[tuple[int, int, int, int], Target] = {}
 
     def mask(self, consumer_group_ids: Collection[int] | None) -> int:
         """The mask of these groups; None: all of the pub's.
@@ -60,7 +61,14 @@ class PubRoutes:
             )
         return sum(group_bit(group) for group in set(consumer_group_ids))
 
-    def target(self, info: QueueInfo | None, key: int, mask: int, avoid: frozenset[int] = frozenset()) -> Target:
+    def target(
+        self,
+        info: QueueInfo | None,
+        key: int,
+        mask: int,
+        avoid: frozenset[int] = frozenset(),
+        origin: Origin = Origin.NEW,
+    ) -> Target:
         """Where an item with this key goes; `info` None: to the pub's dead letters.
 
         Raises:
@@ -74,13 +82,15 @@ class PubRoutes:
             )
         store_id = choice.choose(key)
         queue_id = dead_letter_queue(self.pub_id) if info is None else choose_queue(info.queue_ids, key)
-        found = self._targets.get((store_id, queue_id, mask))
+        found = self._targets.get((store_id, queue_id, mask, origin))
         if found is None:
             if len(self._targets) >= MAX_TARGETS:
                 self._targets.clear()
             group = self._topic.store(store_id).group_of_queue(queue_id)
-            found = Target(store_id, queue_id, self.pub_id, mask, (store_id, group), (queue_id, self.pub_id))
-            self._targets[store_id, queue_id, mask] = found
+            # What is counted by consumer group must not share a batch with what is another's.
+            batch = (queue_id, self.pub_id, mask, origin) if origin else (queue_id, self.pub_id)
+            found = Target(store_id, queue_id, self.pub_id, mask, (store_id, group), batch, origin)
+            self._targets[store_id, queue_id, mask, origin] = found
         return found
 
 

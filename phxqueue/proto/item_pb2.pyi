@@ -200,6 +200,7 @@ class BatchHeader(_message.Message):
     DIGEST_SUM_FIELD_NUMBER: _builtins.int
     PRODUCER_ID_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     DELIVER_AT_MS_FIELD_NUMBER: _builtins.int
     queue_id: _builtins.int
     pub_id: _builtins.int
@@ -215,6 +216,8 @@ class BatchHeader(_message.Message):
     """with `sequence`: the identity of this batch for idempotence"""
     sequence: _builtins.int
     """rises by one per batch of a producer and store, from 1; 0 = not idempotent"""
+    origin: _builtins.int
+    """what its items are, for the sums: see phxqueue/proto/origin.py; 0 = new ones"""
     deliver_at_ms: _builtins.int
     """0 = now; else kept aside until then (Unix milliseconds) and known by a timer number"""
     def __init__(
@@ -229,11 +232,12 @@ class BatchHeader(_message.Message):
         digest_sum: _builtins.int = ...,
         producer_id: _builtins.int = ...,
         sequence: _builtins.int = ...,
+        origin: _builtins.int = ...,
         deliver_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_ids", b"consumer_group_ids", "count", b"count", "deliver_at_ms", b"deliver_at_ms", "digest_sum", b"digest_sum", "first_atime_ms", b"first_atime_ms", "last_atime_ms", b"last_atime_ms", "producer_id", b"producer_id", "pub_id", b"pub_id", "queue_id", b"queue_id", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_ids", b"consumer_group_ids", "count", b"count", "deliver_at_ms", b"deliver_at_ms", "digest_sum", b"digest_sum", "first_atime_ms", b"first_atime_ms", "last_atime_ms", b"last_atime_ms", "origin", b"origin", "producer_id", b"producer_id", "pub_id", b"pub_id", "queue_id", b"queue_id", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

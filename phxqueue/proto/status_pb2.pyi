@@ -181,6 +181,43 @@ class QueueGroupStatus(_message.Message):
 Global___QueueGroupStatus: _TypeAlias = QueueGroupStatus  # noqa: Y015
 
 @_typing.final
+class PassedOn(_message.Message):
+    """Items of a consumer group that took another way than from its first queue to a handler that was done with it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMER_GROUP_ID_FIELD_NUMBER: _builtins.int
+    RETRIED_FIELD_NUMBER: _builtins.int
+    DEAD_FIELD_NUMBER: _builtins.int
+    EXPIRED_FIELD_NUMBER: _builtins.int
+    REQUEUED_FIELD_NUMBER: _builtins.int
+    consumer_group_id: _builtins.int
+    retried: _builtins.int
+    """enqueued for another attempt"""
+    dead: _builtins.int
+    """dead letters, expired ones not counted"""
+    expired: _builtins.int
+    """dead letters because their time had passed"""
+    requeued: _builtins.int
+    """dead letters that began anew"""
+    def __init__(
+        self,
+        *,
+        consumer_group_id: _builtins.int = ...,
+        retried: _builtins.int = ...,
+        dead: _builtins.int = ...,
+        expired: _builtins.int = ...,
+        requeued: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_id", b"consumer_group_id", "dead", b"dead", "expired", b"expired", "requeued", b"requeued", "retried", b"retried"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PassedOn: _TypeAlias = PassedOn  # noqa: Y015
+
+@_typing.final
 class QueueStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -270,6 +307,7 @@ class NodeStatusResponse(_message.Message):
     NOTICES_FIELD_NUMBER: _builtins.int
     LOCK_ID_FIELD_NUMBER: _builtins.int
     LOCK_TABLES_FIELD_NUMBER: _builtins.int
+    PASSED_ON_FIELD_NUMBER: _builtins.int
     store_id: _builtins.int
     """a store's node"""
     node_id: _builtins.int
@@ -296,6 +334,10 @@ class NodeStatusResponse(_message.Message):
     def lock_tables(self) -> _containers.RepeatedCompositeFieldContainer[Global___LockTableStatus]:
         """of the groups this node is master of"""
 
+    @_builtins.property
+    def passed_on(self) -> _containers.RepeatedCompositeFieldContainer[Global___PassedOn]:
+        """of the groups this node is master of"""
+
     def __init__(
         self,
         *,
@@ -312,10 +354,11 @@ class NodeStatusResponse(_message.Message):
         notices: _abc.Iterable[_builtins.str] | None = ...,
         lock_id: _builtins.int = ...,
         lock_tables: _abc.Iterable[Global___LockTableStatus] | None = ...,
+        passed_on: _abc.Iterable[Global___PassedOn] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "disk_free_bytes", b"disk_free_bytes", "groups", b"groups", "incarnation", b"incarnation", "lock_id", b"lock_id", "lock_tables", b"lock_tables", "node_id", b"node_id", "notices", b"notices", "queues", b"queues", "resident_bytes", b"resident_bytes", "store_id", b"store_id", "uptime_s", b"uptime_s", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "disk_free_bytes", b"disk_free_bytes", "groups", b"groups", "incarnation", b"incarnation", "lock_id", b"lock_id", "lock_tables", b"lock_tables", "node_id", b"node_id", "notices", b"notices", "passed_on", b"passed_on", "queues", b"queues", "resident_bytes", b"resident_bytes", "store_id", b"store_id", "uptime_s", b"uptime_s", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -63,6 +63,8 @@ def add(
                 return add_response([earlier], (header.count,))
         if header.deliver_at_ms:
             return proposals.add(frame_batch(raw), (header.count,), delays.admit([header]))
+        if header.origin:
+            return proposals.add(frame_batch(raw), (header.count,), delays.best_version)
         return proposals.add(frame_batch(raw), (header.count,))
     return _add_several(batches, served, machine, proposals, delays)
 
@@ -89,7 +91,9 @@ def _add_several(
     if known is not None:
         return add_response(known, counts)
     delayed = [batch.header for batch in batches if batch.header.deliver_at_ms]
-    return proposals.add(b"".join(frames), counts, delays.admit(delayed) if delayed else BATCH_VERSION)
+    counted = any(batch.header.origin for batch in batches)
+    version = delays.admit(delayed) if delayed else delays.best_version if counted else BATCH_VERSION
+    return proposals.add(b"".join(frames), counts, version)
 
 
 def _all_known(batches: Sequence[ItemBatch], machine: StoreQueues) -> list[Outcome] | None:

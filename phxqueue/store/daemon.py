@@ -139,6 +139,7 @@ class StoreRole:
             response.accepting = host.accepting
             response.groups.extend(group.status(state_hash=request.state_hash) for group in host.groups.values())
             response.notices.extend([*host.notices(), *self._service.notices()])
+            response.passed_on.extend(self._service.passed_on())
             response.queues.extend(self._service.queue_statuses())
             usage = os.statvfs(node.data_dir)
             response.disk_free_bytes = usage.f_bavail * usage.f_frsize

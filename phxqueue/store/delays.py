@@ -33,7 +33,7 @@ from phxqueue.replica.errors import NotServing, Overloaded, ReplicaError
 from phxqueue.replica.interfaces import Clock, DelayedCall
 from phxqueue.store.group import StoreGroup
 from phxqueue.store.outcomes import Refusal
-from phxqueue.store.queues import StoreQueues
+from phxqueue.store.queues import BATCH_VERSION, StoreQueues
 from phxqueue.store.state import TIMER_VERSION
 from phxqueue.store.timers import Timer
 
@@ -97,6 +97,11 @@ class Delays:
 
     # ---- in ----------------------------------------------------------------------------------------
 
+    @property
+    def best_version(self) -> int:
+        """The version of a command whose batches say where their items come from, if all members know it."""
+        return TIMER_VERSION if self._understood else BATCH_VERSION
+
     def admit(self, headers: Sequence[BatchHeader]) -> int:
         """Let delayed batches in; return the version that their command needs.
 
@@ -122,9 +127,13 @@ class Delays:
             )
         return TIMER_VERSION
 
+    @property
+    def _understood(self) -> bool:
+        return self._machine.version >= TIMER_VERSION or self._group.lowest_version >= TIMER_VERSION
+
     def _check_understood(self) -> None:
         """Every member must know the command, or have stopped at an earlier one already."""
-        if self._machine.version < TIMER_VERSION and self._group.lowest_version < TIMER_VERSION:
+        if not self._understood:
             raise RpcError(
                 Status.UNAVAILABLE,
                 "a node of this store runs a version of PhxQueue that knows no delayed messages: upgrade all of them",

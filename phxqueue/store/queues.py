@@ -23,6 +23,7 @@ from phxqueue.store.delayed import TIMER_BIT, cancel, fire, keep_aside
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import SOLE, UNIFORM, QueueIndex
 from phxqueue.store.outcomes import Delayed, Duplicate, Outcome, Refusal
+from phxqueue.store.passed_on import count as count_passed_on
 from phxqueue.store.retention import acknowledged_rows
 from phxqueue.store.state import TIMER_VERSION, QueueState
 
@@ -166,6 +167,8 @@ class StoreQueues(QueueState):
                 outcomes.append(Delayed(number))
                 continue
             mask = header.consumer_group_ids
+            if may_delay and header.origin:
+                count_passed_on(self.passed_on, mask, header.origin, count)
             if queue_id != row_queue or row is None:
                 row_queue = queue_id
                 row = rows.get(queue_id)

@@ -12,7 +12,7 @@ from phxqueue.config import StoreNode
 from phxqueue.net.service import CallContext, RpcService
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto import methods
-from phxqueue.proto.status_pb2 import QueueGroupStatus, QueueStatus
+from phxqueue.proto.status_pb2 import PassedOn, QueueGroupStatus, QueueStatus
 from phxqueue.proto.store_pb2 import (
     AddRequest,
     AddResponse,
@@ -38,6 +38,7 @@ from phxqueue.store.get import get
 from phxqueue.store.group import StoreGroup, not_serving
 from phxqueue.store.index import QueueIndex
 from phxqueue.store.long_poll import LongPolls
+from phxqueue.store.passed_on import passed_on
 from phxqueue.store.positions import Positions
 from phxqueue.store.proposals import Proposals
 from phxqueue.store.queues import StoreQueues
@@ -246,6 +247,10 @@ class StoreService:
             if group.group.serving()
             for status in group.statuses(self._served)
         ]
+
+    def passed_on(self) -> list[PassedOn]:
+        """What was not new among what the groups this node is master of have stored, by consumer group."""
+        return passed_on([group.machine.passed_on for group in self._groups.values() if group.group.serving()])
 
     def notices(self) -> list[str]:
         """What an operator should know, a sentence each."""

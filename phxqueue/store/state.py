@@ -20,6 +20,7 @@ from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import QueueIndex
 from phxqueue.store.outcome_chunks import OutcomeChunks
+from phxqueue.store.passed_on import Counts
 from phxqueue.store.settings_table import SettingsTable
 from phxqueue.store.timers import TimerTable
 
@@ -62,6 +63,7 @@ class QueueState:
         unreadable: entries that no command could be made of.
         timers: the delayed batches that are not due yet.
         begins: where readers began, and how often in vain.
+        passed_on: (consumer group id, origin) -> items ever stored that were not new (:mod:`phxqueue.proto.origin`).
         settings: of the topic, in Paxos group 0 of its first store; else empty.
         history: 0 until the store is built from a backup; then, and each time it happens again, another number. A
             cursor means something only within one history.
@@ -78,6 +80,7 @@ class QueueState:
         self.window = Idempotence() if window is None else window
         self.unreadable = 0
         self.begins = Begins()
+        self.passed_on: Counts = {}
         self.timers = TimerTable(min(segment_rows, _TIMER_ROWS))
         self.settings = SettingsTable()
         self.history = 0
@@ -266,6 +269,9 @@ class QueueState:
         out.u32(len(known))
         for (queue_id, group), begin in known:
             out.numbers((queue_id, group, begin.acked, begin.end, begin.reader_id, begin.count))
+        out.u32(len(self.passed_on))
+        for (group, origin), items in sorted(self.passed_on.items()):
+            out.numbers((group, origin, items))
 
     # ---- reading ---------------------------------------------------------------------------------
 
@@ -354,6 +360,9 @@ class QueueState:
         for _ in range(source.u32()):
             queue_id, group, acked, end, reader_id, count = source.numbers(6)
             self.begins.known[queue_id, group] = Begin(acked, end, reader_id, count)
+        for _ in range(source.u32()):
+            group, origin, items = source.numbers(3)
+            self.passed_on[group, origin] = items
 
     def _read_refused(self, source: ColumnReader) -> None:
         count = source.u32()

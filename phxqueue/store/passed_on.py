@@ -1,0 +1,43 @@
+"""Items that are stored again (later attempts, dead letters), counted by consumer group. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from phxqueue.proto.origin import Origin
+from phxqueue.proto.status_pb2 import PassedOn
+
+Counts = dict[tuple[int, int], int]
+"""(consumer group id, origin) -> items."""
+
+_RETRIED, _DEAD, _EXPIRED, _REQUEUED = Origin.RETRIED, Origin.DEAD, Origin.EXPIRED, Origin.REQUEUED
+#: Higher ones are of a later program: not counted, by a constant of the command version.
+LAST_COUNTED = Origin.REQUEUED
+
+
+def count(counts: Counts, mask: int, origin: int, items: int) -> None:
+    """Count a batch that was stored."""
+    if origin > LAST_COUNTED:
+        return
+    while mask:
+        key = (mask & -mask).bit_length(), origin
+        counts[key] = counts.get(key, 0) + items
+        mask &= mask - 1
+
+
+def passed_on(counted: Iterable[Mapping[tuple[int, int], int]]) -> list[PassedOn]:
+    """Add up the counts of several Paxos groups."""
+    total: Counts = {}
+    for counts in counted:
+        for key, items in counts.items():
+            total[key] = total.get(key, 0) + items
+    return [
+        PassedOn(
+            consumer_group_id=group,
+            retried=total.get((group, _RETRIED), 0),
+            dead=total.get((group, _DEAD), 0),
+            expired=total.get((group, _EXPIRED), 0),
+            requeued=total.get((group, _REQUEUED), 0),
+        )
+        for group in sorted({group for group, _ in total})
+    ]
