@@ -1,0 +1,168 @@
+"""The disk of one node of a running store fails, is slow or damaged: the others serve, nothing confirmed is lost."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+
+from phxqueue.admin.processes.child import Child
+from tests.faults import disk
+from tests.faults.disk import DiskFaults
+from tests.integration.cluster import TestedCluster
+from tests.integration.conftest import MakeCluster
+from tests.integration.ledger import Books, LedgerClient, check, handled
+
+HANDLERS = {1: "tests.integration.handlers:record"}
+SLOW_S = 0.2
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that makes disks fail, compiled."""
+    try:
+        return disk.build(tmp_path_factory.mktemp("shim"))
+    except disk.NoCompiler as reason:
+        pytest.skip(str(reason))
+
+
+def struck(cluster: TestedCluster, number: int, shim: Path) -> DiskFaults:
+    """Put a node's files at the mercy of the test, from its next start on."""
+    faults = DiskFaults.make(cluster.directory, cluster.directory / "data" / f"store.{number}")
+    cluster.stores[number]._environment.update(faults.environment(shim))
+    return faults
+
+
+async def everything_handled(cluster: TestedCluster, books: Books) -> None:
+    while books.confirmed - set(handled(cluster.ledger)):
+        await cluster.pause()
+    check(books, handled(cluster.ledger))
+
+
+async def loaded(cluster: TestedCluster) -> LedgerClient:
+    await cluster.master()
+    client = LedgerClient(cluster.reactor, await cluster.producer())
+    client.start()
+    await client.confirmed(100)
+    return client
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_failing_flush_ends_that_node_and_no_other(make_cluster: MakeCluster, shim: Path) -> None:
+    cluster = make_cluster(queues=2, consumers=1, handlers=HANDLERS)
+    every = [struck(cluster, number, shim) for number in range(3)]
+    await cluster.start()
+    client = await loaded(cluster)
+    victim = await cluster.master()
+    faults = every[cluster.stores.index(victim)]
+    faults.fail("sync", name="log.*", times=1)
+    await victim.ended()
+    assert victim.exit_status == 1
+    said = cluster.log_of(victim)
+    assert "nothing is acknowledged any more" in said
+    assert "Traceback" not in said
+    await client.confirmed(100)  # the others go on
+    faults.clear()
+    await cluster.start_these(victim)  # the disk works again
+    await cluster.applied_everywhere_so_far()
+    books = await client.stop()
+    assert books.errors == []
+    await everything_handled(cluster, books)
+    assert await cluster.stop() == []
+
+
+@pytest.mark.parametrize("whose", ["master", "follower"])
+@pytest_twisted.ensureDeferred
+async def test_a_slow_disk_moves_no_mastership(make_cluster: MakeCluster, shim: Path, whose: str) -> None:
+    # A long lease: a busy machine must not do what the disk must not.
+    cluster = make_cluster(queues=2, consumers=1, handlers=HANDLERS, store={"master_lease_ms": 3000})
+    every = [struck(cluster, number, shim) for number in range(3)]
+    await cluster.start()
+    client = await loaded(cluster)
+    master = await cluster.master()
+    before = await ballot_of(cluster)
+    victim = master if whose == "master" else (await cluster.followers())[0]
+    slot = every[cluster.stores.index(victim)].delay("sync", SLOW_S, name="log.*")
+    while every[cluster.stores.index(victim)].struck(slot) < 10:  # two seconds
+        await client.confirmed(5)
+    assert await cluster.master() is master
+    assert await ballot_of(cluster) == before
+    every[cluster.stores.index(victim)].clear()
+    books = await client.stop()
+    assert books.errors == []
+    await everything_handled(cluster, books)
+
+
+async def ballot_of(cluster: TestedCluster) -> int:
+    groups = [report.group(0) for report in await cluster.reports()]
+    return max(group.ballot for group in groups if group is not None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_damaged_log_is_refused_with_a_remedy_that_works(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(queues=2, consumers=1, handlers=HANDLERS)
+    await cluster.start()
+    client = await loaded(cluster)
+    victim = (await cluster.followers())[0]
+    number = cluster.stores.index(victim)
+    await cluster.kill(victim)
+    data = cluster.directory / "data" / f"store.{number}"
+    flip_in_the_middle(data / "db" / "log.0000000001")
+    said = await says_no(cluster, victim, number)
+    assert "is damaged at byte" in said
+    assert "empty the whole data directory and start the node" in said
+    (data / "db" / "state.db").rename(data / "state.db")
+    shutil.rmtree(data / "db")
+    said = await says_no(cluster, victim, number)
+    assert "the database beside it is empty" in said or "is missing" in said, said
+    shutil.rmtree(data)
+    await client.confirmed(50)
+    victim.spawn()
+    status, _, errors = await cluster.run("members", "replace", str(number))
+    assert status == 0, errors
+    books = await client.stop()
+    assert books.errors == []
+    await everything_handled(cluster, books)
+    await cluster.applied_everywhere()
+
+
+def flip_in_the_middle(log: Path) -> None:
+    content = bytearray(log.read_bytes())
+    used = len(bytes(content).rstrip(b"\0"))
+    content[used // 2] ^= 0x10
+    log.write_bytes(content)
+
+
+async def says_no(cluster: TestedCluster, child: Child, number: int) -> str:
+    """Start a node that must refuse; returns what it said about it."""
+    status, said = await cluster.refused("store", cluster.node_file("store", number))
+    assert status == 1
+    assert "Traceback" not in said
+    return said
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_damaged_page_is_mended_from_the_others(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(consumers=1, handlers=HANDLERS)
+    await cluster.start_these(*cluster.stores)
+    producer = await cluster.producer()
+    for number in range(40):
+        await producer.enqueue(1, 1, b"%d" % number + b" " * 3000 + b"mark%d." % number, uin=1)
+    await cluster.applied_everywhere()
+    victim = (await cluster.followers())[0]
+    node = cluster.stores.index(victim)
+    assert await cluster.stop(victim) == []  # in order: everything is in the tables
+    entries = cluster.directory / "data" / f"store.{node}" / "db" / "entries.db"
+    content = bytearray(entries.read_bytes())
+    content[content.index(b"mark20.")] ^= 1
+    entries.write_bytes(content)
+    await cluster.start_these(victim)
+    await cluster.applied_everywhere()
+    status, _, errors = await cluster.run("masters", "move", str(node))
+    assert status == 0, errors
+    status, said, errors = await cluster.run("peek", "--queue", "1:0", "--from", "0", "--count", "100")
+    assert status == 0, errors
+    assert all(f"mark{number}." in said for number in range(40)), said
+    assert "was repaired from a peer" in cluster.log_of(victim)
