@@ -85,7 +85,7 @@ class Transfers:
         if peer.unreachable or peer.heard_at is None or now - peer.heard_at > self._config.lease:
             return f"node {to} has not been heard for a while: start it, or wait"
         if peer.reluctant:
-            return f"node {to} could not serve now: it is stopping, or has just started"
+            return f"node {to} could not serve now: it is stopping, has just started, or its disk is nearly full"
         if peer.incomplete or not peer.has(self._learner.known - self._config.window):
             told = "nothing" if peer.chosen is None else f"up to instance {peer.chosen}"
             return f"node {to} has {told} of {self._learner.known}: wait until it has caught up"

@@ -43,6 +43,7 @@ class GroupMembers(ABC):
         self.on_members: list[Callable[[], None]] = []
         self.on_hand_over: list[Callable[[], None]] = []
         self.held = False
+        self._hindrances: set[str] = set()
         self.master_since = 0.0
         self._clock = clock
         self._requests = Requests(core, clock, self._drive)
@@ -116,6 +117,16 @@ class GroupMembers(ABC):
     def transfer_problem(self, to: int) -> str | None:
         """Why a node could not take the mastership over now, and what to do; None if it could."""
         return self.core.transfer_problem(to, self._clock.seconds())
+
+    def hinder(self, what: str, is_so: bool) -> None:
+        """Something keeps this node from serving as a master should, or no more: nobody hands it the mastership
+        meanwhile. It stands, though, when it hears of no master.
+        """
+        if is_so:
+            self._hindrances.add(what)
+        else:
+            self._hindrances.discard(what)
+        self.core.busy(bool(self._hindrances))
 
     def stand_aside(self, reason: str) -> None:
         """Give up mastership, and take it no more until restarted; go on voting."""

@@ -99,7 +99,7 @@ class GroupRuntime(GroupMembers):
         )
         self._fail = fail
         self._replaying = True
-        core.busy(True)  # until the log is replayed
+        self.hinder("it replays its log", True)
         self._frozen = False
         self._closed = False
         self._log = Logger(namespace="phxqueue.replica.group")
@@ -277,7 +277,7 @@ class GroupRuntime(GroupMembers):
         """Apply what was chosen before and is not in the checkpoint; see :mod:`phxqueue.replica.replay`."""
         replayed = await replay(self, self._journal, self._reader, self._clock, max_bytes, retry_after)
         self._replaying = False
-        self.core.busy(False)
+        self.hinder("it replays its log", False)
         return replayed
 
     def apply_stored(self, entries: Sequence[tuple[int, Entry]]) -> None:

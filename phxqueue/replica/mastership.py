@@ -1,4 +1,4 @@
-"""Where masterships go: back to the nodes preferred for them, and away from a node that stops."""
+"""Where masterships go: back to the preferred nodes, and away from one that stops or has no room on its disk."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from phxqueue.replica.placement import MasteredGroup, Placement
 Order = Callable[[int], Sequence[int]]
 """Preferred masters of a group, best first, as the configuration has it; nodes that it does not know come last."""
 
+_Due = tuple[GroupRuntime, int, str]
+"""What to give to whom, and why."""
+
 LOOK_INTERVAL = 0.25
-"""Seconds between two looks at whether something is to be given back: it costs a little for each group."""
+"""Seconds between two looks at whether something is to be given away: it costs a little for each group."""
 ROUNDS = 2
 """How often every other node is offered a mastership by a node that stops: a transfer may fail because of a disk that
 stands still for a moment.
@@ -31,6 +34,7 @@ class Masterships:
 
     Args:
         order: who is preferred as master.
+        room: whether this node may take in anything new; a master that may not is no use where another may.
         settle: seconds for which a preferred node has to be healthy before it is given a group back; 0: never.
         interval: shortest time in seconds between two groups given back.
     """
@@ -42,6 +46,7 @@ class Masterships:
         clock: Clock,
         *,
         order: Order,
+        room: Callable[[], bool],
         settle: float,
         interval: float,
     ) -> None:
@@ -49,29 +54,49 @@ class Masterships:
         self._groups = groups
         self._clock = clock
         self._order = order
+        self._room = room
         self._placement = Placement(settle or math.inf, interval)
-        self._looks = settle > 0
         self._look_at = 0.0
+        self._full = False
         self._moving = False
         self._stopping = False
         self._log = Logger(namespace="phxqueue.replica.mastership")
 
-    # ---- back to the preferred node ------------------------------------------------------------------------
+    # ---- where they should be -------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Give a group back, if one is due."""
+        """Give a group away, if that is due."""
         now = self._clock.seconds()
-        if not self._looks or self._moving or self._stopping or now < self._look_at:
+        if self._moving or self._stopping or now < self._look_at:
             return
         self._look_at = now + LOOK_INTERVAL
+        self._look_at_disk()
+        due = self._away_from_full_disk() if self._full else self._back_to_preferred(now)
+        if due is not None:
+            group, node_id, why = due
+            self._moving = True
+            self._log.info("{group}: goes to node {node}: {why}", group=group.name, node=node_id, why=why)
+            group.transfer(node_id).addBoth(self._moved)
+
+    def _look_at_disk(self) -> None:
+        full = not self._room()
+        if full != self._full:
+            self._full = full
+            for group in self._groups.values():
+                group.hinder("its disk is nearly full", full)
+
+    def _away_from_full_disk(self) -> _Due | None:
+        for group in self._groups.values():
+            if group.serving():
+                for node_id in self.order(group):
+                    if node_id != self._node_id and group.transfer_problem(node_id) is None:
+                        return group, node_id, "the disk here is nearly full"
+        return None
+
+    def _back_to_preferred(self, now: float) -> _Due | None:
         mastered = [group for group in self._groups.values() if group.serving() and not group.held]
         due = self._placement.consider(map(self._view, mastered), now)
-        if due is None:
-            return
-        group_id, node_id = due
-        self._moving = True
-        self._log.info("group {group}: node {node} is preferred as master", group=group_id, node=node_id)
-        self._groups[group_id].transfer(node_id).addBoth(self._moved)
+        return None if due is None else (self._groups[due[0]], due[1], "it is preferred as master")
 
     def _moved(self, result: object) -> None:
         self._moving = False

@@ -111,6 +111,7 @@ class ReplicaNode:
             self.groups,
             clock,
             order=order,
+            room=lambda: journal.accepting,
             settle=settings.return_mastership_after,
             interval=settings.transfer_interval,
         )

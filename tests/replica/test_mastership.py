@@ -293,3 +293,43 @@ def test_what_waits_is_proposed_before_the_mastership_goes() -> None:
     cluster.run(0.3)
     machine: Any = cluster.up[1].groups[0].state_machine
     assert [payload for _, kind, payload in machine.words if kind == 0] == [b"a cursor"]
+
+
+def test_a_master_whose_disk_is_nearly_full_gives_way_to_one_that_has_room() -> None:
+    cluster = Set(settle=SETTLE)
+    cluster.journals[0].accepting = False
+    assert cluster.run_until(lambda: cluster.masters() == [1, 1], 2.0) < 1.0
+    cluster.run(2 * SETTLE)
+    assert cluster.masters() == [1, 1]  # the preferred node is offered nothing meanwhile
+    cluster.journals[0].accepting = True
+    cluster.run(SETTLE + 1.0)
+    assert cluster.masters() == [0, 1]
+
+
+def test_where_no_node_has_room_masters_stay() -> None:
+    cluster = Set()
+    for journal in cluster.journals.values():
+        journal.accepting = False
+    cluster.run(1.0)
+    masters = cluster.masters()
+    assert None not in masters
+    ballots = [cluster.up[0].groups[group].core.ballot for group in range(2)]
+    cluster.run(3.0)
+    assert cluster.masters() == masters
+    assert [cluster.up[0].groups[group].core.ballot for group in range(2)] == ballots
+    cluster.crash(next(node for node in masters if node is not None))
+    cluster.run(2.0)
+    assert None not in cluster.masters()  # better one that takes nothing new than none
+
+
+def test_a_node_without_room_that_replays_is_hindered_until_both_are_over() -> None:
+    cluster = Set()
+    group = cluster.up[1].groups[0]
+    group.hinder("one", True)
+    group.hinder("another", True)
+    group.hinder("one", False)
+    cluster.run(0.2)
+    assert cluster.up[0].groups[0].transfer_problem(1) is not None
+    group.hinder("another", False)
+    cluster.run(0.2)
+    assert cluster.up[0].groups[0].transfer_problem(1) is None
