@@ -72,14 +72,15 @@ class CursorWindow(Generic[ItemT]):
         self._items.extend(items)
         self.end = max(self.end, end)
 
-    def finish(self, item: ItemT) -> None:
-        """An item is finished."""
+    def finish(self, item: ItemT) -> bool:
+        """An item is finished. Returns whether it stays here, for an earlier one is not."""
         item.finished = True
         items = self._items
         while items and items[0].finished:
             done = items.popleft()
             self._count += done.count
             self._digest_sum += done.digest
+        return bool(items) and items[0].cursor < item.cursor
 
     def take_ack(self) -> Ack | None:
         """What can be acknowledged now, for the next request; None: nothing new."""

@@ -136,11 +136,14 @@ class Handling:
 
     def _start(self, slots: list[Slot]) -> None:
         workshop, first = self._workshop, slots[0]
-        may_expire = len(slots) > 1 or first.message.meta.expires_at_ms
-        if may_expire and not (slots := self._sort_out_expired(slots)):
-            return
-        first = slots[0]
-        self.furthest = max(self.furthest, max(slot.cursor for slot in slots) if len(slots) > 1 else first.cursor)
+        furthest = first.cursor
+        if len(slots) > 1 or first.message.meta.expires_at_ms:
+            if not (slots := self._sort_out_expired(slots)):
+                return
+            first = slots[0]
+            furthest = max(slot.cursor for slot in slots)
+        if furthest > self.furthest:
+            self.furthest = furthest
         handler = None if first.unreadable else workshop.handler(first.message.meta.handle_id)
         if handler is None:
             workshop.slots.give()
@@ -156,7 +159,10 @@ class Handling:
             self._leave_work(handler, slots)
             self._raised(slots, Failure())
             return
-        if outcome.__class__ is Result or not inspect.isawaitable(outcome):
+        if outcome.__class__ is Result and not handler.batch_items:  # most of them, so the shortest way
+            workshop.slots.give()
+            self._conclude_one(first, outcome)
+        elif not inspect.isawaitable(outcome):
             self._leave_work(handler, slots)
             self._conclude(handler, slots, outcome)
         else:
@@ -290,7 +296,8 @@ class Handling:
         name = slots[0].name(self._place) + (f" (and {len(slots) - 1} more of its batch)" if len(slots) > 1 else "")
         if isinstance(failure.value, PoolFailure):
             why, trace = str(failure.value), failure.value.traceback
-            self.log.error("{item}: {why}; this attempt is over\n{trace}", item=name, why=why, trace=trace)
+            trace = f"\n{trace}" if trace else ""
+            self.log.error("{item}: {why}; this attempt is over{trace}", item=name, why=why, trace=trace)
         else:
             kind = failure.type.__name__ if failure.type is not None else "an error"
             why = f"{kind}: {failure.getErrorMessage()}"

@@ -108,23 +108,31 @@ class Context:
         attempt: 1 for the first.
         cursor: of the item.
         deadline: when the handler's time is over, in seconds of the reactor's clock.
-        delay: seconds from its first enqueue to the beginning of this attempt.
-        attempt_delay: the same from the enqueue for this attempt.
     """
 
-    __slots__ = ("_now", "_place", "attempt", "attempt_delay", "cursor", "deadline", "delay")
+    __slots__ = ("_item", "_now", "_place", "_wall_s", "attempt", "cursor", "deadline")
 
     def __init__(
         self, place: Place, item: Item, attempt: int, deadline: float, now: Callable[[], float], wall_s: float
     ) -> None:
         self._place = place
         self._now = now
+        self._item = item
+        self._wall_s = wall_s
         self.cursor = item.cursor
         self.attempt = attempt
         self.deadline = deadline
+
+    @property
+    def delay(self) -> float:
+        """Seconds from its first enqueue to the beginning of this attempt."""
         # Clocks of two machines: an item is never younger than nothing.
-        self.delay = max(0.0, wall_s - item.enqueued_at)
-        self.attempt_delay = max(0.0, wall_s - item.attempt_enqueued_at)
+        return max(0.0, self._wall_s - self._item.enqueued_at)
+
+    @property
+    def attempt_delay(self) -> float:
+        """The same from the enqueue for this attempt."""
+        return max(0.0, self._wall_s - self._item.attempt_enqueued_at)
 
     @property
     def topic(self) -> str:

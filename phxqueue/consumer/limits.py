@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import product
 
-from phxqueue.config import FreqInfo, Topic
+from phxqueue.config import FreqInfo, Topic, UnknownIdError
 
 #: What an owner of nothing but later attempts has: they never stand still.
 LEAST_SHARE = 0.02
@@ -93,21 +94,27 @@ def owned_share(topic: Topic, mine: Collection[Owned], limit: Limit) -> float:
     What counts is where first attempts go, for most items are there; who owns none of those queues, but some of later
     attempts, has LEAST_SHARE.
     """
-    firsts: set[Owned] = set()
+    firsts: set[Owned] = set()  # (consumer group, store, queue_info)
     others: set[Owned] = set()
     for pub in topic.pubs:
         if limit.pub_id not in (-1, pub.pub_id):
             continue
-        infos = [info for info in pub.queue_info_ids if limit.queue_info_id in (-1, info)]
-        for place, info_id in enumerate(infos):
-            (others if place else firsts).update(
-                (group_id, store.store_id, queue_id)
-                for group_id in pub.consumer_group_ids
-                if limit.consumer_group_id in (-1, group_id)
-                for store in topic.stores_of_pub(pub.pub_id)
-                for queue_id in topic.queue_info(info_id).queue_ids
-            )
+        groups = [group_id for group_id in pub.consumer_group_ids if limit.consumer_group_id in (-1, group_id)]
+        infos = [info_id for info_id in pub.queue_info_ids if limit.queue_info_id in (-1, info_id)]
+        for store, (place, info_id) in product(topic.stores_of_pub(pub.pub_id), enumerate(infos)):
+            (others if place else firsts).update((group_id, store.store_id, info_id) for group_id in groups)
     if not firsts:
         return 1.0
-    share = sum(queue in firsts for queue in mine) / len(firsts)
-    return share or (LEAST_SHARE if any(queue in others for queue in mine) else 0.0)
+    mine_by_info = [(group_id, store_id, queue_info_id(topic, queue_id)) for group_id, store_id, queue_id in mine]
+    share = sum(key in firsts for key in mine_by_info) / sum(
+        len(topic.queue_info(info_id).queue_ids) for _, _, info_id in firsts
+    )
+    return share or (LEAST_SHARE if any(key in others for key in mine_by_info) else 0.0)
+
+
+def queue_info_id(topic: Topic, queue_id: int) -> int:
+    """The queue_info of a queue; 0: none (dead letters, or it is no longer configured)."""
+    try:
+        return topic.queue_info_of_queue(queue_id).queue_info_id
+    except UnknownIdError:
+        return 0

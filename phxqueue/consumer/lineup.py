@@ -35,7 +35,7 @@ class Lineup:
         gate: what holds an item back; None: nothing does.
     """
 
-    __slots__ = ("_at_work", "_batch_items", "_gate", "_gathered", "_held", "_lanes", "_next")
+    __slots__ = ("_at_work", "_batch_items", "_gate", "_gathered", "_held", "_is_batch", "_lanes", "_next")
 
     def __init__(
         self, batch_items: Callable[[int], int] | None = None, gate: Callable[[Slot], Gate | None] | None = None
@@ -47,6 +47,7 @@ class Lineup:
         self._gathered: dict[int, deque[Slot]] = {}  # by handle_id
         self._at_work: dict[int, int] = {}  # batches, by handle_id
         self._next: list[Slot] | None = None  # found, and not taken yet
+        self._is_batch = False  # what was found
 
     @property
     def holding(self) -> bool:
@@ -70,11 +71,14 @@ class Lineup:
 
     def take(self) -> list[Slot]:
         """What may start now: one item, or a batch of one handle_id. Raises IndexError when nothing may."""
-        if not self.ready():
-            raise IndexError("nothing is ready")
-        slots, self._next = self._next, None
-        assert slots is not None
-        if self._batches(slots[0]):
+        slots = self._next
+        if slots is None:
+            if not self.ready():
+                raise IndexError("nothing is ready")
+            slots = self._next
+            assert slots is not None
+        self._next = None
+        if self._is_batch:
             handle_id = slots[0].message.meta.handle_id
             self._at_work[handle_id] = self._at_work.get(handle_id, 0) + 1
         return slots
@@ -112,7 +116,7 @@ class Lineup:
         return self.drop(held.__contains__) if held else []
 
     def _find(self) -> list[Slot] | None:
-        for barrier, held in list(self._held.items()):
+        for barrier, held in list(self._held.items()) if self._held else ():
             while held and barrier.admit():
                 slot = held.popleft()
                 if not held:
@@ -128,28 +132,26 @@ class Lineup:
                 continue
             if (found := self._admitted(slot)) is not None:
                 return found
-        for handle_id, gathered in self._gathered.items():
-            if handle_id not in self._at_work:
-                return self._batch(handle_id, gathered)
+        if self._gathered:
+            for handle_id, gathered in self._gathered.items():
+                if handle_id not in self._at_work:
+                    return self._batch(handle_id, gathered)
         return None
 
     def _admitted(self, slot: Slot) -> list[Slot] | None:
         """What can start with this item: itself, the batch that it fills, or nothing yet."""
-        limit = self._batches(slot)
-        if not limit:
-            return [slot]
         handle_id = slot.message.meta.handle_id
+        limit = 0 if self._batch_items is None or slot.unreadable else self._batch_items(handle_id)
+        if not limit:
+            self._is_batch = False
+            return [slot]
         gathered = self._gathered.setdefault(handle_id, deque())
         gathered.append(slot)
         return self._batch(handle_id, gathered) if len(gathered) >= limit else None
 
-    def _batches(self, slot: Slot) -> int:
-        if self._batch_items is None or slot.unreadable:
-            return 0
-        return self._batch_items(slot.message.meta.handle_id)
-
     def _batch(self, handle_id: int, gathered: deque[Slot]) -> list[Slot]:
         del self._gathered[handle_id]
+        self._is_batch = True
         return list(gathered)
 
 

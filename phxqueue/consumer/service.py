@@ -22,7 +22,16 @@ from phxqueue.config import DEAD_LETTER_BASE, ConsumerNode, SkipInfo, Topic, Unk
 from phxqueue.consumer.assignment import Queue, Ring, owned
 from phxqueue.consumer.handlers import Handle, Handler
 from phxqueue.consumer.items import Place
-from phxqueue.consumer.limits import Limit, Share, Throttle, by_group, combined, limits_of_files, owned_share
+from phxqueue.consumer.limits import (
+    Limit,
+    Share,
+    Throttle,
+    by_group,
+    combined,
+    limits_of_files,
+    owned_share,
+    queue_info_id,
+)
 from phxqueue.consumer.next_attempts import Ordering
 from phxqueue.consumer.settings import ConsumerSettings
 from phxqueue.consumer.sharing import Budget, HandlerSlots, StoreHealth
@@ -157,10 +166,11 @@ class ConsumerService(Service):
         throttle, wrong = read_throttle(settings)
         for key in wrong:
             self.log.error("{name}: the setting {key} cannot be understood and has no effect", name=self.name, key=key)
-        self.log.info(
-            "{name}: {limits} limits were set at run time; paused are (group, pub) {paused}",
-            name=self.name, limits=len(throttle.limits), paused=sorted(throttle.paused),
-        )  # fmt: skip
+        if throttle.limits or throttle.paused or self._set_later != Throttle():
+            self.log.info(
+                "{name}: set at run time: limits {limits}; paused are (group, pub) {paused}",
+                name=self.name, limits=list(throttle.limits), paused=sorted(throttle.paused),
+            )  # fmt: skip
         self.set_throttle(throttle)
 
     def set_share(self, share: Share | None) -> None:
@@ -231,7 +241,7 @@ class ConsumerService(Service):
             keyed=_is_keyed(topic, queue_id),
             skip=_skip_rule(topic, group_id, queue_id),
             ordering=Ordering.of_group(topic.consumer_group(group_id)),
-            gate=self.speed.gate(group_id, _queue_info_id(topic, queue_id)),
+            gate=self.speed.gate(group_id, queue_info_id(topic, queue_id)),
             paused=partial(self._is_paused, group_id, pubs_of_queue(topic, store_id, queue_id)),
             fencing_token=fencing_token,
             fenced=fenced,
@@ -309,13 +319,6 @@ def pubs_of_queue(topic: Topic, store_id: int, queue_id: int) -> tuple[int, ...]
     except UnknownIdError:
         return (queue_id - DEAD_LETTER_BASE,)
     return tuple(pub.pub_id for pub in topic.pubs_of_store(store_id) if info_id in pub.queue_info_ids)
-
-
-def _queue_info_id(topic: Topic, queue_id: int) -> int:
-    try:
-        return topic.queue_info_of_queue(queue_id).queue_info_id
-    except UnknownIdError:
-        return 0  # dead letters
 
 
 def _is_keyed(topic: Topic, queue_id: int) -> bool:

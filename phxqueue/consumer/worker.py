@@ -303,15 +303,17 @@ class Worker:
         self._let_go(slot)
         if self._window is None:
             return
-        self._window.finish(slot)
-        if slot.cursor >= self._window.position:
+        if self._window.finish(slot):
             slot.strip()
         if self._suspects is not None and self._suspects.current is slot:
             self._suspects.current = None
             self._handle_suspects()
             self._handling.pump()
         if not self._taking_in:
-            self._go_on_fetching()
+            if self._poll is None:
+                self.fetch()
+            if self._ack_timer is None:
+                self._acknowledge_soon()
 
     def _let_go(self, slot: Slot) -> None:
         self._held -= slot.size

@@ -78,5 +78,7 @@ class Workshop:
 
     def batch_items(self, handle_id: int) -> int:
         """Most items that the handler of this kind takes at once; 0: one at a time."""
-        found = self.handlers.get(handle_id)
-        return found.batch_items if isinstance(found, Handler) else 0
+        try:
+            return self.handlers[handle_id].batch_items  # type: ignore[union-attr]
+        except (KeyError, AttributeError):
+            return 0  # nobody, or a bare function
