@@ -19,6 +19,7 @@ from phxqueue.testing.sim.checkers.decided import Decided
 from phxqueue.testing.sim.checkers.delays import Delays
 from phxqueue.testing.sim.checkers.durable_answers import DurableAnswers
 from phxqueue.testing.sim.checkers.durable_majority import DurableMajority
+from phxqueue.testing.sim.checkers.electorate import Electorate
 from phxqueue.testing.sim.checkers.ledger import Ledger
 from phxqueue.testing.sim.checkers.one_value import OneValue
 from phxqueue.testing.sim.checkers.promises import PromisesOnlyRise
@@ -77,7 +78,7 @@ class TestOneValue:
 
 class TestDecided:
     def test_a_majority_at_one_ballot_decides(self) -> None:
-        checker = Decided(voters=3)
+        checker = Decided(Electorate(3))
         checker.durable(0, put(0, b"a"))
         assert checker.prefix(0) == -1
         checker.durable(2, put(0, b"a"))
@@ -85,32 +86,32 @@ class TestDecided:
         assert checker.value(0, 0) == (0, put(0, b"a").checksum)
 
     def test_two_ballots_do_not_add_up(self) -> None:
-        checker = Decided(voters=3)
+        checker = Decided(Electorate(3))
         checker.durable(0, put(0, b"a", ballot=5))
         checker.durable(1, put(0, b"a", ballot=6))
         assert checker.value(0, 0) is None
 
     def test_one_node_twice_is_no_majority(self) -> None:
-        checker = Decided(voters=3)
+        checker = Decided(Electorate(3))
         checker.durable(0, put(0, b"a"))
         checker.durable(0, put(0, b"a"))
         assert checker.value(0, 0) is None
 
     def test_the_prefix_waits_for_gaps(self) -> None:
-        checker = Decided(voters=1)
+        checker = Decided(Electorate(1))
         checker.durable(0, put(1, b"b"))
         assert checker.prefix(0) == -1
         checker.durable(0, put(0, b"a"))
         assert checker.prefix(0) == 1
 
     def test_the_same_value_may_be_chosen_again(self) -> None:
-        checker = Decided(voters=3)
+        checker = Decided(Electorate(3))
         for ballot in (5, 6):
             for node_id in (0, 1):
                 checker.durable(node_id, put(0, b"a", ballot))
 
     def test_a_second_value_at_a_higher_ballot(self) -> None:
-        checker = Decided(voters=3)
+        checker = Decided(Electorate(3))
         checker.durable(0, put(0, b"a", ballot=5))
         checker.durable(1, put(0, b"a", ballot=5))
         checker.durable(1, put(0, b"b", ballot=6))  # not chosen yet
@@ -118,7 +119,7 @@ class TestDecided:
             checker.durable(2, put(0, b"b", ballot=6))
 
     def test_two_values_of_one_ballot(self) -> None:
-        checker = Decided(voters=3)
+        checker = Decided(Electorate(3))
         checker.durable(0, put(0, b"a"))
         with pytest.raises(Violation, match="a second value of ballot 5"):
             checker.durable(1, put(0, b"b"))
@@ -126,7 +127,7 @@ class TestDecided:
 
 class TestChosenMarks:
     def marks(self) -> ChosenMarks:
-        decided = Decided(voters=3)
+        decided = Decided(Electorate(3))
         for node_id in (0, 1):
             decided.durable(node_id, put(0, b"a"))
         return ChosenMarks(decided)
@@ -185,27 +186,27 @@ class TestDurableMajority:
         stored = disks()
         for node_id in (0, 2):
             stored[node_id].commit([put(4, b"a")])
-        DurableMajority(stored, 3).applied(0, 0, 4, 0, b"a")
+        DurableMajority(stored, Electorate(3)).applied(0, 0, 4, 0, b"a")
 
     def test_only_a_minority(self) -> None:
         stored = disks()
         stored[0].commit([put(4, b"a")])
         with pytest.raises(Violation, match="only 1 of the 3 disks hold it; a majority is 2"):
-            DurableMajority(stored, 3).applied(0, 0, 4, 0, b"a")
+            DurableMajority(stored, Electorate(3)).applied(0, 0, 4, 0, b"a")
 
     def test_another_value_does_not_count(self) -> None:
         stored = disks()
         stored[0].commit([put(4, b"a")])
         stored[1].commit([put(4, b"b", ballot=6)])
         with pytest.raises(Violation, match="only 1"):
-            DurableMajority(stored, 3).applied(0, 0, 4, 0, b"a")
+            DurableMajority(stored, Electorate(3)).applied(0, 0, 4, 0, b"a")
 
     def test_applied_and_not_on_the_own_disk(self) -> None:
         stored = disks()
         for node_id in (0, 1):
             stored[node_id].commit([put(4, b"a")])
         with pytest.raises(Violation, match="node 2 applied what its disk does not hold"):
-            DurableMajority(stored, 3).applied(2, 0, 4, 0, b"a")
+            DurableMajority(stored, Electorate(3)).applied(2, 0, 4, 0, b"a")
 
 
 class TestDurableAnswers:

@@ -165,4 +165,4 @@ class Caller:
         elif result is None or (
             isinstance(result, RpcError) and result.status not in (Status.RESOURCE_EXHAUSTED, *self._tolerated)
         ):
-            self._target = (self._target + 1) % self._cluster.shape.nodes
+            self._target = (self._target + 1) % len(self._cluster.node_ids)

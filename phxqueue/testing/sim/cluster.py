@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -19,6 +20,7 @@ from phxqueue.replica.node import ReplicaNode, ReplicaSettings
 from phxqueue.store.queues import COMMAND_VERSION
 from phxqueue.testing.sim.checkers import Violation
 from phxqueue.testing.sim.disk import Disk
+from phxqueue.testing.sim.hellos import Hellos
 from phxqueue.testing.sim.journal import SimJournal
 from phxqueue.testing.sim.network import Network, SimTransport, frame_receiver
 from phxqueue.testing.sim.watch import Watch
@@ -29,10 +31,14 @@ from phxqueue.testing.sim.world import ProcessClock, World
 class ClusterShape:
     """How large the simulated replica set is, and how it is tuned. Small bounds, so that all of them are reached.
 
+    `spares` are nodes beyond the first members. `incarnations`: nodes tell data directories apart, and form the set at
+    their first start as real ones do.
     `time_scale` multiplies the times of the protocol: below 1 there are more elections in a run.
     """
 
     nodes: int = 3
+    spares: int = 0
+    incarnations: bool = False
     paxos_groups: int = 1
     clock_drift: float = 0.02  # relative: rates are within 1 ± drift / 2
     checkpoint_interval: float = 1.0
@@ -106,7 +112,7 @@ class Cluster:
         self.world = world
         self.shape = shape
         self.network = Network(world)
-        self.node_ids = list(range(shape.nodes))
+        self.node_ids = list(range(shape.nodes + shape.spares))
         self.disks = {
             node_id: Disk(NodeIdentity("sim", 1, node_id, world.random.getrandbits(62))) for node_id in self.node_ids
         }
@@ -115,6 +121,7 @@ class Cluster:
         self.processes: dict[int, Process] = {}
         self.watch = watch
         self.on_journal_failure: Callable[[int], None] | None = None
+        self._started = 0
         self._make_state_machine = make_state_machine
         self._make_service = make_service
         watch.attach(self.disks, self.network, self.versions, self.downgraded)
@@ -159,12 +166,32 @@ class Cluster:
         process = Process(clock, journal, node)
         self.processes[node_id] = process
         node.register(transport.calls.service)
-        self.network.attach(node_id, clock, frame_receiver(node_id, node.receive, transport.calls))
+        hellos = self._hellos(node, transport, clock)
+        self.network.attach(node_id, clock, frame_receiver(node_id, node.receive, transport.calls, hellos))
         starting = Deferred.fromCoroutine(node.start())
+        if hellos is not None:
+            hellos.start()
         for group_id, group in node.groups.items():
             group.on_mastership.append(self._mastership_reporter(node_id, group_id))
         starting.addCallback(lambda _: self._recovered(node_id, process))
         starting.addErrback(self._ended, journal)
+
+    def _hellos(self, node: ReplicaNode, transport: SimTransport, clock: ProcessClock) -> Hellos | None:
+        if node.admission is None:
+            return None
+        self._started += 1
+        peers = [peer for peer in self.node_ids if peer != clock.node_id]
+        hellos = Hellos(clock, self._started, peers, partial(self.network.send, clock.node_id), node.admission)
+        incarnation = self.disks[clock.node_id].identity.incarnation
+        transport.stamp = lambda wire: hellos.stamped(wire, incarnation)
+        return hellos
+
+    def empty(self, node_id: int) -> None:
+        """A node that is down loses its disk and gets an empty one."""
+        lost = self.disks[node_id]
+        disk = self.disks[node_id] = Disk(replace(lost.identity, incarnation=self.world.random.getrandbits(62)))
+        disk.faults, disk.after_commit = lost.faults, lost.after_commit
+        self.watch.emptied(lost, disk)
 
     def crash(self, node_id: int, noticed: bool | None = None) -> None:
         """Kill a process: what was not synced is gone.
@@ -263,7 +290,8 @@ class Cluster:
         return GroupConfig(
             group_id=group_id,
             node_id=node_id,
-            members=tuple(Member(member) for member in self.node_ids),
+            members=tuple(Member(member) for member in range(shape.nodes)),
+            incarnation=self.disks[node_id].identity.incarnation if shape.incarnations else 0,
             heartbeat_interval=0.1 * scale,
             lease=0.4 * scale,
             max_clock_drift=0.02 * scale,
@@ -301,13 +329,20 @@ class Cluster:
         return ballots[max(ballots)] if ballots else None
 
     def level(self) -> bool:
-        """Whether every node is up, recovered, and has applied the same entries as the others."""
-        applied = {
-            tuple(group.state_machine.applied for group in process.node.groups.values())
-            for process in self.processes.values()
-            if process.recovered
-        }
-        return len(applied) == 1 and sum(process.recovered for process in self.processes.values()) == self.shape.nodes
+        """Whether every node is up and recovered, and every member has applied the same entries as the others, on the
+        data directory that is on record.
+        """
+        if sum(process.recovered for process in self.processes.values()) < len(self.node_ids):
+            return False
+        return all(map(self._level, range(self.shape.paxos_groups)))
+
+    def _level(self, group_id: int) -> bool:
+        electorate = self.watch.electorate
+        members = electorate.last(group_id).members
+        applied = {self.processes[member.node_id].node.groups[group_id].state_machine.applied for member in members}
+        return len(applied) == 1 and all(
+            member.incarnation in (0, electorate.present[member.node_id]) for member in members
+        )
 
     def compare_states(self) -> None:
         """Hold the whole states of all running nodes against each other."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from phxqueue.testing.sim.cluster import Cluster
 from phxqueue.testing.sim.disk_faults import DiskTroubles
+from phxqueue.testing.sim.member_faults import Members
 from phxqueue.testing.sim.network_faults import Cuts
 from phxqueue.testing.sim.process_faults import ProcessFaults
 from phxqueue.testing.sim.profiles import Profile
@@ -25,6 +26,7 @@ class FaultInjector:
         self._disks = DiskTroubles(self._scene)
         self._processes = ProcessFaults(self._scene, self._cuts, self._disks.after_crash)
         self._operators = Operators(self._scene, self._processes.bring_up)
+        self._members = Members(self._scene, self._processes.bring_up)
 
     def start(self) -> None:
         """Begin."""
@@ -32,6 +34,7 @@ class FaultInjector:
         self._disks.start()
         self._processes.start()
         self._operators.start()
+        self._members.start()
         self._scene.repeat(self._scene.profile.jump_every, self._jump)
 
     def heal(self) -> None:

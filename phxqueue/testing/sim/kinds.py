@@ -36,6 +36,13 @@ KINDS: dict[str, str] = {
     "flip": "a byte of a stored entry changes",
     "full disk": "the file system has no room",
     "left behind": "a node comes back when every other has trimmed its log past what it holds",
+    # members
+    "member added": "a node becomes a learner of a group",
+    "member removed": "a node is no member any more",
+    "member of another kind": "a learner gets a vote, a voter becomes a witness or loses its vote",
+    "member replaced": "a node whose disk was emptied is a member again, on its new one",
+    "emptied disk": "a node loses its disk and comes back with an empty one",
+    "rolling restart": "all nodes are restarted in good order, one after the other",
     # programs
     "upgrade": "a node of the previous program restarts with the current one, while others still run the previous",
     "downgrade": "a node restarts with the previous program, though newer commands are in the log: it must halt",

@@ -16,6 +16,7 @@ from phxqueue.proto.methods import Method
 from phxqueue.proto.paxos_pb2 import PeerFrame
 from phxqueue.replica import codec
 from phxqueue.replica.interfaces import ITransport, RequestT, ResponseT
+from phxqueue.testing.sim.hellos import HELLO, Hellos
 from phxqueue.testing.sim.peer_calls import MARK, PeerCalls
 from phxqueue.testing.sim.world import ProcessClock, World
 
@@ -124,6 +125,7 @@ class SimTransport:
 
     Attributes:
         calls: what the node calls and answers beside frames.
+        stamp: says on every frame where it comes from.
     """
 
     def __init__(
@@ -135,6 +137,7 @@ class SimTransport:
         report: Callable[[Failure], None],
     ) -> None:
         self.calls = PeerCalls(clock, partial(network.send, node_id), report)
+        self.stamp: Callable[[bytes], bytes] = lambda wire: wire
         self._network = network
         self._node_id = node_id
         self._peers = [member for member in members if member != node_id]
@@ -144,7 +147,7 @@ class SimTransport:
         for observe in self._network.observers:
             observe(self._node_id, messages)
         wire = codec.encode_frame(self._node_id, messages).SerializeToString()
-        self._network.send(self._node_id, receiver, wire)
+        self._network.send(self._node_id, receiver, self.stamp(wire))
 
     def call(
         self, receiver: int, method: Method[RequestT, ResponseT], request: RequestT, timeout: float
@@ -163,14 +166,25 @@ class SimTransport:
 
 
 def frame_receiver(
-    node_id: int, receive: Callable[[Sequence[tuple[int, Any]]], None], calls: PeerCalls
+    node_id: int,
+    receive: Callable[[Sequence[tuple[int, Any]]], None],
+    calls: PeerCalls,
+    hellos: Hellos | None,
 ) -> Callable[[int, bytes], None]:
-    """Return an inbox that decodes frames for a node, and hands calls on."""
+    """Return an inbox that decodes frames for a node, and hands calls and hellos on."""
 
     def take(sender: int, wire: bytes) -> None:
         if wire.startswith(MARK):
             calls.receive(sender, wire)
             return
+        if hellos is not None:
+            if wire.startswith(HELLO):
+                hellos.receive(sender, wire)
+                return
+            frame = hellos.taken(sender, wire)
+            if frame is None:
+                return
+            wire = frame
         receive(codec.decode_frame(PeerFrame.FromString(wire), sender, node_id))
 
     return take

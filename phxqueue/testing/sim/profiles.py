@@ -29,6 +29,9 @@ class Profile:
     flip_every: a byte of a stored entry changes.
     full_every: a disk is full for a while.
     jump_every: a wall clock is set.
+    member_every: an operator asks for a change of members.
+    empty_every: a disk is lost, if that may be survived; an operator has the node admitted again.
+    roll_every: all nodes are restarted, one after the other.
     """
 
     name: str
@@ -58,6 +61,9 @@ class Profile:
     flip_every: float = 0.0
     full_every: float = 0.0
     jump_every: float = 0.0
+    member_every: float = 0.0
+    empty_every: float = 0.0
+    roll_every: float = 0.0
 
 
 CALM = Profile(name="calm")
@@ -87,6 +93,9 @@ PROFILES = (
     Profile(name="left behind", leave_every=0.7, crash_every=3.0),
     Profile(name="mixed versions", upgrade_every=0.4, crash_every=2.0, downgrade=0.5),
     Profile(name="bit rot", flip_every=0.3, crash_every=2.0),
+    Profile(name="members", member_every=0.15, transfer_every=1.5, crash_every=3.0, cut_every=2.0),
+    Profile(name="emptied disks", empty_every=0.4, crash_every=2.0, member_every=1.0, transfer_every=2.0),
+    Profile(name="rolling restarts", roll_every=1.0, transfer_every=0.3, cut_every=2.0),
     Profile(name="operated", stop_every=0.8, transfer_every=0.3, refuse_every=0.7, full_every=1.0, jump_every=0.5),
     Profile(
         name="everything",

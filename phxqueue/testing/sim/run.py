@@ -114,6 +114,8 @@ def plan(seed: int) -> Plan:
             checkpoint_entries=20,
             command_version=COMMAND_VERSION - bool(profile.upgrade_every),  # the previous program, at first
         )
+    if profile.member_every or profile.empty_every:
+        shape = replace(shape, incarnations=True, spares=random.choice((0, 1, 2)) if profile.member_every else 0)
     return Plan(profile, shape, workload)
 
 
@@ -130,7 +132,7 @@ class Simulation:
         self.outcome = Outcome(seed, profile.name)
         self.world = World(seed)
         self.books = Books(self.world, workload)
-        self.walls = WallClocks(self.world, shape.nodes, workload.wall_skew)
+        self.walls = WallClocks(self.world, shape.nodes + shape.spares, workload.wall_skew)
         factory = StoreFactory(shape, workload, self.walls)
         self.watch = Watch(self.books, shape.nodes, calm=profile is CALM)
         self.cluster = Cluster(self.world, shape, self.watch, factory.state_machine, factory.service)

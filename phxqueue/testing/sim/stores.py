@@ -114,7 +114,9 @@ class StoreFactory:
 
 
 def _nodes(shape: ClusterShape, workload: Workload) -> list[StoreNode]:
-    addresses = tuple(NodeAddress(node_id, "10.0.0.1", node_id, 1000 + node_id) for node_id in range(shape.nodes))
+    addresses = tuple(
+        NodeAddress(node_id, "10.0.0.1", node_id, 1000 + node_id) for node_id in range(shape.nodes + shape.spares)
+    )
     store = Store(store_id=STORE_ID, nodes=addresses, paxos_groups=shape.paxos_groups)
     topic = Topic(
         topic_id=TOPIC_ID,

@@ -13,6 +13,7 @@ from phxqueue.testing.sim.checkers.chosen_marks import ChosenMarks
 from phxqueue.testing.sim.checkers.decided import Decided
 from phxqueue.testing.sim.checkers.durable_answers import DurableAnswers
 from phxqueue.testing.sim.checkers.durable_majority import DurableMajority
+from phxqueue.testing.sim.checkers.electorate import Electorate
 from phxqueue.testing.sim.checkers.one_value import OneValue
 from phxqueue.testing.sim.checkers.promises import PromisesOnlyRise
 from phxqueue.testing.sim.checkers.single_leaseholder import SingleLeaseholder
@@ -58,20 +59,20 @@ class Watch:
         self, books: NodeBooks, voters: int, calm: bool, version_of: Callable[[bytes], int] = store_version
     ) -> None:
         self.leases = SingleLeaseholder()
-        self.decided = Decided(voters)
+        self.electorate = Electorate(voters)
+        self.decided = Decided(self.electorate)
         self.hash_every = 16
         self.masterships = 0
         self.on_mastership: list[Callable[[int, int, bool], None]] = []
         self._books = books
         self._version_of = version_of
-        self._voters = voters
         self._one_value = OneValue()
         self._state_hash = StateHash()
         self._promises = PromisesOnlyRise()
         self._calm = Calm() if calm else None
         self._disks: Mapping[int, Disk] = {}
         self._versions = Versions({}, ())
-        self._durable_majority = DurableMajority({}, voters)
+        self._durable_majority = DurableMajority({}, self.electorate)
 
     def attach(
         self, disks: Mapping[int, Disk], network: Network, versions: Mapping[int, int], downgraded: Collection[int]
@@ -79,11 +80,19 @@ class Watch:
         """Look at these disks, these programs, and everything that is sent here."""
         self._versions = Versions(versions, downgraded)
         self._disks = disks
-        self._durable_majority = DurableMajority(disks, self._voters)
+        self._durable_majority = DurableMajority(disks, self.electorate)
+        self.electorate.founded({node_id: disk.identity.incarnation for node_id, disk in disks.items()})
         for disk in disks.values():
             disk.observers.append(self.decided.durable)
         network.observers.append(DurableAnswers(disks).sent)
         network.observers.append(ChosenMarks(self.decided).sent)
+
+    def emptied(self, lost: Disk, disk: Disk) -> None:
+        """A node has another disk instead of the one that is lost."""
+        node_id = disk.identity.node_id
+        self._durable_majority.lost[self.electorate.acceptor(node_id)] = lost
+        self.electorate.present[node_id] = disk.identity.incarnation
+        disk.observers.append(self.decided.durable)
 
     def applied(
         self,

@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from phxqueue.journal.records import PutEntry
+from phxqueue.paxos.entry import EntryKind
 from phxqueue.testing.sim.checkers import Violation
+from phxqueue.testing.sim.checkers.electorate import Acceptor, Electorate
 
 Value = tuple[int, int]  # (kind, checksum)
 
@@ -18,16 +20,17 @@ Value = tuple[int, int]  # (kind, checksum)
 @dataclass(slots=True)
 class _Group:
     values: dict[tuple[int, int], Value] = field(default_factory=dict)  # (instance, ballot) -> what it proposes
-    holders: dict[tuple[int, int], int] = field(default_factory=dict)  # (instance, ballot) -> a bit per node
+    holders: dict[tuple[int, int], set[Acceptor]] = field(default_factory=dict)  # of (instance, ballot)
     chosen: dict[int, Value] = field(default_factory=dict)
+    changes: dict[int, bytes] = field(default_factory=dict)  # of the membership, chosen above the prefix
     prefix: int = -1
 
 
 class Decided:
-    """Fed with every entry that becomes durable on any node."""
+    """Fed with every entry that becomes durable on any node; tells the electorate of chosen changes."""
 
-    def __init__(self, voters: int) -> None:
-        self._majority = voters // 2 + 1
+    def __init__(self, electorate: Electorate) -> None:
+        self._electorate = electorate
         self._groups: dict[int, _Group] = {}
 
     def prefix(self, group_id: int) -> int:
@@ -49,12 +52,19 @@ class Decided:
                 f"group {write.group} instance {write.instance}: node {node_id} holds a second value of ballot "
                 f"{write.ballot}; one ballot proposes one value"
             )
-        holders = group.holders[place] = group.holders.get(place, 0) | 1 << node_id
-        if bin(holders).count("1") < self._majority:
+        holders = group.holders.setdefault(place, set())
+        holders.add(self._electorate.acceptor(node_id))
+        voters, majority = self._electorate.at(write.group, write.instance)
+        if len(holders) < majority or len(holders & voters) < majority:
             return
         if group.chosen.setdefault(write.instance, value) != value:
             raise Violation(
                 f"group {write.group} instance {write.instance}: a second value was chosen, at ballot {write.ballot}"
             )
+        if write.kind == EntryKind.MEMBERSHIP and write.instance > group.prefix:
+            group.changes[write.instance] = write.payload
         while group.prefix + 1 in group.chosen:
             group.prefix += 1
+            change = group.changes.pop(group.prefix, None)
+            if change is not None:
+                self._electorate.chosen(write.group, group.prefix, change)
