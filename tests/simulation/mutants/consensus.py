@@ -16,7 +16,7 @@ from phxqueue.replica.learn_server import LearnServer
 from tests.simulation.mutants.table import SHORT, Patch, mutant, replace, wrap
 
 
-@mutant(73, profiles=SHORT)
+@mutant(52, profiles=SHORT)
 def lower_ballot_wins(patch: Patch) -> None:
     """Phase 1 takes the value of the lowest ballot instead of the highest."""
 
@@ -28,7 +28,7 @@ def lower_ballot_wins(patch: Patch) -> None:
     replace(patch, Phase1, "_consider", _consider)
 
 
-@mutant(1)
+@mutant(0)
 def promises_not_looked_at(patch: Patch) -> None:
     """A new master proposes what it likes, whatever the promises say was accepted."""
     replace(patch, Phase1, "to_propose", lambda self, known: [])
@@ -61,7 +61,7 @@ def gaps_left_open(patch: Patch) -> None:
     wrap(patch, Phase1, "to_propose", change)
 
 
-@mutant(60, profiles=SHORT)
+@mutant(45, profiles=SHORT)
 def lower_ballot_accepted(patch: Patch) -> None:
     """An acceptor takes Accepts below its promise."""
 

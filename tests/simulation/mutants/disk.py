@@ -86,7 +86,7 @@ def promise_forgotten(patch: Patch) -> None:
     restore_without(patch, promised=0)
 
 
-@mutant(2)
+@mutant(4)
 def accepts_forgotten(patch: Patch) -> None:
     """A node comes back without what it accepted and did not know to be chosen."""
     restore_without(patch, entries={})
@@ -98,7 +98,7 @@ def damaged_entry_believed(patch: Patch) -> None:
     replace(patch, Entry, "valid", lambda self: True)
 
 
-@mutant(27, profiles=("bit rot",))
+@mutant(50, profiles=("bit rot",))
 def damaged_entry_not_repaired(patch: Patch) -> None:
     """Nobody asks the peers for what the own disk has spoilt."""
     replace(patch, Repairs, "want", lambda self, instance, checksum, now, out: None)

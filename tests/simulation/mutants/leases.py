@@ -16,13 +16,13 @@ from phxqueue.replica.group_runtime import GroupRuntime
 from tests.simulation.mutants.table import SHORT, Patch, mutant, replace, wrap
 
 
-@mutant(3)
+@mutant(4)
 def lease_never_ends(patch: Patch) -> None:
     """A master serves reads as long as it believes itself master."""
     replace(patch, Group, "lease_valid", lambda self, now: self.is_master)
 
 
-@mutant(30, profiles=("late", "everything", "pausing"))
+@mutant(230, profiles=("late", "everything", "pausing"))
 def lease_from_answer(patch: Patch) -> None:
     """The master counts its lease from when the answer came instead of when the heartbeat left."""
 
@@ -38,7 +38,7 @@ def lease_from_answer(patch: Patch) -> None:
     wrap(patch, Inbox, "_on_heartbeat_reply", change)
 
 
-@mutant(371, profiles=SHORT, nodes=5)
+@mutant(460, profiles=SHORT, nodes=5)
 def lease_counts_a_minority(patch: Patch) -> None:
     """The newest answer renews the lease, however many nodes are silent."""
 
@@ -58,7 +58,7 @@ def lease_binds_nobody(patch: Patch) -> None:
     replace(patch, Roles, "bound_against", lambda self, node, now: 0.0)
 
 
-@mutant(186, profiles=("racks",))
+@mutant(150, profiles=("racks",))
 def heartbeat_does_not_bind(patch: Patch) -> None:
     """A follower that is told its master's process is gone forgets that it has answered a heartbeat."""
 
@@ -70,7 +70,7 @@ def heartbeat_does_not_bind(patch: Patch) -> None:
     replace(patch, Election, "wait_for", wait_for)
 
 
-@mutant(219, profiles=("racks",))
+@mutant(150, profiles=("racks",))
 def lease_forgotten(patch: Patch) -> None:
     """A node that restarts is bound to nobody."""
 
@@ -84,7 +84,7 @@ def lease_forgotten(patch: Patch) -> None:
     wrap(patch, LeaseGiven, "__init__", change)
 
 
-@mutant(67, profiles=("late", *SHORT))
+@mutant(45, profiles=("late", *SHORT))
 def reads_before_catching_up(patch: Patch) -> None:
     """A new master serves reads before it has applied what was chosen before it."""
 
@@ -95,7 +95,7 @@ def reads_before_catching_up(patch: Patch) -> None:
     replace(patch, Group, "lease_valid", lease_valid)
 
 
-@mutant(216, profiles=("partitioned", "partitioned and crashing", *SHORT))
+@mutant(85, profiles=("partitioned", "partitioned and crashing", *SHORT))
 def late_heartbeat_renews(patch: Patch) -> None:
     """A heartbeat of a former master binds, and is answered."""
 
@@ -115,7 +115,7 @@ def late_heartbeat_renews(patch: Patch) -> None:
     wrap(patch, Inbox, "_on_heartbeat", change)
 
 
-@mutant(3)
+@mutant(4)
 def get_without_lease(patch: Patch) -> None:
     """The store answers Gets as long as it may propose."""
     replace(patch, GroupRuntime, "serving", GroupRuntime.proposing)

@@ -17,7 +17,7 @@ from phxqueue.store.state import QueueState
 from tests.simulation.mutants.table import Patch, mutant, replace, wrap
 
 
-@mutant(23)
+@mutant(3)
 def unknown_is_told_as_refused(patch: Patch) -> None:
     """An entry that may still become chosen is answered as surely not stored."""
 
@@ -50,7 +50,7 @@ def window_not_in_checkpoint(patch: Patch) -> None:
     wrap(patch, QueueState, "restore", change)
 
 
-@mutant(0)
+@mutant(1)
 def cursors_not_in_checkpoint(patch: Patch) -> None:
     """A node that restarts from a checkpoint has forgotten where consumers stand."""
 
@@ -64,7 +64,7 @@ def cursors_not_in_checkpoint(patch: Patch) -> None:
     wrap(patch, QueueState, "restore", change)
 
 
-@mutant(0)
+@mutant(7)
 def cursor_moves_not_applied(patch: Patch) -> None:
     """Acknowledgements are in the log, and nobody takes them out of it."""
     replace(patch, StoreQueues, "_move_cursor", lambda self, move: None)

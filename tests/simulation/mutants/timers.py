@@ -10,7 +10,7 @@ from phxqueue.store.timers import Timer, TimerTable
 from tests.simulation.mutants.table import Patch, mutant, replace, wrap
 
 
-@mutant(2)
+@mutant(0)
 def what_is_due_takes_along_what_is_not(patch: Patch) -> None:
     """A command that fires what is due moves what is due a second later as well."""
 
@@ -38,7 +38,7 @@ def fired_batches_stay_in_the_table(patch: Patch) -> None:
     wrap(patch, TimerTable, "take_due", change)
 
 
-@mutant(2)
+@mutant(0)
 def cancelling_is_only_answered(patch: Patch) -> None:
     """A cancelled batch stays where it is."""
 
@@ -63,7 +63,7 @@ def timers_not_in_checkpoint(patch: Patch) -> None:
     wrap(patch, QueueState, "restore", change)
 
 
-@mutant(38, profiles=("left behind", "mixed versions"))
+@mutant(44, profiles=("left behind", "mixed versions"))
 def the_log_is_trimmed_below_delayed_batches(patch: Patch) -> None:
     """What delayed batches refer to is not kept for them."""
     replace(patch, QueueState, "first_needed", lambda self: self.first_queued())
