@@ -114,22 +114,24 @@ class MemberChanges:
 
     async def replace(self, node_id: int, place: Place | None) -> None:
         """Put on record where a member is, and, when it has caught up, on which data directory it runs."""
-        changed = False
+        moved = swapped = False
         for group_id in self._groups:
             if place is not None:
                 request = self._request(group_id, node_id, place=place)
-                changed |= await self._change(request, f"node {node_id} is at {place.paxos_address} now")
+                moved |= await self._change(request, f"node {node_id} is at {place.paxos_address} now")
             member = await self._running_member(group_id, node_id)
             if member.kind != MemberKind.LEARNER and member.running != member.incarnation:
                 request = self._request(group_id, node_id)
                 request.incarnation = member.running
-                changed |= await self._change(
+                swapped |= await self._change(
                     request, f"node {node_id} votes with its new data directory (incarnation {member.running:016x})"
                 )
-        if not changed:
-            self._say(f"node {node_id} is on record as it runs: there was nothing to replace")
-            return
-        await self._settle(f"node {node_id} of {self._name} is replaced; its former disk is not needed any more")
+        done = f"node {node_id} of {self._name} is on record as it runs, and where it is"
+        if swapped:
+            done = f"node {node_id} of {self._name} is replaced; its former disk is not needed any more"
+        elif not moved:
+            done += ": there was nothing to replace"
+        await self._settle(done)  # also when an earlier command was broken off here
 
     async def remove(self, node_id: int) -> None:
         """Make a node a member no more."""

@@ -128,7 +128,7 @@ def _state(groups: Sequence[GroupMembers], member: ReplicaMember) -> str:
         state.append("not heard")
     elif heard:
         state.append(_behind(heard))
-    return ", ".join(state)
+    return "; ".join(state)
 
 
 def _behind(heard: Sequence[tuple[GroupMembers, MemberProgress]]) -> str:

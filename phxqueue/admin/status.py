@@ -220,6 +220,8 @@ def _no_master(reports: Sequence[NodeReport], store_id: int, group_id: int, vote
     ours = [report for report in reports if report.store.store_id == store_id and report.node.kind != "learner"]
     up = sum(report.up for report in ours)
     majority = voters // 2 + 1
+    if any(notice.startswith("first start") for one in ours if one.answer for notice in one.answer.notices):
+        return f"store {store_id} group {group_id} has no master yet: see above what its first start waits for"
     if up >= majority:
         return f"store {store_id} group {group_id} has no master at this moment: an election is running, look again"
     down = ", ".join(report.node.address for report in ours if not report.up)

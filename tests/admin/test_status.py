@@ -103,6 +103,14 @@ def test_too_few_nodes(topic: Topic) -> None:
     assert "1 of 3 nodes are up and 2 are needed; start one of 127.0.0.1:5200, 127.0.0.1:5300" in text
 
 
+def test_a_first_start_that_waits_for_somebody_is_no_election(topic: Topic) -> None:
+    up = answer(1, master=False, applied=-1)
+    up.notices.append("first start: waiting for node 0")
+    lines = as_text(topic, reports_of(topic, None, up, answer(2, master=False, applied=-1)))
+    assert "store 1: first start: waiting for node 0 (says node 1)" in lines
+    assert lines[-1] == "store 1 group 0 has no master yet: see above what its first start waits for"
+
+
 def test_an_election(topic: Topic) -> None:
     reports = reports_of(topic, answer(0, master=False, applied=5), answer(1, master=False, applied=5), None)
     assert [(store.store_id, group) for store, group in without_master(topic, reports)] == [(1, 0)]
