@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
+import pytest
 import pytest_twisted
 
 from phxqueue.admin.dlq.letters import Filter, revived
@@ -62,3 +64,29 @@ async def test_every_item_is_in_exactly_one_place() -> None:
         # It was requeued, and died again.
         assert places(cluster)[1][:6] == (7, 4, 0, 0, 2, 1)
         assert sum(places(cluster)[1][1:6]) == 7
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest_twisted.ensureDeferred
+async def test_dead_letters_are_complete(seed: int) -> None:
+    random = Random(seed)
+    finished: list[tuple[int, bytes]] = []
+
+    def handle(context: Any, item: Any) -> Result:
+        result = random.choice((Result.OK, Result.OK, Result.RETRY, Result.RETRY, Result.DEAD, Result.IGNORE))
+        if result in (Result.OK, Result.IGNORE):
+            finished.append((context.consumer_group_id, item.buffer))
+        return result
+
+    topic = small_topic([1], consumer_group_ids=(1, 2, 5), attempts=3)
+    async with InMemoryCluster({1: handle}, topic) as cluster:
+        delays = (0.0, 0.0, 0.0, 2.0)
+        items = [NewItem(1, 1, b"%d" % n, n % 7, delay=random.choice(delays)) for n in range(200)]
+        await cluster.producer.enqueue_many(items)
+        await cluster.settle(30.0)
+        dead = [(letter.consumer_group_id, letter.item.buffer) for letter in await cluster.dead_letters()]
+        found = places(cluster)
+    assert sorted(finished + dead) == sorted((group, item.buffer) for group in (1, 2, 5) for item in items)
+    for group in (1, 2, 5):
+        done, lost = (sum(one == group for one, _ in ends) for ends in (finished, dead))
+        assert found[group] == (200, done, 0, 0, lost, 0, len(dead))

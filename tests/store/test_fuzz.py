@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +12,8 @@ from twisted.internet.defer import Deferred
 from phxqueue.config import dead_letter_queue
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
-from phxqueue.proto.store_pb2 import AddRequest, GetRequest
-from tests.store.fakes import NO_CONTEXT, Call, StoreUnderTest, batch
+from phxqueue.proto.store_pb2 import AddRequest, CancelDelayedRequest, GetRequest, ListDelayedRequest
+from tests.store.fakes import NO_CONTEXT, NOW_MS, Call, StoreUnderTest, batch
 
 U32 = st.one_of(st.integers(0, 3), st.integers(0, 2**32 - 1), st.just(2**32 - 1))
 U64 = st.one_of(st.integers(0, 30), st.integers(0, 2**64 - 1), st.just(2**64 - 1))
@@ -27,6 +29,8 @@ HEADERS = st.builds(
     digest_sum=U64,
     producer_id=U64,
     sequence=U64,
+    origin=st.one_of(st.just(0), U32),
+    deliver_at_ms=st.one_of(st.just(0), st.integers(NOW_MS - 1000, NOW_MS + 50_000), U64),
 )
 BATCHES = st.builds(ItemBatch, header=HEADERS, items=st.binary(max_size=40))
 TOPICS = st.sampled_from([1000, 1000, 1000, 7])
@@ -46,22 +50,48 @@ GETS = st.builds(
     wait_ms=st.integers(0, 2**32 - 1),
     limit_bytes=U32,
     fencing_token=U64,
+    reader_id=U64,
+)
+CANCELS = st.builds(
+    CancelDelayedRequest,
+    topic_id=TOPICS,
+    store_id=STORES,
+    queue_id=QUEUES,
+    deliver_at_ms=st.one_of(st.integers(NOW_MS - 1000, NOW_MS + 50_000), U64),
+    timer_number=U64,
+)
+LISTS = st.builds(
+    ListDelayedRequest,
+    topic_id=TOPICS,
+    store_id=STORES,
+    queue_id=QUEUES,
+    only_queue=st.booleans(),
+    after_ms=U64,
+    after_number=U64,
+    limit=U32,
 )
 
 
-@given(st.lists(st.one_of(ADDS, GETS), max_size=12))
-def test_every_request_ends_in_an_answer_or_a_stated_refusal(requests: list[AddRequest | GetRequest]) -> None:
+@given(st.lists(st.one_of(ADDS, GETS, CANCELS, LISTS), max_size=12))
+def test_every_request_ends_in_an_answer_or_a_stated_refusal(requests: list[Any]) -> None:
     store = StoreUnderTest(paxos_groups=2)
     store.added(batch(0, count=5))
+    handlers: dict[type[Any], Any] = {
+        AddRequest: store.service.add,
+        GetRequest: store.service.get,
+        CancelDelayedRequest: store.service.cancel_delayed,
+        ListDelayedRequest: store.service.list_delayed,
+    }
     for request in requests:
-        handler = store.service.add if isinstance(request, AddRequest) else store.service.get
+        handler = handlers[type(request)]
         call = Call(lambda handler=handler, request=request: handler(request, NO_CONTEXT))  # type: ignore[misc]
         store.clock.advance(0)  # a fencing token is replicated first
         store.clock.advance(40)
         store.clock.advance(0)
         assert not call.pending
         if isinstance(call.outcome, RpcError):
-            assert call.outcome.status in (Status.INVALID_ARGUMENT, Status.OUT_OF_RANGE, Status.FENCED)
+            stated = (Status.INVALID_ARGUMENT, Status.OUT_OF_RANGE, Status.FENCED, Status.NOT_FOUND)
+            assert call.outcome.status in stated
             assert call.outcome.message
         else:
             call.answer.SerializeToString()
