@@ -52,7 +52,14 @@ class Rig(producer_rig.Rig):
             handlers={},
         )
         return ConsumerService(
-            node, self.store, self.producer, self.handlers, self.clock, settings=self.settings, random=random.Random(1)
+            node,
+            self.store,
+            self.producer,
+            self.handlers,
+            self.clock,
+            settings=self.settings,
+            random=random.Random(1),
+            wall=self.clock.seconds,
         )
 
     def note(self, context: Context, item: Item) -> Result:

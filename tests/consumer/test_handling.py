@@ -60,6 +60,8 @@ def test_retry_walks_the_attempt_chain_with_its_delays_for_this_group_only() -> 
         seen.append((context.consumer_group_id, context.attempt, item.count, context.deadline))
         assert item.enqueued_at == 1000.0
         assert (item.attempt_enqueued_at > 1000.0) == (item.count > 0)
+        assert context.delay == pytest.approx(rig.clock.seconds() - 1000.0)
+        assert (context.attempt_delay < context.delay) == (item.count > 0)
         return Result.RETRY if context.consumer_group_id == 1 else Result.OK
 
     rig = Rig(handle, groups=(1, 2), handler_timeout_s=0.0)

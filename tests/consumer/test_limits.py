@@ -316,3 +316,17 @@ def test_two_consumers_share_a_limit_by_what_they_own() -> None:
     for service in services:
         service.stopService()
     rig.run(1)
+
+
+def test_a_consumer_knows_how_far_it_is_behind() -> None:
+    counted = Counted(FreqInfo(limit_per_min=600, pub_id=1))
+    counted.fill(40)
+    counted.start()
+    counted.rig.run(2)
+    lag = counted.rig.service.lag()
+    [behind] = [each for each in lag.values() if each.items]
+    assert behind.items == 40 - counted.seen[1, 1]
+    assert 0 <= behind.oldest_s < 10
+    assert len(lag) == len(counted.rig.service.queues)
+    counted.rig.run(10)
+    assert all(each.items == 0 for each in counted.rig.service.lag().values())

@@ -9,7 +9,7 @@ from phxqueue.proto.store_pb2 import GetBatch
 from phxqueue.store.entries import Answer, ParsedEntries, ParsedEntry
 from phxqueue.store.index import QueueIndex
 from phxqueue.store.queues import StoreQueues
-from phxqueue.store.rows import Wanted, plan
+from phxqueue.store.rows import Wanted, oldest_waiting, plan
 from tests.store.fakes import NOW_MS, VALUE, batch, command
 
 FOR_EVER = 1 << 63
@@ -193,3 +193,15 @@ def test_parsed_entries_are_bounded_in_number_and_bytes() -> None:
     large = ParsedEntries(max_bytes=10)
     large.put((1, 1), ParsedEntry(payload, ()))
     assert large.get((1, 1)) is not None
+
+
+def test_the_oldest_item_that_a_group_waits_for_gives_the_age() -> None:
+    index = QueueIndex(1)
+    for mask, timestamp_ms in ((0b01, 100), (0b10, 200), (0b11, 300)):
+        index.append(timestamp_ms, 10, mask, timestamp_ms, 100, 0, 0)
+    assert oldest_waiting(index, 0, 1) == 100
+    assert oldest_waiting(index, 9, 1) == 100
+    assert oldest_waiting(index, 10, 1) == 300, "the row in between is not for this group"
+    assert oldest_waiting(index, 0, 2) == 200
+    assert oldest_waiting(index, 30, 1) is None
+    assert oldest_waiting(index, 0, 3) is None, "nothing is for this group"
