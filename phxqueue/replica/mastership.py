@@ -132,29 +132,35 @@ class Masterships:
         done.addTimeout(limit, self._clock, onTimeoutCancel=lambda results, _: results)  # type: ignore[arg-type]
         return done.addCallback(self._left, leaving)
 
-    async def _leave(self, group: GroupRuntime) -> None:
-        """Offer a mastership to the others until one has it."""
+    async def _leave(self, group: GroupRuntime) -> bool:
+        """Offer a mastership to the others until one has it; return whether one has."""
         for _ in range(ROUNDS):
             for node_id in self.order(group):
                 if node_id == self._node_id or group.transfer_problem(node_id) is not None:
                     continue
+                taken = False
                 try:
                     await group.transfer(node_id)
+                    taken = True
                 except ReplicaError as error:
                     self._log.info("{reason}", reason=str(error))
                 except CancelledError:
-                    return  # no time is left
-                if not group.core.is_master:
+                    return False  # no time is left
+                if not group.core.is_master:  # also when it was given up and did not arrive: others will stand
                     group.stand_aside("the node is stopping")
-                    return
+                    return taken
+        return False
 
     def _left(self, results: Any, leaving: Sequence[GroupRuntime]) -> int:
-        for success, failure in results:
+        taken: list[int] = []
+        for group, (success, result) in zip(leaving, results, strict=True):
             if not success:
-                self._log.failure("handing over failed", failure)
-        kept = [group.group_id for group in leaving if group.core.is_master]
-        if kept:
-            self._log.warn("groups {groups}: no other node could take them over", groups=kept)
-        elif leaving:
-            self._log.info("groups {groups}: handed over", groups=[group.group_id for group in leaving])
-        return len(kept)
+                self._log.failure("handing over failed", result)
+            elif result:
+                taken.append(group.group_id)
+        if taken:
+            self._log.info("groups {groups}: handed over", groups=taken)
+        left = [group.group_id for group in leaving if group.group_id not in taken]
+        if left:
+            self._log.warn("groups {groups}: no other node took them over", groups=left)
+        return len(left)
