@@ -187,7 +187,48 @@ class JournalSettings(Block):
         1024, "Cold reads waiting for a thread; more are refused.", unit="reads", ge=1, le=1_000_000
     )
     trim_entries: Whole = setting(
-        500, "Entries deleted in one transaction when the log is trimmed.", unit="entries", ge=1, le=100_000
+        16,
+        "Entries deleted in one transaction when the log is trimmed; a commit may have to wait for one.",
+        unit="entries",
+        ge=1,
+        le=10_000,
+    )
+    trim_share_percent: Whole = setting(
+        40,
+        "Most of the writer's time that trimming takes while commits keep coming; the less, the more disk it needs.",
+        unit="%",
+        ge=1,
+        le=90,
+    )
+    trickle_interval_s: Decimal = setting(
+        0.25,
+        "How often changed pages are written ahead of the database checkpoint while commits keep coming.",
+        unit="s",
+        ge=0.01,
+        le=60.0,
+    )
+    trickle_clean_percent: Whole = setting(
+        60,
+        "Share of cache_bytes kept free of changed pages by that, so that no commit has to write one out.",
+        unit="%",
+        ge=1,
+        le=99,
+    )
+    prepare_max_rate: Whole = setting(
+        8 * MIB,
+        "The next write-ahead log file is filled with zeros ahead, which makes small commits faster, unless the log "
+        "grows faster than this; 0: never.",
+        unit="bytes/s",
+        ge=0,
+        le=64 * GIB,
+    )
+    max_damaged_entries: Whole = setting(
+        10_000,
+        "Entries on damaged pages, which are mended from other nodes; with more the disk counts as failed and the node "
+        "stops.",
+        unit="entries",
+        ge=0,
+        le=1_000_000,
     )
     max_locks: Whole = setting(
         20_000, "Size of Berkeley DB's lock table; has to cover commit_writes.", unit="locks", ge=1000, le=10_000_000

@@ -8,15 +8,14 @@ from twisted.logger import Logger
 
 from phxqueue.journal import bdb, layout
 
-MAX_DAMAGED = 10_000
-"""More entries than this on damaged pages are a failing disk: the node stops."""
-
 
 class Damage:
     """The keys of such entries, as far as they have been met. Used by several threads: it only grows."""
 
-    def __init__(self, keys: Iterable[bytes] = ()) -> None:
+    def __init__(self, keys: Iterable[bytes] = (), most: int = 0) -> None:
+        """`most`: more of them are a failing disk, and the node stops."""
         self._keys = set(keys)
+        self._most = most
         self._log = Logger()
 
     def __contains__(self, key: object) -> bool:
@@ -31,7 +30,7 @@ class Damage:
             raise error
         if key in self._keys:
             return
-        if len(self._keys) >= MAX_DAMAGED:
+        if len(self._keys) >= self._most:
             raise error
         self._keys.add(key)
         group, instance = layout.split_entry_key(key)

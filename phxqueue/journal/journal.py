@@ -32,7 +32,9 @@ from phxqueue.journal.upkeep import Checkpointer, SpaceWatch
 from phxqueue.journal.writer import Writer, WriterStats
 
 HARD_LIMIT_FACTOR = 2
-"""Beyond this many times `max_pending_bytes` a submission is refused."""
+"""Beyond this many times `max_pending_bytes` a submission is refused. Not configured: callers look at `overloaded`
+first, and what they had begun by then has to fit.
+"""
 
 
 @implementer(IJournal)
@@ -77,7 +79,7 @@ class Journal:
             self._fail,
             reactor.callFromThread,
         )
-        preparer = LogPreparer(opened.database, opened.database.home, settings.log_file_bytes, settings.min_free_bytes)
+        preparer = LogPreparer(opened.database, opened.database.home, settings)
         self._checkpointer = Checkpointer(
             opened.database, settings, lambda: self._writer.stats.bytes, self._fail, preparer
         )

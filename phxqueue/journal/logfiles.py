@@ -15,6 +15,7 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
+from phxqueue.config.settings import JournalSettings
 from phxqueue.journal.database import Database
 from phxqueue.journal.directory import sync_directory
 
@@ -26,10 +27,6 @@ PAUSE_S = 0.002
 
 PREPARE_WHEN_FULL = 0.25
 """The next file is prepared when this part of the current one is used: an idle node prepares nothing."""
-
-MAX_FILL_RATE = 8 << 20
-"""Nothing is prepared while the log fills faster than this (bytes per second): then commits are large, allocation is a
-small part of them, and the zeros, which are as many bytes again as are logged, take disk and processor from them."""
 
 _TEMPORARY = "prepared.tmp"
 
@@ -68,13 +65,16 @@ def prepare_first(home: Path, size: int) -> None:
 class LogPreparer:
     """Keeps one log file ready."""
 
-    def __init__(self, database: Database, home: Path, file_bytes: int, min_free_bytes: int) -> None:
+    def __init__(self, database: Database, home: Path, settings: JournalSettings) -> None:
         self.stop = threading.Event()
         """Set to have the preparation at hand given up."""
         self._database = database
         self._home = home
-        self._file_bytes = file_bytes
-        self._min_free_bytes = min_free_bytes
+        self._file_bytes = settings.log_file_bytes
+        self._min_free_bytes = settings.min_free_bytes
+        # When the log fills faster, commits are large, allocation is a small part of them, and the zeros, which are as
+        # many bytes again as are logged, take disk and processor from them.
+        self._max_rate = settings.prepare_max_rate
         self._prepared = 0
         self._seen = (0, 0, time.monotonic())
         self._log = Logger()
@@ -83,7 +83,7 @@ class LogPreparer:
     def prepare_next(self) -> None:
         """Prepare the next log file when it is time to. What fails here costs speed only."""
         current, offset = self._database.log_position()
-        fast = self._fill_rate(current, offset) > MAX_FILL_RATE
+        fast = self._fill_rate(current, offset) > self._max_rate or not self._max_rate
         if fast or self._prepared > current or offset < self._file_bytes * PREPARE_WHEN_FULL:
             return
         self._prepared = current + 1

@@ -78,7 +78,7 @@ def open_directory(directory: Path, wanted: WantedIdentity, settings: JournalSet
         database = Database(home, settings, binding)
         identity = _open_tables(database, directory, text, wanted)
         opened = Opened(lock, database, identity)
-        _load_marks(opened)
+        _load_marks(opened, settings)
         return opened
     except BaseException as error:
         if database is not None:
@@ -139,7 +139,7 @@ def _open_tables(database: Database, directory: Path, text: bytes | None, wanted
     return identity
 
 
-def _load_marks(opened: Opened) -> None:
+def _load_marks(opened: Opened, settings: JournalSettings) -> None:
     marks = opened.marks
     places = {layout.PROMISED: marks.promised, layout.CHOSEN: marks.chosen_stored, layout.TRIMMED: marks.trimmed}
     try:
@@ -155,4 +155,5 @@ def _load_marks(opened: Opened) -> None:
             f"{opened.database.home}: a record of the state table does not parse: {error}; {START_OVER}"
         ) from error
     marks.chosen.update(marks.chosen_stored)
-    opened.damage = Damage(key for key, _ in opened.database.scan(Table.REPAIRS, b""))
+    repaired = (key for key, _ in opened.database.scan(Table.REPAIRS, b""))
+    opened.damage = Damage(repaired, settings.max_damaged_entries)

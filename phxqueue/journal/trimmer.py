@@ -14,27 +14,27 @@ from phxqueue.journal.damage import Damage
 from phxqueue.journal.database import Database, Put, Table
 
 STEP_SECONDS = 0.003
-"""A step ends after this long, between two transactions."""
-
-STEP_ENTRIES = 16
-"""Entries deleted in one transaction of a step; also how often the clock is read."""
-
-SHARE = 0.4
-"""Most of the writer's time that trimming takes while commits keep coming."""
+"""A step ends after this long, between two transactions. Not configured: what matters is the share of time, and this
+is far below the time of a flush.
+"""
 
 MAX_DAMAGED_RUN = 1000
-"""After so many unreadable entries in a row the trimming of a group is given up until the next start."""
+"""After so many unreadable entries in a row the trimming of a group is given up until the next start. Not configured:
+`max_damaged_entries` ends the node on a disk like that.
+"""
 
 
 class TrimShare:
     """Decides when a step may run: commits earn it, a step spends it."""
 
-    def __init__(self) -> None:
+    def __init__(self, percent: int) -> None:
+        """`percent`: most of the writer's time that trimming takes while commits keep coming."""
+        self._ratio = percent / (100 - percent)
         self._earned = 0.0
 
     def commit_took(self, seconds: float) -> None:
         """Earn time for trimming; what is not used is not saved up beyond one step."""
-        self._earned = min(self._earned + seconds * SHARE / (1 - SHARE), STEP_SECONDS)
+        self._earned = min(self._earned + seconds * self._ratio, STEP_SECONDS)
 
     def step_took(self, seconds: float) -> None:
         """Spend time; a long step is paid back by the commits that follow."""
@@ -51,7 +51,7 @@ class Trimmer:
     def __init__(self, database: Database, damage: Damage, max_entries: int) -> None:
         self._database = database
         self._damage = damage
-        self._chunk = min(max_entries, STEP_ENTRIES)
+        self._chunk = max_entries
         self._below: dict[int, int] = {}
         self._next: dict[int, int] = {}
         self._waiting: dict[int, list[tuple[int, Callable[[], None]]]] = {}

@@ -19,13 +19,9 @@ from phxqueue.journal.database import Database
 from phxqueue.journal.logfiles import LogPreparer
 
 RESUME_FACTOR = 1.125
-"""Enqueues are accepted again when this much more than `min_free_bytes` is free."""
-
-TRICKLE_INTERVAL_S = 0.25
-"""How often changed pages are written ahead of the checkpoint while commits keep coming."""
-
-TRICKLE_CLEAN_PERCENT = 60
-"""The share of the cache that trickling keeps free of changed pages, so that a commit never has to write one out."""
+"""Enqueues are accepted again when this much more than `min_free_bytes` is free. Not configured: it only keeps the
+state from changing with every file.
+"""
 
 
 class Checkpointer:
@@ -67,7 +63,7 @@ class Checkpointer:
         self._thread.join()
 
     def _run(self) -> None:
-        interval = TRICKLE_INTERVAL_S
+        interval = self._settings.trickle_interval_s
         if self._settings.sync != "always":
             interval = min(interval, self._settings.sync_interval_ms / 1000)
         try:
@@ -84,7 +80,7 @@ class Checkpointer:
             self._database.flush_log()
         if written != self._flushed_bytes:
             self._preparer.prepare_next()
-            self._database.trickle(TRICKLE_CLEAN_PERCENT)
+            self._database.trickle(self._settings.trickle_clean_percent)
         self._flushed_bytes = written
         if self._stop.is_set():
             return

@@ -22,7 +22,9 @@ from phxqueue.journal.records import TrimEntries
 from phxqueue.journal.trimmer import Trimmer, TrimShare
 
 MAX_DEADLOCKS = 20
-"""How often one transaction is tried again after a deadlock with readers, before it counts as a write error."""
+"""How often one transaction is tried again after a deadlock with readers, before it counts as a write error. Not
+configured: readers give way, so one is rare already.
+"""
 
 LATENCY_BOUNDS_MS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 """Upper bounds of the buckets of `WriterStats.latencies`; the last bucket has none."""
@@ -74,7 +76,7 @@ class Writer:
         self._notify = notify
         self._max_bytes = settings.commit_bytes
         self._max_writes = settings.commit_writes
-        self._share = TrimShare()
+        self._share = TrimShare(settings.trim_share_percent)
         self._queue: SimpleQueue[Submission | None] = SimpleQueue()
         self._carried: Submission | None = None
         self._closing = False

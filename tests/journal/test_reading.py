@@ -9,7 +9,6 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor, task
 
-from phxqueue.journal import damage
 from phxqueue.journal.errors import CorruptEntry, EntryMissing, JournalError, JournalOverloaded
 from phxqueue.journal.journal import Journal
 from phxqueue.journal.records import PutChosen
@@ -131,14 +130,14 @@ def marked(instance: int) -> bytes:
     return b"<%06d>" % instance * 2000  # lies on pages of its own
 
 
-async def damaged_journal(rig: Rig, *instances: int) -> Journal:
+async def damaged_journal(rig: Rig, *instances: int, **fields: Any) -> Journal:
     journal = rig.open()
     writes = [entry(n, marked(n)) for n in range(20)]
     await durable(journal, *writes, PutChosen(0, 19))
     await rig.close(journal)
     for instance in instances:
         damage_entry(rig.database, instance)
-    return rig.open()
+    return rig.open(**fields)
 
 
 @pytest_twisted.ensureDeferred
@@ -204,9 +203,8 @@ async def test_a_damaged_page_of_keys_costs_the_entries_on_it(rig: Rig) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_disk_that_damages_everything_ends_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(damage, "MAX_DAMAGED", 2)
-    journal = await damaged_journal(rig, 3, 8, 12)
+async def test_a_disk_that_damages_everything_ends_it(rig: Rig) -> None:
+    journal = await damaged_journal(rig, 3, 8, 12, max_damaged_entries=2)
     for instance in (3, 8):
         with pytest.raises(CorruptEntry):
             await journal.read_instances(0, [instance])

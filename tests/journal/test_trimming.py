@@ -10,7 +10,7 @@ import pytest_twisted
 from phxqueue.journal import trimmer
 from phxqueue.journal.errors import EntryMissing, JournalClosed
 from phxqueue.journal.records import PutBlob, PutChosen, TrimEntries
-from phxqueue.journal.trimmer import SHARE, STEP_SECONDS, TrimShare
+from phxqueue.journal.trimmer import STEP_SECONDS, TrimShare
 from tests.journal.rig import Rig, durable, entry, fill
 
 
@@ -112,7 +112,7 @@ async def test_trimming_what_is_not_chosen_ends_the_journal(rig: Rig) -> None:
 
 
 def test_trimming_takes_its_share_and_no_more() -> None:
-    share = TrimShare()
+    share = TrimShare(40)
     assert not share.may_step()
     steps = 0
     for _ in range(1000):
@@ -120,11 +120,11 @@ def test_trimming_takes_its_share_and_no_more() -> None:
         if share.may_step():
             share.step_took(STEP_SECONDS)
             steps += 1
-    assert steps * STEP_SECONDS / (1.0 + steps * STEP_SECONDS) == pytest.approx(SHARE, rel=0.1)
+    assert steps * STEP_SECONDS / (1.0 + steps * STEP_SECONDS) == pytest.approx(0.4, rel=0.1)
 
 
 def test_a_long_step_is_paid_back() -> None:
-    share = TrimShare()
+    share = TrimShare(40)
     share.commit_took(1.0)
     assert share.may_step()
     share.step_took(0.1)

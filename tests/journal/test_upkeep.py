@@ -16,7 +16,7 @@ from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred
 
 from phxqueue.config.settings import JournalSettings
-from phxqueue.journal import logfiles, upkeep
+from phxqueue.journal import logfiles
 from phxqueue.journal.journal import Journal
 from phxqueue.journal.records import PutChosen
 from phxqueue.journal.upkeep import SpaceWatch
@@ -34,16 +34,12 @@ async def until(condition: Any) -> None:
         await task.deferLater(reactor, 0.002)
 
 
-@pytest.fixture
-def fast_upkeep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "TRICKLE_INTERVAL_S", FAST)
-
-
-@pytest.mark.usefixtures("fast_upkeep")
 @pytest_twisted.ensureDeferred
 async def test_old_log_files_go_after_a_checkpoint_only(each_rig: Rig) -> None:
     faults = Faults(each_rig.binding)
-    journal = each_rig.open(binding=faults, checkpoint_interval_s=3600, checkpoint_bytes=3 << 20)
+    journal = each_rig.open(
+        binding=faults, checkpoint_interval_s=3600, checkpoint_bytes=3 << 20, trickle_interval_s=FAST
+    )
     instance = 0
     while journal._checkpointer.checkpoints == 0:
         before = log_numbers(each_rig)
@@ -57,10 +53,9 @@ async def test_old_log_files_go_after_a_checkpoint_only(each_rig: Rig) -> None:
     assert len(journal.load_group(0).entries) == instance
 
 
-@pytest.mark.usefixtures("fast_upkeep")
 @pytest_twisted.ensureDeferred
 async def test_an_idle_journal_takes_no_checkpoints(rig: Rig, faults: Faults) -> None:
-    journal = rig.open(binding=faults, checkpoint_interval_s=0.1)
+    journal = rig.open(binding=faults, checkpoint_interval_s=0.1, trickle_interval_s=FAST)
     await durable(journal, entry(0))
     await until(lambda: journal._checkpointer.checkpoints == 1)
     calls = len(faults.calls)
@@ -68,11 +63,9 @@ async def test_an_idle_journal_takes_no_checkpoints(rig: Rig, faults: Faults) ->
     assert faults.calls[calls:] == []
 
 
-@pytest.mark.usefixtures("fast_upkeep")
 @pytest_twisted.ensureDeferred
-async def test_the_next_log_file_is_prepared(each_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logfiles, "MAX_FILL_RATE", 1 << 60)
-    journal = each_rig.open()
+async def test_the_next_log_file_is_prepared(each_rig: Rig) -> None:
+    journal = each_rig.open(trickle_interval_s=FAST, prepare_max_rate=64 << 30)
     assert log_numbers(each_rig) == [1]
     await durable(journal, entry(0, bytes(100_000)))
     await task.deferLater(reactor, 5 * FAST)
@@ -89,18 +82,15 @@ async def test_the_next_log_file_is_prepared(each_rig: Rig, monkeypatch: pytest.
     assert second.read_bytes()[:100] != bytes(100)
 
 
-@pytest.mark.usefixtures("fast_upkeep")
 @pytest_twisted.ensureDeferred
-async def test_nothing_is_prepared_under_a_flood(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logfiles, "MAX_FILL_RATE", 1)
-    journal = rig.open()
+async def test_nothing_is_prepared_under_a_flood(rig: Rig) -> None:
+    journal = rig.open(trickle_interval_s=FAST, prepare_max_rate=1)
     for n in range(4):
         await durable(journal, entry(n, bytes(150_000)))
         await task.deferLater(reactor, 2 * FAST)
     assert log_numbers(rig) == [1]
 
 
-@pytest.mark.usefixtures("fast_upkeep")
 @pytest_twisted.ensureDeferred
 async def test_a_log_file_that_cannot_be_prepared_is_no_failure(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     def no(path: Path, size: int, stop: object = None) -> bool:
@@ -108,8 +98,7 @@ async def test_a_log_file_that_cannot_be_prepared_is_no_failure(rig: Rig, monkey
         raise OSError(28, "No space left on device")
 
     tried: list[Path] = []
-    journal = rig.open()
-    monkeypatch.setattr(logfiles, "MAX_FILL_RATE", 1 << 60)
+    journal = rig.open(trickle_interval_s=FAST, prepare_max_rate=64 << 30)
     monkeypatch.setattr(logfiles, "fill_with_zeros", no)
     await durable(journal, entry(0, bytes(400_000)))
     await until(lambda: tried)
@@ -162,7 +151,7 @@ def test_a_file_system_that_cannot_be_asked_counts_as_full(tmp_path: Path) -> No
 @pytest_twisted.ensureDeferred
 async def test_changes_of_free_space_are_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Disk(100_000_000)
-    journal = rig.open(min_free_bytes=1 << 20, free_check_interval_s=0.05)
+    journal = rig.open(min_free_bytes=1 << 20, free_check_interval_s=0.05, trickle_interval_s=FAST)
     journal._space._statvfs = disk.statvfs
     told: list[tuple[bool, bool]] = []
     change: Deferred[None] = Deferred()
@@ -199,7 +188,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest_twisted.ensureDeferred
 async def test_a_filling_disk_refuses_and_recovers_by_itself(rig: Rig, small_disk: Path) -> None:
     rig.directory = small_disk / "node"
-    journal = rig.open(min_free_bytes=12 << 20, free_check_interval_s=0.05, checkpoint_interval_s=0.1)
+    journal = rig.open(
+        min_free_bytes=12 << 20, free_check_interval_s=0.05, checkpoint_interval_s=0.1, trickle_interval_s=FAST
+    )
     assert journal.accepting
     filler = small_disk / "filler"
     filler.write_bytes(bytes(12 << 20))
