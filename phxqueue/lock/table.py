@@ -207,7 +207,7 @@ class LockTable:
         """
         key, client_id = operation.key, operation.client_id
         held = self.locks.get(key)
-        if held is not None and held.client_id == client_id and not operation.force:
+        if held is not None and held.client_id == client_id:
             return self._put_lock(key, Lock(held.version, client_id, operation.lease_ms, version))
         if operation.HasField("expected_version") and operation.expected_version != (held.version if held else 0):
             return Outcome(Status.VERSION_MISMATCH, held)

@@ -60,7 +60,7 @@ def test_tokens_rise_whatever_happens_in_between(lock: LockUnderTest) -> None:
     lock.release(tokens[-1], "two")
     tokens.append(lock.version("two"))
     tokens.append(lock.version("three", force=True))
-    tokens.append(lock.version("three", force=True))
+    tokens.append(lock.version("four", force=True))
     assert tokens == sorted(set(tokens))
 
 
@@ -69,6 +69,12 @@ def test_force_takes_it_from_its_holder(lock: LockUnderTest) -> None:
     lock.version("you", force=True)
     assert lock.renew(version).error.status is Status.VERSION_MISMATCH
     assert "held by 'you'" in lock.renew(version).error.message
+
+
+def test_taking_by_force_may_be_repeated_like_any_acquisition(lock: LockUnderTest) -> None:
+    lock.version("me")
+    version = lock.version("you", force=True)
+    assert lock.version("you", force=True) == version
 
 
 def test_compare_and_swap(lock: LockUnderTest) -> None:

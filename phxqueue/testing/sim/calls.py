@@ -95,6 +95,8 @@ class _Call:
             self._process = process
             process.lost_calls[self._connection_lost] = None
         process.clock.receive(self._handle, process, method, wire)
+        if self._finish is None:  # given up before it arrived: on one connection the cancel comes right behind
+            process.clock.receive(self._context.cancel)
 
     def _handle(self, process: Process, method: Method[Any, Any], wire: bytes) -> None:
         assert process.service is not None

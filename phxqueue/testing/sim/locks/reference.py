@@ -48,7 +48,7 @@ class LockReference:
         holder, version = held = key.values[-1]
         own = (operation.client_id, operation.expected_version) == held
         if operation.kind == kinds.ACQUIRE:
-            if holder and holder == operation.client_id and not operation.force:
+            if holder and holder == operation.client_id:
                 key.stamp = place
                 return
             expected = not operation.HasField("expected_version") or operation.expected_version == version
