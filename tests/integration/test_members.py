@@ -6,16 +6,18 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_twisted
 
 from phxqueue.admin.certificates import leaves, make_missing
 from phxqueue.admin.processes.child import Child
-from phxqueue.admin.processes.files import HOST
+from phxqueue.admin.processes.files import HOST, STORE_ID
 from phxqueue.admin.processes.ports import PortReservation
 from phxqueue.config import load_cluster
+from phxqueue.net.address import Address
+from phxqueue.proto.members_pb2 import MembersRequest, ReplicaMember
+from phxqueue.proto.methods import MEMBERS
 from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster
 from tests.integration.ledger import LedgerClient, check, handled
@@ -51,18 +53,24 @@ def fourth_node(cluster: TestedCluster, ports: PortReservation) -> Child:
     return cluster.child("store.3", "store", node_file)
 
 
-async def members(cluster: TestedCluster) -> list[dict[str, Any]]:
+async def members(cluster: TestedCluster) -> list[ReplicaMember]:
     """The members as the master has them."""
-    status, output, errors = await cluster.run("members", "list", "--json")
-    assert status == 0, errors
-    (group,) = json.loads(output)["groups"]
-    found: list[dict[str, Any]] = group["members"]
-    return found
+    master = await cluster.master()
+    node = cluster.topic.stores[0].nodes[cluster.stores.index(master)]
+    connection = await cluster.pool.connection(Address(node.ip, node.port))
+    answer = await connection.call(MEMBERS, MembersRequest(set_id=STORE_ID), 5.0)
+    return list(answer.groups[0].members)
 
 
 async def recorded(cluster: TestedCluster) -> None:
     """Wait until the directories of all members are on record."""
-    while any(member["incarnation"] == "0" for member in await members(cluster)):
+    while not all(member.incarnation for member in await members(cluster)):
+        await cluster.pause()
+
+
+async def noticed(cluster: TestedCluster, words: str) -> None:
+    """Wait until a node says something of the kind."""
+    while not any(words in notice for one in await cluster.reports() if one.answer for notice in one.answer.notices):
         await cluster.pause()
 
 
@@ -94,13 +102,12 @@ async def test_a_node_whose_disk_was_emptied_is_replaced_while_the_store_serves(
     await cluster.kill(victim)
     empty_disk(cluster, number)
     await cluster.start_these(victim)
-    _, shown, _ = await cluster.run("status")
-    assert f"`phxqueue members replace {number}`" in shown
+    await noticed(cluster, f"`phxqueue members replace {number}`")
     output = await changed(cluster, "replace", str(number))
     assert f"node {number} votes with its new data directory" in output
     assert "its former disk is not needed any more" in output
     after = (await members(cluster))[number]
-    assert after["incarnation"] == after["running"] != before["incarnation"]
+    assert after.incarnation == after.running != before.incarnation
     # It has a vote again: the store does without one of the others.
     other = next(child for child in await cluster.followers() if child is not victim)
     await cluster.kill(other)
@@ -119,11 +126,10 @@ async def test_two_emptied_disks_of_three_do_not_outvote_the_one_that_remembers(
     for number in (0, 1):
         empty_disk(cluster, number)
     await cluster.start_these(*cluster.stores)
-    while True:
-        status, shown, _ = await cluster.run("status")
-        if "node 2" in shown and shown.count("has voted before: this node replicates without a vote") >= 1:
-            break
-        await cluster.pause()
+    for number in (0, 1):
+        await noticed(cluster, f"`phxqueue members replace {number}`")
+    status, shown, _ = await cluster.run("status")
+    assert "has voted before: this node replicates without a vote" in shown
     assert status == 1  # no master: nobody invents an empty store
     reports = await cluster.reports()
     groups = [group for report in reports if (group := report.group(0)) is not None]
@@ -144,15 +150,15 @@ async def test_a_fourth_node_comes_and_the_master_goes(make_cluster: MakeCluster
     cluster.stores.append(newcomer)
     await cluster.start_these(newcomer)
     assert "node 3 is a learner now" in await changed(cluster, "add", "3", "--kind", "learner")
-    assert [member["kind"] for member in await members(cluster)] == [0, 0, 0, 2]
+    assert [member.kind for member in await members(cluster)] == [0, 0, 0, 2]
     assert "node 3 is a voter of store 1" in await changed(cluster, "promote", "3")
-    assert [member["kind"] for member in await members(cluster)] == [0, 0, 0, 0]
+    assert [member.kind for member in await members(cluster)] == [0, 0, 0, 0]
     leaver = await cluster.master()  # of all nodes: it finishes the change and hands over
     number = cluster.stores.index(leaver)
     output = await changed(cluster, "remove", str(number))
     assert "its data directory may be deleted" in output
     await cluster.kill(leaver)
-    assert number not in [member["node_id"] for member in await members(cluster)]
+    assert number not in [member.node_id for member in await members(cluster)]
     await client.confirmed(50)
     await all_handled(cluster, client)
 
@@ -178,8 +184,7 @@ async def test_a_first_start_waits_for_every_voter_and_says_for_whom(make_cluste
     cluster = make_cluster()
     first, second, third = cluster.stores
     await cluster.start_these(first, second)
-    while "first start: waiting for node 2" not in (await cluster.run("status"))[1]:
-        await cluster.pause()
+    await noticed(cluster, "first start: waiting for node 2")
     await cluster.start_these(third)
     await cluster.master()
 
@@ -199,4 +204,4 @@ async def test_a_witness_makes_up_a_majority_and_is_never_master(make_cluster: M
     await cluster.kill(first)
     await producer.enqueue(1, 1, b"after", uin=1)
     assert await cluster.master() not in (first, cluster.stores[1])
-    assert [member["kind"] for member in await members(cluster)] == [0, 1, 0]
+    assert [member.kind for member in await members(cluster)] == [0, 1, 0]
