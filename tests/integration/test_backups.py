@@ -6,9 +6,10 @@ import shutil
 
 import pytest_twisted
 
+from phxqueue.admin.node_status import ask_all
 from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster
-from tests.integration.ledger import LedgerClient, handled
+from tests.integration.ledger import LedgerClient, check, handled
 
 HANDLERS = {1: "tests.integration.handlers:record"}
 EAGER = {"replica": {"checkpoint_interval_s": 0.2, "checkpoint_entries": 50}, "limits": {"index_segment_rows": 16}}
@@ -60,4 +61,39 @@ async def test_a_store_that_lost_all_its_disks_comes_back_from_a_backup(make_clu
     await (await cluster.producer()).enqueue(1, 1, b"after", uin=9)
     while not before <= set(handled(cluster.ledger)):
         await cluster.pause()
+    assert await cluster.stop() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_is_filled_from_a_backup_and_learns_the_rest(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(queues=2, consumers=1, handlers=HANDLERS, store_node=EAGER)
+    await cluster.start()
+    client = LedgerClient(cluster.reactor, await cluster.producer())
+    client.start()
+    await client.confirmed(200)
+    status, _, errors = await cluster.run("backup", "create", "copy")
+    assert status == 0, errors
+    victim = (await cluster.followers())[0]
+    number = cluster.stores.index(victim)
+    await cluster.kill(victim)
+    empty(cluster, number)
+    await client.confirmed(200)
+    file = str(cluster.directory / "etc" / f"store.{number}.conf")
+    status, said, errors = await cluster.run("restore", "copy", "--join", "--node", file)
+    assert status == 0, errors
+    assert f"phxqueue members replace {number}" in said
+    victim.spawn()
+    status, _, errors = await cluster.run("members", "replace", str(number))
+    assert status == 0, errors
+    books = await client.stop()
+    await cluster.applied_everywhere()
+    hashes = {
+        group.state_hash
+        for report in await ask_all(cluster.pool, cluster.topic, 5.0, state_hash=True)
+        if (group := report.group(0)) is not None
+    }
+    assert len(hashes) == 1
+    while books.confirmed - set(handled(cluster.ledger)):
+        await cluster.pause()
+    check(books, handled(cluster.ledger))
     assert await cluster.stop() == []
