@@ -8,6 +8,7 @@ from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.item_pb2 import QItems
 from phxqueue.proto.methods import GET
 from phxqueue.proto.store_pb2 import GetRequest, GetResponse
+from phxqueue.store.state import FENCE_VERSION
 from phxqueue.testing.sim.books import Books
 from phxqueue.testing.sim.calls import Answer, Caller
 from phxqueue.testing.sim.cluster import Cluster
@@ -74,10 +75,12 @@ class LedgerConsumer:
             request.next_cursor = wanted
         floors = self._books.get_floors(self.key)
         token = self._books.recording.get(self.key, acknowledge)
+        kept = self._tokens_are_kept()
 
         def answered(result: Answer) -> None:
             if isinstance(result, GetResponse):
-                self._fenced_below = request.fencing_token
+                if kept:
+                    self._fenced_below = request.fencing_token
                 self._books.recording.got(token, result.end_cursor, result.prev_cursor)
             else:
                 self._books.recording.not_got(token)
@@ -109,6 +112,12 @@ class LedgerConsumer:
         self._cluster.world.call_later(self._random.choice((0.05, 0.5, 2.0)) * self._random.random(), sleeper.wake)
         self._lock_version += 1
         self._acknowledge = self._wanted = None
+
+    def _tokens_are_kept(self) -> bool:
+        """Whether tokens are replicated by now: not before the first master has heard of every node's program."""
+        group_id = self.key[0] % self._cluster.shape.paxos_groups
+        machines = [process.node.groups[group_id].state_machine for process in self._cluster.processes.values()]
+        return any(getattr(machine, "version", 0) >= FENCE_VERSION for machine in machines)
 
     def _has_passed(self, lock_version: int) -> bool:
         return self._fenced_below > lock_version
