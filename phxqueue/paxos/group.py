@@ -341,7 +341,7 @@ class Group:
     def lowest_version(self) -> int:
         """The highest command version that every member is known to understand; 0 while some member has not told."""
         others = self._membership.members & self._peers.by_node.keys()
-        return min((self._peers.by_node[node].version or 0 for node in others), default=self.config.version)
+        return min([self.config.version, *(self._peers.by_node[node].version or 0 for node in others)])
 
     @property
     def members(self) -> tuple[Member, ...]:

@@ -94,6 +94,8 @@ def test_peers_tell_how_far_they_are_and_what_they_understand() -> None:
     assert driver.group.lowest_version == 0  # node 2 has not told
     driver.step(HeartbeatReply(2, 0, driver.group.ballot, 5, driver.now, 4))
     assert driver.group.lowest_version == 2
+    driver.step(HeartbeatReply(1, 0, driver.group.ballot, 7, driver.now, 5))
+    assert driver.group.lowest_version == 3  # this node's own
     peer = driver.group.peers[1]
     assert (peer.chosen, peer.heard_at, peer.unreachable) == (7, driver.now, False)
     driver.step(HeartbeatReply(1, 0, driver.group.ballot, 6, driver.now, 2))  # late
