@@ -75,11 +75,11 @@ class LedgerConsumer:
             request.next_cursor = wanted
         floors = self._books.get_floors(self.key)
         token = self._books.recording.get(self.key, acknowledge)
-        kept = self._tokens_are_kept()
+        keeper = self._keeper()
 
         def answered(result: Answer) -> None:
             if isinstance(result, GetResponse):
-                if kept:
+                if keeper is not None and keeper == self._keeper():
                     self._fenced_below = request.fencing_token
                 self._books.recording.got(token, result.end_cursor, result.prev_cursor)
             else:
@@ -113,11 +113,14 @@ class LedgerConsumer:
         self._lock_version += 1
         self._acknowledge = self._wanted = None
 
-    def _tokens_are_kept(self) -> bool:
-        """Whether tokens are replicated by now: not before the first master has heard of every node's program."""
+    def _keeper(self) -> tuple[int, int] | None:
+        """The mastership that replicates tokens; None: its master has yet to hear which program every node runs."""
         group_id = self.key[0] % self._cluster.shape.paxos_groups
-        machines = [process.node.groups[group_id].state_machine for process in self._cluster.processes.values()]
-        return any(getattr(machine, "version", 0) >= FENCE_VERSION for machine in machines)
+        master = self._cluster.master(group_id)
+        group = None if master is None else self._cluster.group(master, group_id)
+        if master is None or group is None or group.lowest_version < FENCE_VERSION:
+            return None
+        return master, group.core.ballot
 
     def _has_passed(self, lock_version: int) -> bool:
         return self._fenced_below > lock_version
