@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from multiprocessing import Pool
+from threading import Semaphore
 
 from twisted.logger import globalLogBeginner
 
@@ -33,8 +34,11 @@ def main(run: Callable[[int], Outcome] = run, prog: str = "python -m phxqueue.te
     seeds: Iterator[int] = iter(range(arguments.first, arguments.first + arguments.seeds))
     if seconds:
         seeds = _until(time.monotonic() + seconds, arguments.first)
+    # The pool would take many seeds in advance, and go on with them long after the time is over.
+    ahead = Semaphore(2 * arguments.jobs)
     with Pool(arguments.jobs) as pool:
-        return _report(pool.imap_unordered(run, seeds, chunksize=1), every=100, enough=arguments.failures)
+        outcomes = pool.imap_unordered(run, _while_few_wait(seeds, ahead), chunksize=1)
+        return _report(_finished(outcomes, ahead), every=100, enough=arguments.failures)
 
 
 def _until(moment: float, first: int) -> Iterator[int]:
@@ -42,6 +46,19 @@ def _until(moment: float, first: int) -> Iterator[int]:
         if time.monotonic() >= moment:
             return
         yield seed
+
+
+def _while_few_wait(seeds: Iterator[int], ahead: Semaphore) -> Iterator[int]:
+    ahead.acquire()
+    for seed in seeds:
+        yield seed
+        ahead.acquire()
+
+
+def _finished(outcomes: Iterator[Outcome], ahead: Semaphore) -> Iterator[Outcome]:
+    for outcome in outcomes:
+        ahead.release()
+        yield outcome
 
 
 def _report(outcomes: Iterator[Outcome], every: int, enough: int) -> int:
