@@ -212,7 +212,7 @@ class Admission:
         if formation.settled:
             voted = ", ".join(map(self._describe, formation.settled))
             return (
-                f"this data directory is new, and {voted} has voted before: this node replicates without a vote until "
+                f"this data directory is new, and {voted} voted before: this node replicates without a vote until "
                 f"`phxqueue members replace {self._node_id}` (or `members add` for a new node) admits it"
             )
         if formation.disagreeing:

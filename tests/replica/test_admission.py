@@ -135,7 +135,7 @@ def test_an_emptied_disk_does_not_vote() -> None:
     rig.hears(1, fresh=False)
     rig.hears(2, fresh=True)
     assert rig.group.admitted == 0
-    assert "node 1 has voted before: this node replicates without a vote" in rig.admission.waiting()
+    assert "node 1 voted before: this node replicates without a vote" in rig.admission.waiting()
     assert rig.admission.notices() == [rig.admission.waiting()]
 
 
