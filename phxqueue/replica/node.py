@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
+from phxqueue.journal.errors import JournalFailed
 from phxqueue.journal.interfaces import IJournal
 from phxqueue.journal.records import GroupState
 from phxqueue.net.service import RpcService
@@ -275,6 +276,8 @@ class ReplicaNode:
         if (full and not self._tables[group.group_id].refused) or waited >= self._settings.checkpoint_interval:
             try:
                 self.checkpoint(group)
+            except JournalFailed as error:
+                group.fail(str(error))  # no defect: the disk, and the journal tells of it
             except Exception as error:
                 self._log.failure("the checkpoint of group {group} failed", group=group.group_id)
                 group.fail(f"its checkpoint failed: {type(error).__name__}: {error}")

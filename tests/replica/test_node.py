@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from phxqueue.journal.errors import CorruptEntry, JournalOverloaded
+from phxqueue.journal.errors import CorruptEntry, JournalFailed, JournalOverloaded
 from phxqueue.journal.records import DeleteBlob, GroupState, PutBlob, PutChosen, PutPromise
 from phxqueue.net.status import RpcError, Status
 from phxqueue.paxos.config import GroupConfig, Member
@@ -250,6 +250,22 @@ def test_no_checkpoint_while_the_disk_cannot_follow() -> None:
     rig.journal.overloaded = False
     rig.clock.advance(0.05)
     assert rig.blobs(CHECKPOINTS) == [(GROUP, b"0\na")]
+
+
+def test_a_checkpoint_that_meets_a_failed_journal_ends_the_node_without_a_traceback() -> None:
+    """The journal has failed and says so in a moment: the log of a full disk must not look like a defect."""
+    rig = Rig(checkpoint_entries=1)
+    assert rig.start().called
+    rig.accept(b"a")
+    rig.heartbeat(chosen=0)
+    reason = "the journal has stopped: the disk is full; restart the node when that is mended"
+
+    def submit(*_: object) -> None:
+        raise JournalFailed(reason)
+
+    rig.journal.submit = submit  # type: ignore[method-assign]
+    rig.clock.advance(0.05)
+    assert any(reason in failure for failure in rig.failures)
 
 
 def test_segments_that_the_journal_refused_go_with_the_next_checkpoint() -> None:
