@@ -23,10 +23,10 @@ from phxqueue.daemon.options import NodeOptions
 from phxqueue.daemon.role_service import ExpectedFailure, RoleService, prepare_process
 from phxqueue.lock.client import LockClient, LockClientSettings
 from phxqueue.net.address import Address
+from phxqueue.net.cluster_pool import cluster_pool
 from phxqueue.net.identity import Identity, Role
 from phxqueue.net.pool import ConnectionPool
 from phxqueue.net.routing import MasterClient
-from phxqueue.net.settings import RpcSettings, configured
 from phxqueue.net.tls import ClientTls, TlsError, client_tls
 from phxqueue.producer import Producer
 from phxqueue.producer.connecting import connection_pool, routing_settings
@@ -89,12 +89,8 @@ class ConsumerRole:
     def _follow_scheduler(self, service: ConsumerService) -> None:
         """Report to the scheduler, and own what its weights say."""
         node, topic = self.node, self.node.topic
-        self._schedulers = ConnectionPool(
-            self._reactor,
-            self._tls,
-            settings=configured(RpcSettings, node.net),
-            expected={Address(one.ip, one.port): Identity(Role.SCHEDULER, one.name) for one in topic.scheduler},
-        )
+        expected = {Address(one.ip, one.port): Identity(Role.SCHEDULER, one.name) for one in topic.scheduler}
+        self._schedulers = cluster_pool(self._reactor, node.cluster, expected, self._tls, node.net)
         caller = MasterClient(self._schedulers, self._reactor, Random(), settings=routing_settings(node.net, topic))
         meter = UsageMeter(lambda: service.handlers_at_work / node.nhandler)
         weights = self._weights = Weights(

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from phxqueue.config import Cluster, NetSettings, Topic, UnknownIdError, load_cluster
 from phxqueue.net.address import Address
+from phxqueue.net.cluster_pool import cluster_pool
 from phxqueue.net.identity import Identity
 from phxqueue.net.pool import ConnectionPool
 from phxqueue.net.routing import MasterClient, RoutingSettings
-from phxqueue.net.settings import RpcSettings, configured
-from phxqueue.net.tls import ClientTls, TlsPaths, client_tls
+from phxqueue.net.settings import configured
 from phxqueue.producer.errors import UnknownTopic
 from phxqueue.producer.settings import ProducerSettings
 
@@ -54,25 +54,12 @@ def connection_pool(
     Raises:
         TlsError: a certificate or key cannot be used.
     """
-    return ConnectionPool(
-        reactor,
-        _tls(cluster, tls),
-        settings=configured(RpcSettings, net or cluster.net),
-        expected={
-            Address(node.ip, node.port): Identity.store(store.store_id, node.node_id)
-            for store in topic.stores
-            for node in store.nodes
-        },
-    )
-
-
-def _tls(cluster: Cluster, tls: Any) -> ClientTls | None:
-    if isinstance(tls, ClientTls):
-        return tls
-    paths = tls or cluster.tls
-    if paths is None:
-        return None
-    return client_tls(TlsPaths(Path(paths.ca), Path(paths.certificate), Path(paths.key)))
+    expected = {
+        Address(node.ip, node.port): Identity.store(store.store_id, node.node_id)
+        for store in topic.stores
+        for node in store.nodes
+    }
+    return cluster_pool(reactor, cluster, expected, tls, net)
 
 
 def routing_settings(net: NetSettings, topic: Topic) -> RoutingSettings:

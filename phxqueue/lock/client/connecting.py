@@ -10,11 +10,11 @@ from phxqueue.config import Cluster, NetSettings, Topic, UnknownIdError, load_cl
 from phxqueue.lock.client.errors import UnknownTopic
 from phxqueue.lock.client.settings import LockClientSettings
 from phxqueue.net.address import Address
+from phxqueue.net.cluster_pool import cluster_pool
 from phxqueue.net.identity import Identity, Role
 from phxqueue.net.pool import ConnectionPool
 from phxqueue.net.routing import MasterClient, RoutingSettings
-from phxqueue.net.settings import RpcSettings, configured
-from phxqueue.net.tls import ClientTls, TlsPaths, client_tls
+from phxqueue.net.settings import configured
 
 if TYPE_CHECKING:
     from phxqueue.lock.client.client import LockClient
@@ -54,22 +54,9 @@ def lock_pool(
     Raises:
         TlsError: a certificate or key cannot be used.
     """
-    return ConnectionPool(
-        reactor,
-        _tls(cluster, tls),
-        settings=configured(RpcSettings, net or cluster.net),
-        expected={
-            Address(node.ip, node.port): Identity.make(Role.LOCK, str(lock.lock_id), node.node_id)
-            for lock in topic.locks
-            for node in lock.nodes
-        },
-    )
-
-
-def _tls(cluster: Cluster, tls: Any) -> ClientTls | None:
-    if isinstance(tls, ClientTls):
-        return tls
-    paths = tls or cluster.tls
-    if paths is None:
-        return None
-    return client_tls(TlsPaths(Path(paths.ca), Path(paths.certificate), Path(paths.key)))
+    expected = {
+        Address(node.ip, node.port): Identity.make(Role.LOCK, str(lock.lock_id), node.node_id)
+        for lock in topic.locks
+        for node in lock.nodes
+    }
+    return cluster_pool(reactor, cluster, expected, tls, net)
