@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 
 from phxqueue.admin.clients import open_master_client
 from phxqueue.admin.gather import gather
-from phxqueue.admin.node_status import ask_all
+from phxqueue.admin.node_status import NodeReport, ask_all
 from phxqueue.net.routing import MasterClient, Route
 from phxqueue.net.status import RpcError
 from phxqueue.producer import EnqueueError, OutcomeUnknown, Producer, ProducerClosed
@@ -184,7 +184,7 @@ class Historian:
         reports = await ask_all(self.cluster.pool, self.cluster.topic, 1.0)
         answered = time.monotonic()
         for group_id in range(self.cluster.topic.stores[0].paxos_groups):
-            claims = [g.ballot for report in reports if (g := report.group(group_id)) is not None and g.is_master]
+            claims = leaseholders(reports, group_id)
             if not claims:
                 continue
             known = self._masters.setdefault(group_id, Mastership(max(claims), asked))
@@ -236,6 +236,16 @@ class Historian:
                 self.complaints.append(f"queue {queue_id}: {content!r} was refused and is there")
         if len(set(found.values())) < len(found):
             self.complaints.append(f"queue {queue_id}: some item is there twice")
+
+
+def leaseholders(reports: Sequence[NodeReport], group_id: int) -> list[int]:
+    """The ballots of those who hold the lease of a group.
+
+    A master that cannot reach anybody says that it is master until it has given up, long after its lease ended and
+    perhaps after another has served: what it says does not show that nothing has changed.
+    """
+    groups = [report.group(group_id) for report in reports]
+    return [group.ballot for group in groups if group is not None and group.is_master and group.lease_remaining_s > 0]
 
 
 async def read_whole_queue(
