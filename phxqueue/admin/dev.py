@@ -117,10 +117,10 @@ def makeService(options: Options) -> MultiService:
 
     from phxqueue.consumer.daemon import ConsumerRole
     from phxqueue.daemon.role_service import RoleService, prepare_process
-    from phxqueue.store.daemon import StoreRole
+    from phxqueue.store.daemon import store_role
 
     cluster: DevCluster = options.node
-    stores = [RoleService(StoreRole(node, reactor), reactor) for node in cluster.stores]
+    stores = [RoleService(store_role(node, reactor), reactor) for node in cluster.stores]
     consumers = [RoleService(ConsumerRole(node, reactor), reactor) for node in cluster.consumers]
     everything = StoppedInTurn()  # type: ignore[no-untyped-call]
     for services in (stores, consumers):

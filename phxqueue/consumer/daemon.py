@@ -20,7 +20,7 @@ from phxqueue.consumer.service import ConsumerService
 from phxqueue.consumer.settings_watch import SettingsWatch
 from phxqueue.consumer.weights import Usage, Weights
 from phxqueue.daemon.options import NodeOptions
-from phxqueue.daemon.role_service import ExpectedFailure, RoleService, prepare_process
+from phxqueue.daemon.role_service import ExpectedFailure, process_of
 from phxqueue.lock.client import LockClient, LockClientSettings
 from phxqueue.net.address import Address
 from phxqueue.net.cluster_pool import cluster_pool
@@ -206,8 +206,4 @@ def makeService(options: Options) -> MultiService:
     """Build the Twisted service of one consumer process."""
     from twisted.internet import reactor
 
-    service = RoleService(ConsumerRole(options.node, reactor), reactor)
-    prepare_process(reactor, [service])
-    parent = MultiService()
-    service.setServiceParent(parent)  # type: ignore[no-untyped-call]
-    return parent
+    return process_of(ConsumerRole(options.node, reactor), reactor)

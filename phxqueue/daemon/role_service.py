@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from twisted.application.service import Service
+from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
@@ -115,6 +115,15 @@ def prepare_process(reactor: Any, services: list[RoleService]) -> None:
                 log.info("{name}: reloaded", name=service.role.name)
 
     signal.signal(signal.SIGHUP, lambda signum, frame: reactor.callFromThread(reload_all))
+
+
+def process_of(role: Role, reactor: Any) -> MultiService:
+    """The Twisted service of a process that is one role: what a twistd plugin's ``makeService`` returns."""
+    service = RoleService(role, reactor)
+    prepare_process(reactor, [service])
+    parent = MultiService()
+    service.setServiceParent(parent)  # type: ignore[no-untyped-call]
+    return parent
 
 
 def _stop(reactor: Any) -> None:

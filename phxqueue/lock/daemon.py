@@ -2,166 +2,60 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.logger import Logger
 
-import phxqueue
-from phxqueue.config import LockNode, load_lock_node
-from phxqueue.daemon.memory import resident_bytes
+from phxqueue.config import LockGroup, LockNode, load_lock_node
 from phxqueue.daemon.options import NodeOptions
-from phxqueue.daemon.role_service import ExpectedFailure, RoleService, prepare_process
+from phxqueue.daemon.replica_role import ReplicaKind, ReplicaRole
+from phxqueue.daemon.role_service import process_of
 from phxqueue.lock.service import LockService
 from phxqueue.lock.table import COMMAND_VERSION, LockTable
-from phxqueue.net.address import Address
-from phxqueue.net.endpoints import ListenError, RpcListener, listen
-from phxqueue.net.identity import Identity, Role
-from phxqueue.net.service import CallContext, RpcService
-from phxqueue.net.settings import RpcSettings, configured
-from phxqueue.net.tls import ClientTls, ServerTls, TlsError, client_tls, server_tls
-from phxqueue.net.turn import TurnClock
-from phxqueue.proto import methods
-from phxqueue.proto.status_pb2 import NodeStatusRequest, NodeStatusResponse
-from phxqueue.replica.errors import ReplicaStartError
-from phxqueue.replica.host import ReplicaHost, ReplicaPlace
+from phxqueue.net.identity import Role
+from phxqueue.proto.status_pb2 import NodeStatusResponse
+from phxqueue.replica.host import ReplicaHost
 
 
-class LockRole:
-    """One lock node: a replica whose state machine are lock tables, and the port that serves clients."""
+class LockKind(ReplicaKind[LockNode, LockService]):
+    """A replica whose state machines are lock tables.
 
-    def __init__(self, node: LockNode, reactor: Any) -> None:
-        self.name = f"lock {node.lock.lock_id} node {node.node.node_id}"
-        self.node = node
-        self._reactor = reactor
-        self._started_at = time.monotonic()
-        self._host: ReplicaHost | None = None
-        self._service: LockService | None = None
-        self._listener: RpcListener | None = None
-        self._server_tls: ServerTls | None = None
-        self._client_tls: ClientTls | None = None
-        self._log = Logger(namespace="phxqueue.lock")
+    Where keys belong does not follow the files at a reload: see docs/lock.md.
+    """
 
-    async def start(self, fail: Callable[[str], None]) -> None:
-        """Recover, join the other nodes, open the client port. Raises ExpectedFailure with what to do."""
-        node = self.node
-        try:
-            if node.tls is not None:
-                self._server_tls, self._client_tls = server_tls(node.tls), client_tls(node.tls)
-                self._server_tls.require(Identity(Role.LOCK, str(node.lock.lock_id), node.node.node_id))
-            host = self._host = self._make_host()
-            await host.start(fail)
-            self._service = LockService(node, host.groups, TurnClock(self._reactor), accepting=lambda: host.accepting)
-            service = RpcService(self.name)
-            self._service.register(service)
-            service.register(methods.NODE_STATUS, self.status)
-            host.serve_operators(service)
-            self._listener = await listen(
-                self._reactor,
-                Address.parse(node.listen_address),
-                service,
-                self._server_tls,
-                settings=_rpc_settings(node),
-            )
-        except (TlsError, ListenError, ReplicaStartError) as error:
-            raise ExpectedFailure(str(error)) from error
-        self._log.info(
-            "{name} serves clients at {address}, its peers at {paxos}, data in {data}",
-            name=self.name,
-            address=node.listen_address,
-            paxos=node.listen_paxos_address,
-            data=str(node.data_dir),
-        )
+    role = Role.LOCK
+    command_version = COMMAND_VERSION
 
-    def _make_host(self) -> ReplicaHost:
-        node = self.node
-        return ReplicaHost(
-            self._reactor,
-            ReplicaPlace(
-                cluster=node.cluster.name,
-                role=Role.LOCK,
-                set_id=node.lock.lock_id,
-                node_id=node.node.node_id,
-                data_dir=node.data_dir,
-                listen_paxos=Address.parse(node.listen_paxos_address),
-            ),
-            node.lock,
-            lambda group_id: LockTable(),
-            command_version=COMMAND_VERSION,
-            server_tls=self._server_tls,
-            client_tls=self._client_tls,
-            journal_settings=node.journal,
-            replica_settings=node.replica,
-            cache_bytes=node.limits.cache_bytes,
-        )
+    def load(self, path: Path) -> LockNode:
+        """Read a lock node's file; raises ConfigError."""
+        return load_lock_node(path)
 
-    async def stop(self) -> None:
-        """Hand the masterships over, take no more requests, give everything taken its outcome, close the journal."""
-        if self._host is not None:
-            await self._host.hand_over()
-        if self._service is not None:
-            drained = self._service.drain()
-            drained.addTimeout(self.node.replica.drain_timeout_s, self._reactor, onTimeoutCancel=self._not_drained)
-            await drained
-            self._service.close()
-        if self._listener is not None:
-            await self._listener.close()
-        if self._host is not None:
-            await self._host.stop()
+    def replica_set(self, node: LockNode) -> LockGroup:
+        """The lock group."""
+        return node.lock
 
-    def reload(self) -> None:
-        """Read certificates and the cluster's files again; raises TlsError or ConfigError and changes nothing then.
+    def set_id(self, node: LockNode) -> int:
+        """The lock group's number."""
+        return node.lock.lock_id
 
-        Where keys belong is not changed by that: see docs/lock.md.
-        """
-        node = load_lock_node(self.node.path)
-        for tls in (self._server_tls, self._client_tls):
-            if tls is not None:
-                tls.reload()
-        if self._host is not None:
-            self._host.reconfigure(node.lock)
+    def state_machine(self, node: LockNode) -> LockTable:
+        """The locks and strings of one Paxos group."""
+        return LockTable()
 
-    def status(self, request: NodeStatusRequest, context: CallContext) -> NodeStatusResponse:
-        """Tell an operator about this node."""
-        node, host = self.node, self._host
-        response = NodeStatusResponse(
-            lock_id=node.lock.lock_id,
-            node_id=node.node.node_id,
-            version=phxqueue.__version__,
-            uptime_s=time.monotonic() - self._started_at,
-            resident_bytes=resident_bytes(),
-        )
-        if host is not None and self._service is not None:
-            response.incarnation = host.incarnation
-            response.accepting = host.accepting
-            response.groups.extend(group.status(state_hash=request.state_hash) for group in host.groups.values())
-            response.notices.extend(host.notices())
-            response.lock_tables.extend(self._service.table_statuses())
-            usage = os.statvfs(node.data_dir)
-            response.disk_free_bytes = usage.f_bavail * usage.f_frsize
-        return response
+    def service(self, node: LockNode, host: ReplicaHost, clock: Any) -> LockService:
+        """What answers lock clients."""
+        return LockService(node, host.groups, clock, accepting=lambda: host.accepting)
 
-    def _not_drained(self, result: object, timeout: float) -> None:
-        self._log.warn(
-            "{name}: some requests had no outcome within {timeout} s (no majority?); their clients will retry",
-            name=self.name,
-            timeout=timeout,
-        )
+    def describe(self, service: LockService, node: LockNode, status: NodeStatusResponse) -> None:
+        """What is in its tables."""
+        status.lock_id = node.lock.lock_id
+        status.lock_tables.extend(service.table_statuses())
 
 
-def _rpc_settings(node: LockNode) -> RpcSettings:
-    return configured(
-        RpcSettings,
-        node.net,
-        max_frame_bytes=node.limits.max_frame,
-        max_connections=node.limits.max_connections,
-        max_in_flight_calls=node.limits.max_in_flight_requests,
-        overload_retry_after_ms=node.limits.retry_after_ms,
-    )
+def lock_role(node: LockNode, reactor: Any) -> ReplicaRole[LockNode, LockService]:
+    """One lock node, ready to start."""
+    return ReplicaRole(LockKind(), node, reactor)
 
 
 class Options(NodeOptions):
@@ -178,8 +72,4 @@ def makeService(options: Options) -> MultiService:
     """Build the Twisted service of one lock node."""
     from twisted.internet import reactor
 
-    service = RoleService(LockRole(options.node, reactor), reactor)
-    prepare_process(reactor, [service])
-    parent = MultiService()
-    service.setServiceParent(parent)  # type: ignore[no-untyped-call]
-    return parent
+    return process_of(lock_role(options.node, reactor), reactor)

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from phxqueue.config import Consumer, SchedulerNode, Topic, load_scheduler_node
 from phxqueue.config.topic_settings import TopicSettings
 from phxqueue.daemon.options import NodeOptions
-from phxqueue.daemon.role_service import ExpectedFailure, RoleService, prepare_process
+from phxqueue.daemon.role_service import ExpectedFailure, process_of
 from phxqueue.lock.client import LockClient
 from phxqueue.net.address import Address
 from phxqueue.net.endpoints import ListenError, RpcListener, listen
@@ -150,8 +150,4 @@ def makeService(options: Options) -> MultiService:
     """Build the Twisted service of one scheduler process."""
     from twisted.internet import reactor
 
-    service = RoleService(SchedulerRole(options.node, reactor), reactor)
-    prepare_process(reactor, [service])
-    parent = MultiService()
-    service.setServiceParent(parent)  # type: ignore[no-untyped-call]
-    return parent
+    return process_of(SchedulerRole(options.node, reactor), reactor)
