@@ -325,6 +325,9 @@ class LockLimits(Block):
         100_000, "Calls waiting for changes; more are answered at once.", unit="requests", ge=1, le=10_000_000
     )
     list_keys: Whole = setting(1000, "Most keys in one page of a list.", unit="keys", ge=1, le=10_000)
+    renew_keys: Whole = setting(
+        1000, "Most locks that one call renews; more are refused.", unit="locks", ge=1, le=10_000
+    )
     cache_bytes: Whole = setting(
         16 * MIB,
         "Recent entries kept in memory, per node, for nodes that catch up.",

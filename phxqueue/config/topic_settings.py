@@ -179,6 +179,20 @@ class TopicSettings(Block):
     lock_renewals_per_lease: Whole = setting(
         3, "How often a lock client renews a lock within one lease.", unit="renewals", ge=2, le=100
     )
+    lock_renewal_tick_ms: Whole = setting(
+        100,
+        "Renewals of one lock client that are due within this time go together, in one call per Paxos group.",
+        unit="ms",
+        ge=1,
+        le=60_000,
+    )
+    lock_client_renew_locks: Whole = setting(
+        500,
+        "Locks that one such call renews at most; no more than limits.renew_keys of the lock nodes.",
+        unit="locks",
+        ge=1,
+        le=10_000,
+    )
     lock_check_s: Decimal = setting(
         10.0, "How often a lock client looks after a lock whose lease has no end.", unit="s", ge=0.1, le=3600.0
     )

@@ -13,17 +13,17 @@ from twisted.internet.defer import Deferred
 from phxqueue.config import LockNode
 from phxqueue.lock.acquiring import Acquiring
 from phxqueue.lock.expiry import Expiry
-from phxqueue.lock.keeping import Keeping, failure_of, mismatch, not_found
+from phxqueue.lock.keeping import Keeping, failure_of, not_found
 from phxqueue.lock.moving import RETRY_MS, Moving
 from phxqueue.lock.operations import (
     acquire_operation,
     delete_operation,
     release_operation,
-    renew_operation,
     set_operation,
 )
 from phxqueue.lock.proposals import Proposals, Result
 from phxqueue.lock.records import LOCKS, STRINGS, Lock, Record, String, TableKey
+from phxqueue.lock.renewing import Renewing, own
 from phxqueue.lock.serving import LockPaxosGroup, not_serving
 from phxqueue.lock.table import LockTable
 from phxqueue.lock.terms import Terms
@@ -49,8 +49,6 @@ from phxqueue.proto.lock_pb2 import (
     LockOperation,
     ReleaseLockRequest,
     ReleaseLockResponse,
-    RenewLockRequest,
-    RenewLockResponse,
     SetStringRequest,
     SetStringResponse,
     WatchRequest,
@@ -97,6 +95,16 @@ class GroupService:
         self.keeping = Keeping(group, self.proposals, node.limits, clock, accepting)
         self.acquiring = Acquiring(self.keeping, clock, may_wait)
         self.moving = Moving(node, self.table, self.keeping, self._closed, self._opened)
+        self.renewing = Renewing(
+            self.keeping,
+            clock,
+            node.limits,
+            group.group_id,
+            node.lock.paxos_groups,
+            check_place=self.check_place,
+            check_proposing=self._check_proposing,
+            waiters=self.acquiring.waiters.count,
+        )
         self._expiry = Expiry(
             self.keeping,
             clock,
@@ -306,23 +314,6 @@ class GroupService:
         wait_s = min(request.wait_ms, self._limits.wait_max_ms) / 1000
         return self.acquiring.acquire(operation, wait_s, request.waited_ms / 1000)
 
-    def renew_lock(self, request: RenewLockRequest) -> RenewLockResponse | Deferred[RenewLockResponse]:
-        """Let a lease run its full length again. Needs no entry as long as nothing about the lock changes."""
-        operation = renew_operation(request, self._limits)
-        self._check_proposing()
-        name = request.lock_key
-        key = (LOCKS, name)
-        if self.keeping.settled(key):
-            held = self._own(key, operation)
-            if held.lease_ms == operation.lease_ms:
-                self.keeping.renewed(key)
-                return self._renewed(name, held)
-        return self._changed(key, operation, partial(self._renewed, name))
-
-    def _renewed(self, name: str, lock: Record | None) -> RenewLockResponse:
-        assert isinstance(lock, Lock)
-        return RenewLockResponse(lock_info=self.keeping.lock_info(name, lock, self.acquiring.waiters.count(name)))
-
     def release_lock(self, request: ReleaseLockRequest) -> Deferred[ReleaseLockResponse]:
         """Give a lock back."""
         operation = release_operation(request, self._limits)
@@ -332,20 +323,10 @@ class GroupService:
             if self.table.record(key) is None:
                 raise not_found(key)
             if not operation.force:
-                self._own(key, operation)
+                own(self.table.record(key), key, operation)
         answer = self._changed(key, operation, lambda _: ReleaseLockResponse())
         self.acquiring.about_to_be_free(request.lock_key)
         return answer
-
-    def _own(self, key: TableKey, operation: LockOperation) -> Lock:
-        """The lock as its holder has it. Raises RpcError when the caller is not he."""
-        held = self.table.record(key)
-        if held is None:
-            raise not_found(key)
-        assert isinstance(held, Lock)
-        if held.version != operation.expected_version or held.client_id != operation.client_id:
-            raise mismatch(key, held)
-        return held
 
     def set_string(self, request: SetStringRequest) -> Deferred[SetStringResponse]:
         """Write a string."""

@@ -18,7 +18,14 @@ from phxqueue.lock.serving import LockPaxosGroup
 from phxqueue.net.service import CallContext, HandlerResult, RpcService
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto import methods
-from phxqueue.proto.lock_pb2 import LOCKS, STRINGS
+from phxqueue.proto.lock_pb2 import (
+    LOCKS,
+    STRINGS,
+    RenewLockRequest,
+    RenewLockResponse,
+    RenewLocksRequest,
+    RenewLocksResponse,
+)
 from phxqueue.proto.methods import Method
 from phxqueue.proto.status_pb2 import LockTableStatus
 from phxqueue.replica.interfaces import Clock
@@ -69,7 +76,7 @@ class LockService:
         keyed = self._keyed
         service.register(methods.GET_LOCK_INFO, keyed(methods.GET_LOCK_INFO, "lock_key", GroupService.get_lock_info))
         service.register(methods.ACQUIRE_LOCK, keyed(methods.ACQUIRE_LOCK, "lock_key", GroupService.acquire_lock))
-        service.register(methods.RENEW_LOCK, keyed(methods.RENEW_LOCK, "lock_key", GroupService.renew_lock))
+        service.register(methods.RENEW_LOCK, keyed(methods.RENEW_LOCK, "lock_key", _renew))
         service.register(methods.RELEASE_LOCK, keyed(methods.RELEASE_LOCK, "lock_key", GroupService.release_lock))
         service.register(methods.GET_STRING, keyed(methods.GET_STRING, "key", GroupService.get_string))
         service.register(methods.SET_STRING, keyed(methods.SET_STRING, "key", GroupService.set_string))
@@ -77,6 +84,7 @@ class LockService:
         service.register(methods.WATCH, keyed(methods.WATCH, "key", GroupService.watch))
         numbered = self._numbered
         service.register(methods.LIST_KEYS, numbered(methods.LIST_KEYS, GroupService.list_keys))
+        service.register(methods.RENEW_LOCKS, numbered(methods.RENEW_LOCKS, _renew_many))
         service.register(methods.GET_SHARE, numbered(methods.GET_SHARE, GroupService.get_share))
         service.register(methods.CHANGE_SHARE, numbered(methods.CHANGE_SHARE, GroupService.change_share))
         service.register(methods.EXPORT_KEYS, numbered(methods.EXPORT_KEYS, GroupService.export_keys))
@@ -174,6 +182,14 @@ class LockService:
     @property
     def _name(self) -> str:
         return f"node {self._node.node.node_id} of lock group {self._node.lock.lock_id}"
+
+
+def _renew(group: GroupService, request: RenewLockRequest) -> RenewLockResponse | Deferred[RenewLockResponse]:
+    return group.renewing.one(request)
+
+
+def _renew_many(group: GroupService, request: RenewLocksRequest) -> RenewLocksResponse | Deferred[RenewLocksResponse]:
+    return group.renewing.many(request)
 
 
 def _check_key_space(request: Any) -> None:

@@ -298,6 +298,91 @@ class RenewLockResponse(_message.Message):
 Global___RenewLockResponse: _TypeAlias = RenewLockResponse  # noqa: Y015
 
 @_typing.final
+class RenewLocksRequest(_message.Message):
+    """Many locks at once, all of one Paxos group."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    LOCK_ID_FIELD_NUMBER: _builtins.int
+    PAXOS_GROUP_FIELD_NUMBER: _builtins.int
+    RENEWALS_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.int
+    lock_id: _builtins.int
+    paxos_group: _builtins.int
+    @_builtins.property
+    def renewals(self) -> _containers.RepeatedCompositeFieldContainer[Global___RenewLockRequest]:
+        """their own topic_id and lock_id do not count"""
+
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.int = ...,
+        lock_id: _builtins.int = ...,
+        paxos_group: _builtins.int = ...,
+        renewals: _abc.Iterable[Global___RenewLockRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lock_id", b"lock_id", "paxos_group", b"paxos_group", "renewals", b"renewals", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewLocksRequest: _TypeAlias = RenewLocksRequest  # noqa: Y015
+
+@_typing.final
+class LockRenewal(_message.Message):
+    """What became of one renewal; empty: the lease runs its full length again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_MS_FIELD_NUMBER: _builtins.int
+    status: _builtins.int
+    """phxqueue.net.status.Status"""
+    message: _builtins.str
+    """when it is not OK"""
+    retry_after_ms: _builtins.int
+    """RESOURCE_EXHAUSTED: when to come again"""
+    def __init__(
+        self,
+        *,
+        status: _builtins.int = ...,
+        message: _builtins.str = ...,
+        retry_after_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "retry_after_ms", b"retry_after_ms", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LockRenewal: _TypeAlias = LockRenewal  # noqa: Y015
+
+@_typing.final
+class RenewLocksResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RENEWALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def renewals(self) -> _containers.RepeatedCompositeFieldContainer[Global___LockRenewal]:
+        """one for each of the request's, in their order"""
+
+    def __init__(
+        self,
+        *,
+        renewals: _abc.Iterable[Global___LockRenewal] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["renewals", b"renewals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewLocksResponse: _TypeAlias = RenewLocksResponse  # noqa: Y015
+
+@_typing.final
 class ReleaseLockRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

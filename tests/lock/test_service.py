@@ -23,7 +23,7 @@ def lock() -> LockUnderTest:
 def test_registers_its_calls(lock: LockUnderTest) -> None:
     service = RpcService("lock 1 node 0")
     lock.service.register(service)
-    assert set(service.table) == set(range(100, 112))
+    assert set(service.table) == set(range(100, 113))
 
 
 def test_a_free_lock_is_granted_with_its_lease_and_a_token(lock: LockUnderTest) -> None:

@@ -318,7 +318,10 @@ class Line:
         if not self.open:
             return
         try:
-            result = self._node.rpc.table[method.number].handler(request, NO_CONTEXT)
+            row = self._node.rpc.table.get(method.number)
+            if row is None:
+                raise RpcError(Status.INVALID_ARGUMENT, f"{self._node.rpc.name} does not know method {method.number}")
+            result = row.handler(request, NO_CONTEXT)
         except RpcError as error:
             result = fail(error)
         served: Deferred[Any] = result if isinstance(result, Deferred) else succeed(result)

@@ -10,8 +10,9 @@
 docs/api.md is written for its users. How it is made:
 
 - pure: `lease` (until when a holder may believe), `routes` (whom to ask about a key), `values`;
-- on the reactor: `calls` (repeated, made once, or waiting), `acquiring` (one acquisition), `holding` (one lock that is
-  held: renewals and the end), `held` (what the application has in its hands), `client` (the LockClient), `connecting`.
+- on the reactor: `calls` (repeated, made once, or waiting), `acquiring` (one acquisition), `rounds` and `renewing` (of
+  many locks at one time, in one call), `holding` (one lock that is held: renewals and the end), `held` (what the
+  application has in its hands), `client` (the LockClient), `connecting`.
 
 It knows the configuration, the wire vocabulary, the placement of keys and the master-routing client, and nothing of how
 a lock node works.

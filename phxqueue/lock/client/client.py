@@ -25,6 +25,8 @@ from phxqueue.lock.client.errors import ClientClosed, InvalidRequest, LockError,
 from phxqueue.lock.client.held import Held, LockContext
 from phxqueue.lock.client.holding import Holding
 from phxqueue.lock.client.locating import Locator
+from phxqueue.lock.client.renewing import Renewals
+from phxqueue.lock.client.rounds import Rounds
 from phxqueue.lock.client.routes import LockRoutes
 from phxqueue.lock.client.settings import LockClientSettings
 from phxqueue.lock.client.table_view import TableView
@@ -78,6 +80,8 @@ class LockClient:
         self._calls = Calls(caller, clock, self._random, self.settings)
         self._locator = Locator(self._calls, LockRoutes(topic))
         self._table = TableView(self._calls, self._locator, self._draw)
+        self._renewals = Renewals(self._calls)
+        self._rounds = Rounds(clock, self.settings.renewal_tick_s)
         self._session = os.urandom(6).hex()
         self._numbers = count(1)
         self._holdings: set[Holding] = set()
@@ -279,6 +283,8 @@ class LockClient:
         holding = Holding(
             self._calls,
             self._locator,
+            self._renewals,
+            self._rounds,
             acquisition.place,
             acquisition.name,
             acquisition.client_id,

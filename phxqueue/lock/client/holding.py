@@ -20,10 +20,12 @@ from phxqueue.lock.client.acquiring import Granted
 from phxqueue.lock.client.calls import Calls
 from phxqueue.lock.client.errors import LockError, LockLost, told
 from phxqueue.lock.client.locating import Locator
+from phxqueue.lock.client.renewing import Renewals
+from phxqueue.lock.client.rounds import Rounds, Turn
 from phxqueue.lock.client.routes import Place
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.lock_pb2 import ReleaseLockRequest, RenewLockRequest
-from phxqueue.proto.methods import RELEASE_LOCK, RENEW_LOCK
+from phxqueue.proto.methods import RELEASE_LOCK
 
 #: A renewal that failed is tried again after this part of the lease, and after this many seconds at most.
 _RETRY_PART = 0.05
@@ -50,6 +52,7 @@ class Holding:
     """One lock of this process.
 
     Args:
+        renewals, rounds: the client's, in which all its locks are renewed together.
         lease_clock: seconds, as leases are counted.
         ended: called once, when it is held no longer.
 
@@ -64,6 +67,8 @@ class Holding:
         self,
         calls: Calls,
         locator: Locator,
+        renewals: Renewals,
+        rounds: Rounds,
         place: Place,
         name: str,
         client_id: str,
@@ -85,8 +90,11 @@ class Holding:
         self._place = place
         self._lease_clock = lease_clock
         self._ended = ended
+        self._common = renewals
+        self._rounds = rounds
         self._renewals: list[Deferred[None]] = []
-        self._renewal: IDelayedCall | None = None
+        self._renewal: Turn | None = None
+        self._request: RenewLockRequest | None = None
         self._end: IDelayedCall | None = None
         self._releases: list[Deferred[None]] = []
         self._schedule()
@@ -125,29 +133,37 @@ class Holding:
             raise self.reason or LockLost(f"lock {self.name!r} (token {self.token}) is held no longer")
         length = self.lease.length
         sent_at = self._lease_clock()
-        request = RenewLockRequest(
-            topic_id=self._place.topic_id,
-            lock_id=self._place.lock_id,
-            lock_key=self.name,
-            client_id=self.client_id,
-            lease_time_ms=round((length or 0) * 1000),
-            infinite=length is None,
-            version=self.token,
-        )
         deadline_s = min(self.lease.remaining(sent_at), self._calls.settings.call_timeout_s)
         try_s = None if length is None else max(0.02, length * _TRY_PART)
         try:
-            await self._calls.repeat(self._place, RENEW_LOCK, request, deadline_s, try_timeout_s=try_s)
+            await self._common.renew(self._place, self._renewal_request(), deadline_s, try_s)
         except RpcError as error:
             if error.status in _NOT_OURS:
                 self._lose(f"lock {self.name!r} (token {self.token}) is ours no longer: {error.message}")
-            self._place = await self._locator.moved(self.name, self._place, error) or self._place
+            moved = await self._locator.moved(self.name, self._place, error)
+            if moved is not None:
+                self._place, self._request = moved, None
             if self.check():
                 raise told(error, changes=False) from None
         if self.check():
             self.lease.renewed(sent_at)
         elif self.reason is not None:
             raise self.reason
+
+    def _renewal_request(self) -> RenewLockRequest:
+        """What is sent for each renewal: the same, as long as the lock stays where it is."""
+        if self._request is None:
+            length = self.lease.length
+            self._request = RenewLockRequest(
+                topic_id=self._place.topic_id,
+                lock_id=self._place.lock_id,
+                lock_key=self.name,
+                client_id=self.client_id,
+                lease_time_ms=round((length or 0) * 1000),
+                infinite=length is None,
+                version=self.token,
+            )
+        return self._request
 
     def _told_of_renewal(self, result: Failure | None) -> None:
         renewals, self._renewals = self._renewals, []
@@ -160,7 +176,7 @@ class Holding:
         pause = settings.check_s if length is None else length / settings.renewals_per_lease
         if failed:
             pause = min(pause, _RETRY_MOST_S if length is None else length * _RETRY_PART, _RETRY_MOST_S)
-        self._renewal = self._clock.callLater(pause, self._renewal_due)
+        self._renewal = self._rounds.after(pause, self._renewal_due)
 
     def _renewal_due(self) -> None:
         self._renewal = None
@@ -264,7 +280,7 @@ class Holding:
         self._cancel(self._end)
         self._renewal = self._end = None
 
-    def _cancel(self, timer: IDelayedCall | None) -> None:
+    def _cancel(self, timer: IDelayedCall | Turn | None) -> None:
         if timer is not None and timer.active():
             timer.cancel()
 

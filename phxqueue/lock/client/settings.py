@@ -17,6 +17,8 @@ class LockClientSettings:
         patience_s: how long a wait without an end of its own bears that no master can be reached.
         clock_drift: by how much, as a fraction, this clock may run slower than the server's.
         renewals_per_lease: how often a lock is renewed within one lease.
+        renewal_tick_s: renewals that are due within so many seconds go together.
+        renew_locks: most locks renewed by one call.
         check_s: how often a lock without an end to its lease is looked after.
         max_locks: held and waited for.
         max_waiting: waits for a lock or a change at the same time: fewer than calls fit into a connection.
@@ -29,6 +31,8 @@ class LockClientSettings:
     patience_s: float = 30.0
     clock_drift: float = 0.01
     renewals_per_lease: int = 3
+    renewal_tick_s: float = 0.1
+    renew_locks: int = 500
     check_s: float = 10.0
     max_locks: int = 10_000
     max_waiting: int = 4000
@@ -44,6 +48,8 @@ class LockClientSettings:
             patience_s=settings.lock_patience_s,
             clock_drift=settings.lock_clock_drift,
             renewals_per_lease=settings.lock_renewals_per_lease,
+            renewal_tick_s=settings.lock_renewal_tick_ms / 1000,
+            renew_locks=settings.lock_client_renew_locks,
             check_s=settings.lock_check_s,
             max_locks=settings.lock_client_max_locks,
             max_waiting=settings.lock_client_max_waiting,

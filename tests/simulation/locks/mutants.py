@@ -18,9 +18,10 @@ from phxqueue.lock.group import GroupService
 from phxqueue.lock.keeping import Keeping
 from phxqueue.lock.leases import Leases
 from phxqueue.lock.records import Lock, Outcome
+from phxqueue.lock.renewing import Renewing
 from phxqueue.lock.table import LockTable
 from phxqueue.net.status import Status
-from phxqueue.proto.lock_pb2 import LockOperation
+from phxqueue.proto.lock_pb2 import LockOperation, RenewLocksRequest, RenewLocksResponse
 from phxqueue.testing.sim.locks.run import LockOutcome, run
 
 Patch = pytest.MonkeyPatch
@@ -132,6 +133,22 @@ def an_expiry_overtakes_a_renewal(patch: Patch) -> None:
 def renewed_without_a_lease(patch: Patch) -> None:
     """A master that may have been deposed answers reads and renewals from memory."""
     patch.setattr(Keeping, "serving", lambda self: self._proposals.term is not None)
+
+
+@mutant
+def renewed_together_without_a_look(patch: Patch) -> None:
+    """Whoever renews many locks at once is told that all of them are his."""
+
+    def change(many: Callable[..., Any]) -> Callable[..., Any]:
+        def _many(self: Renewing, request: RenewLocksRequest) -> Any:
+            if isinstance(answer := many(self, request), RenewLocksResponse):
+                for renewal in answer.renewals:
+                    renewal.Clear()
+            return answer
+
+        return _many
+
+    wrap(patch, Renewing, "many", change)
 
 
 @mutant

@@ -22,12 +22,14 @@ class LockBooks:
     Attributes:
         recorder: what the users of strings did.
         operations: calls that were answered.
+        contenders: all of them; they renew each other's locks.
     """
 
     def __init__(self, world: World, paxos_groups: int) -> None:
         self.exclusion = Exclusion(world)
         self.recorder = Recorder(lambda: world.now)
         self.operations = 0
+        self.contenders: list[Any] = []
         self._world = world
         self._references = [LockReference() for _ in range(paxos_groups)]
         self._floors = [-1] * paxos_groups
@@ -56,13 +58,17 @@ class LockBooks:
 
     def floor(self, name: str) -> int:
         """The latest place of the log that anybody has seen the effect of: later calls must not see less."""
-        return self._floors[paxos_group(name, len(self._floors))]
+        return self._floors[self.group(name)]
+
+    def group(self, name: str) -> int:
+        """The Paxos group of a lock."""
+        return paxos_group(name, len(self._floors))
 
     def told(self, name: str, floor: int, client_id: str, version: int) -> None:
         """A client that called when the floor was `floor` was told who holds a lock; ("", 0): nobody."""
         self.note("told", name, client_id, version)
         self.operations += 1
-        group_id = paxos_group(name, len(self._floors))
+        group_id = self.group(name)
         place = self._references[group_id].find(name, (client_id, version), floor)
         self._floors[group_id] = max(self._floors[group_id], place)
 

@@ -11,9 +11,12 @@ from phxqueue.proto.lock_pb2 import (
     AcquireLockRequest,
     AcquireLockResponse,
     LockInfo,
+    LockRenewal,
     ReleaseLockRequest,
     RenewLockRequest,
     RenewLockResponse,
+    RenewLocksRequest,
+    RenewLocksResponse,
 )
 from phxqueue.testing.sim.calls import Answer, Caller
 from phxqueue.testing.sim.checkers import Violation
@@ -35,18 +38,22 @@ class Contender:
     Attributes:
         client_id: of the present acquisition.
         has_held: it has got a lock.
+        holding: it holds one, as far as it knows, and has not begun to give it back.
         done: it has had all its turns.
     """
 
     def __init__(self, cluster: Cluster, books: LockBooks, number: int, locks: list[str], turns: int) -> None:
         self.done = False
         self.has_held = False
+        self.holding = False
         self._number = number
         self._cluster = cluster
         self._books = books
         self._world = cluster.world
         self._random = cluster.world.random
         self._caller = Caller(cluster, tolerated=NOT_MINE)
+        self._fellows = books.contenders
+        self._fellows.append(self)
         self._locks = locks
         self._turns = turns
         self._rate = self._random.uniform(0.99, 1.01)
@@ -55,6 +62,7 @@ class Contender:
 
     def start(self) -> None:
         """Want a lock."""
+        self.holding = False
         if not self._turns:
             self.done = True
             return
@@ -93,7 +101,7 @@ class Contender:
                 self._later(self._acquire)
             elif result.acquired:
                 self._told(result.lock_info, floor)
-                self.has_held = True
+                self.has_held = self.holding = True
                 self._version = result.lock_info.version
                 self._believe(sent + self._counted(result.waited_ms / 1000))
                 self._hold_until = self._world.now + self._random.choice((0.0, 0.2, 1.0)) * self._random.random()
@@ -139,15 +147,10 @@ class Contender:
             world.call_later(self._lease / 3, self._renew)
 
     def _renew(self) -> None:
+        if self._random.random() < 0.5:
+            self._renew_many()
+            return
         sent, floor = self._world.now, self._books.floor(self._name)
-        request = RenewLockRequest(
-            topic_id=TOPIC_ID,
-            lock_id=LOCK_ID,
-            lock_key=self._name,
-            client_id=self.client_id,
-            version=self._version,
-            **self._wish(),
-        )
 
         def answered(result: Answer) -> None:
             if isinstance(result, RenewLockResponse):
@@ -159,7 +162,53 @@ class Contender:
                 return
             self._holding()
 
-        self._caller.call(methods.RENEW_LOCK, request, answered, self._lease / 2)
+        self._caller.call(methods.RENEW_LOCK, self._renewal(), answered, self._lease / 2)
+
+    def _renewal(self) -> RenewLockRequest:
+        return RenewLockRequest(
+            topic_id=TOPIC_ID,
+            lock_id=LOCK_ID,
+            lock_key=self._name,
+            client_id=self.client_id,
+            version=self._version,
+            **self._wish(),
+        )
+
+    def _renew_many(self) -> None:
+        """Renew together with others, as if all were locks of one process; each looks at its own outcome."""
+        random, group = self._random, self._books.group(self._name)
+        others = [one for one in self._fellows if one is not self and one.holding and random.random() < 0.7]
+        renewed = [self, *(one for one in others if self._books.group(one._name) == group)]
+        random.shuffle(renewed)
+        sent, floor = self._world.now, self._books.floor(self._name)
+        meant = [(one, one._renewal()) for one in renewed]
+        request = RenewLocksRequest(topic_id=TOPIC_ID, lock_id=LOCK_ID, paxos_group=group)
+        request.renewals.extend(renewal for _, renewal in meant)
+
+        def answered(result: Answer) -> None:
+            lost = False
+            if isinstance(result, RenewLocksResponse):
+                for (one, renewal), outcome in zip(meant, result.renewals, strict=True):
+                    if not outcome.status:
+                        self._books.told(renewal.lock_key, floor, renewal.client_id, renewal.version)
+                    lost |= one._renewed(renewal.client_id, sent, outcome) and one is self
+            if lost:
+                self.start()
+            else:
+                self._holding()
+
+        self._caller.call(methods.RENEW_LOCKS, request, answered, self._lease / 2)
+
+    def _renewed(self, client_id: str, sent: float, outcome: LockRenewal) -> bool:
+        """A renewal that was sent, with others, at `sent`, true time, has an outcome; True: the lock is not ours."""
+        if not self.holding or self.client_id != client_id:
+            return False  # it has let go of that lock meanwhile
+        if not outcome.status:
+            self._believe(sent)
+        elif outcome.status in NOT_MINE:
+            self._lost(f"a renewal was answered {outcome.message}")
+            return True
+        return False
 
     def _lost(self, why: str) -> None:
         """The client was told that the lock is not its own any more: not before its lease has ended."""
@@ -170,6 +219,7 @@ class Contender:
 
     def _release(self) -> None:
         until, self._until = self._until, 0.0
+        self.holding = False
         self._books.exclusion.lets_go(self._name, self.client_id)
         request = ReleaseLockRequest(
             topic_id=TOPIC_ID,
