@@ -20,7 +20,7 @@ INTEGRATION = $(PYTEST) $(ARGS) tests/integration || [ $$? -eq 5 -a -n "$(ARGS)"
 ##@ Try it
 
 .PHONY: demo
-demo: bootstrap-runtime ## Three stores and three consumers on this machine, an echo, a killed master
+demo: bootstrap-runtime ## A whole cluster of twelve processes on this machine, an echo, a killed master, a killed consumer
 	@$(PHXQUEUE) demo start
 
 .PHONY: demo-stop

@@ -6,10 +6,10 @@ notice no difference. Certificates that are missing are made; data lies in data/
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -22,17 +22,24 @@ from phxqueue.config import (
     Cluster,
     ConfigError,
     ConsumerNode,
+    LockNode,
     LogSettings,
+    SchedulerNode,
     StoreNode,
+    TlsPaths,
     certificate_paths,
     load_cluster,
     load_consumer_node,
+    load_lock_node,
+    load_scheduler_node,
     load_store_node,
 )
 from phxqueue.daemon.options import NodeOptions
 from phxqueue.net.certs import CertificateFilesError
 
 DATA = Path("data/dev")
+
+NodeT = TypeVar("NodeT")
 
 WELCOME = """{count} nodes serve in this one process. In another terminal:
     {phxqueue} echo hello
@@ -48,46 +55,78 @@ class DevCluster:
     config: Path
     cluster: Cluster
     stores: tuple[StoreNode, ...]
+    locks: tuple[LockNode, ...]
+    schedulers: tuple[SchedulerNode, ...]
     consumers: tuple[ConsumerNode, ...]
+
+    @property
+    def count(self) -> int:
+        return len(self.stores) + len(self.locks) + len(self.schedulers) + len(self.consumers)
 
     @classmethod
     def load(cls, config: Path, data: Path = DATA) -> DevCluster:
         """Read the cluster's file and the node files beside it.
 
-        A store node without a file of its own gets the defaults; a consumer without one is left out, because nothing
-        says which handlers it has.
+        A node without a file of its own gets the defaults; but a consumer without one is left out, because nothing says
+        which handlers it has.
 
         Raises:
             ConfigError: with every problem found.
         """
-        cluster = load_cluster(config)
-        files = {_key(node): node for path in sorted(config.parent.glob("store.*.conf")) for node in _stores_of(path)}
-        stores = [
-            replace(files.get(_key(node), node), data_dir=data / f"store.{node.store.store_id}.{node.node.node_id}")
-            for node in _nodes(cluster)
-        ]
-        consumers = [load_consumer_node(path) for path in sorted(config.parent.glob("consumer.*.conf"))]
-        return cls(config, cluster, tuple(stores), tuple(consumers))
+        cluster, home = load_cluster(config), config.parent
+        stores = {node.node.address: node for node in _loaded(home, "store", load_store_node)}
+        locks = {node.node.address: node for node in _loaded(home, "lock", load_lock_node)}
+        schedulers = {node.node.address: node for node in _loaded(home, "scheduler", load_scheduler_node)}
+        return cls(
+            config,
+            cluster,
+            tuple(
+                replace(stores.get(node.node.address, node), data_dir=_data(data, node)) for node in _stores(cluster)
+            ),
+            tuple(replace(locks.get(node.node.address, node), data_dir=_data(data, node)) for node in _locks(cluster)),
+            tuple(schedulers.get(node.node.address, node) for node in _schedulers(cluster)),
+            tuple(_loaded(home, "consumer", load_consumer_node)),
+        )
 
 
-def _nodes(cluster: Cluster) -> Iterator[StoreNode]:
+def _loaded(home: Path, role: str, load: Callable[[Path], NodeT]) -> list[NodeT]:
+    return [load(path) for path in sorted(home.glob(f"{role}.*.conf"))]
+
+
+def _data(data: Path, node: StoreNode | LockNode) -> Path:
+    role = "store" if isinstance(node, StoreNode) else "lock"
+    return data / f"{role}.{node.identity_name.replace('/', '.')}"
+
+
+def _tls(cluster: Cluster, role: str, name: str) -> TlsPaths | None:
+    return None if cluster.certificates is None else certificate_paths(cluster.certificates, role, name)
+
+
+def _stores(cluster: Cluster) -> Iterator[StoreNode]:
     for topic in cluster.topics:
         for store in topic.stores:
             for node in store.nodes:
-                tls = None
-                if cluster.certificates is not None:
-                    tls = certificate_paths(cluster.certificates, "store", f"{store.store_id}/{node.node_id}")
+                tls = _tls(cluster, "store", f"{store.store_id}/{node.node_id}")
                 yield StoreNode(
                     cluster=cluster, topic=topic, store=store, node=node, data_dir=DATA, tls=tls, net=cluster.net
                 )
 
 
-def _stores_of(path: Path) -> Sequence[StoreNode]:
-    return [load_store_node(path)]
+def _locks(cluster: Cluster) -> Iterator[LockNode]:
+    for topic in cluster.topics:
+        for lock in topic.locks:
+            for node in lock.nodes:
+                tls = _tls(cluster, "lock", f"{lock.lock_id}/{node.node_id}")
+                yield LockNode(
+                    cluster=cluster, topic=topic, lock=lock, node=node, data_dir=DATA, tls=tls, net=cluster.net
+                )
 
 
-def _key(node: StoreNode) -> tuple[int, int]:
-    return node.store.store_id, node.node.node_id
+def _schedulers(cluster: Cluster) -> Iterator[SchedulerNode]:
+    for topic in cluster.topics:
+        for node in topic.scheduler:
+            tls = _tls(cluster, "scheduler", node.name)
+            yield SchedulerNode(cluster=cluster, topic=topic, node=node, tls=tls, net=cluster.net)
 
 
 class Options(NodeOptions):
@@ -117,24 +156,31 @@ def makeService(options: Options) -> MultiService:
 
     from phxqueue.consumer.daemon import ConsumerRole
     from phxqueue.daemon.role_service import RoleService, prepare_process
+    from phxqueue.lock.daemon import lock_role
+    from phxqueue.scheduler.daemon import SchedulerRole
     from phxqueue.store.daemon import store_role
 
     cluster: DevCluster = options.node
-    stores = [RoleService(store_role(node, reactor), reactor) for node in cluster.stores]
-    consumers = [RoleService(ConsumerRole(node, reactor), reactor) for node in cluster.consumers]
+    in_turn = (
+        [RoleService(lock_role(node, reactor), reactor) for node in cluster.locks],
+        [RoleService(store_role(node, reactor), reactor) for node in cluster.stores],
+        [RoleService(SchedulerRole(node, reactor), reactor) for node in cluster.schedulers],
+        [RoleService(ConsumerRole(node, reactor), reactor) for node in cluster.consumers],
+    )
     everything = StoppedInTurn()  # type: ignore[no-untyped-call]
-    for services in (stores, consumers):
+    for services in in_turn:
         together = MultiService()
         for service in services:
             service.setServiceParent(together)  # type: ignore[no-untyped-call]
         together.setServiceParent(everything)
-    prepare_process(reactor, [*stores, *consumers])
-    DeferredList([service.started for service in (*stores, *consumers)]).addCallback(_welcome, cluster)
+    roles = [service for services in in_turn for service in services]
+    prepare_process(reactor, roles)
+    DeferredList([service.started for service in roles]).addCallback(_welcome, cluster)
     return everything
 
 
 class StoppedInTurn(MultiService):
-    """Stops what was added last first, and waits for it: consumers acknowledge while the stores still listen."""
+    """Stops what was added last first, and waits for it: consumers acknowledge while stores and locks still listen."""
 
     def stopService(self) -> Deferred[None]:
         """Fires when all have stopped."""
@@ -147,6 +193,5 @@ class StoppedInTurn(MultiService):
 
 
 def _welcome(_: object, cluster: DevCluster) -> None:
-    count = len(cluster.stores) + len(cluster.consumers)
     phxqueue = "phxqueue" if cluster.config == DEFAULT_CONFIG else f"phxqueue -c {cluster.config}"
-    Logger(namespace="phxqueue.dev").info(WELCOME, count=count, phxqueue=phxqueue, data=str(DATA))
+    Logger(namespace="phxqueue.dev").info(WELCOME, count=cluster.count, phxqueue=phxqueue, data=str(DATA))

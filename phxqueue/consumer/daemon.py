@@ -83,7 +83,12 @@ class ConsumerRole:
         groups = [node.topic.consumer_group(group_id) for group_id in node.consumer_group_ids]
         if node.topic.locks and not all(group.skip_lock for group in groups):
             self._locks = await LockClient.connect(
-                node.cluster, node.topic.topic_name, self._tls, settings=lock_settings(node), reactor=self._reactor
+                node.cluster,
+                node.topic.topic_name,
+                self._tls,
+                settings=lock_settings(node),
+                name=node.consumer.address,
+                reactor=self._reactor,
             )
 
     def _follow_scheduler(self, service: ConsumerService) -> None:

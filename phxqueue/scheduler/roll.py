@@ -2,8 +2,8 @@
 
 A consumer lives while it reports. One that says good-bye keeps its weight for a grace time, so that a restart moves
 nothing; one that just falls silent keeps it for `keep_time`. A master that is new knows nobody: it answers nothing
-until everyone who lives has had the time to report, and takes over the weights that they report, so that a change of
-master moves nothing either.
+until everyone who lives has had the time to report (or everyone there can be has reported), and takes over the weights
+that they report, so that a change of master moves nothing either.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class RollRule:
     Attributes:
         keep_time: silence after which a consumer counts as dead.
         grace: how long one that said good-bye is waited for.
-        warm_up: from the start of mastership until weights are answered.
+        warm_up: from the start of mastership until weights are answered, unless every consumer has reported before.
         balance_interval: between two looks at the loads.
         use_init_weight: weights are the configured ones; only death and return change anything.
         load_sticky, use_slots: see SmoothedLoad.
@@ -123,7 +123,7 @@ class Roll:
     def next_deadline(self) -> float | None:
         """When `advance` has something to do at the latest; None: not before somebody reports."""
         if not self.warm:
-            return self._warm_at if any(consumer.alive for consumer in self._consumers.values()) else None
+            return self._warm_at if self._someone_lives else None
         due = [consumer.silent_at for consumer in self._consumers.values() if consumer.alive]
         return min([*due, self._balance_at], default=None)
 
@@ -135,7 +135,7 @@ class Roll:
                 consumer.alive = False
                 consumer.weight = 0
         if not self.warm:
-            if now >= self._warm_at and any(consumer.alive for consumer in self._consumers.values()):
+            if self._everyone_lives or (now >= self._warm_at and self._someone_lives):
                 self.version = 1
             return
         if now >= self._balance_at:
@@ -145,6 +145,14 @@ class Roll:
         self._changed_from(before)
 
     # ---- inside ------------------------------------------------------------------------
+
+    @property
+    def _someone_lives(self) -> bool:
+        return any(consumer.alive for consumer in self._consumers.values())
+
+    @property
+    def _everyone_lives(self) -> bool:
+        return self._someone_lives and all(consumer.alive for consumer in self._consumers.values())
 
     def _find(self, name: str) -> _Consumer:
         consumer = self._consumers.get(name)

@@ -33,6 +33,17 @@ def cluster_directory(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def owned_cluster_directory(tmp_path: Path) -> Path:
+    """The same with a lock node and a scheduler, and queues of group 2 owned by locks."""
+    spec = ClusterSpec(
+        nodes=1, locks=1, schedulers=1, queues=2, consumers=2, groups=(2,), group={"skip_lock": 0}, handlers=HANDLERS
+    )
+    directory = tmp_path / "owned"
+    write_files(directory, spec, [5100, 5101, 7100, 7101, 6100])
+    return directory
+
+
+@pytest.fixture
 def invoke(cluster_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
     """Runs ``phxqueue ARGUMENTS`` in the directory of a cluster."""
 

@@ -14,6 +14,7 @@ from phxqueue.admin.demo import daemons as daemons_module
 from phxqueue.admin.demo import story as story_module
 from phxqueue.admin.demo.daemons import Launcher, RunningDaemon
 from phxqueue.admin.demo.layout import DemoLayout
+from phxqueue.admin.demo.owners import by_owner, locked_queues
 from phxqueue.admin.demo.story import Story
 from phxqueue.admin.errors import AdminError
 from phxqueue.admin.processes.child import StartError
@@ -36,6 +37,30 @@ def test_the_daemons_are_those_of_the_node_files(layout: DemoLayout) -> None:
     )
     assert layout.store_of_node(1, 2) is layout.stores[2]
     assert layout.store_of_node(2, 0) is None
+
+
+def test_locks_and_schedulers_run_as_well_when_there_are_some(
+    owned_cluster_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(owned_cluster_directory)
+    layout = DemoLayout.load(ClusterContext(), owned_cluster_directory)
+    assert [(plan.name, plan.description) for plan in layout.daemons] == [
+        ("store.0", "store 1 node 0, 127.0.0.1:5100"),
+        ("lock.0", "lock 1 node 0, 127.0.0.1:7100"),
+        ("scheduler.0", "scheduler 127.0.0.1:6100"),
+        ("consumer.0", "consumer 127.0.0.1:8001"),
+        ("consumer.1", "consumer 127.0.0.1:8002"),
+    ]
+    assert locked_queues(layout.topic) == [(2, 1, 0), (2, 1, 1)]
+
+
+def test_no_queue_is_owned_by_a_lock_where_there_is_no_lock_service(layout: DemoLayout) -> None:
+    assert locked_queues(layout.topic) == []
+
+
+def test_who_owns_what() -> None:
+    owned = {(1, 1, 3): "b", (1, 1, 0): "a", (1, 1, 2): "b"}
+    assert by_owner(owned) == {"a": [0], "b": [2, 3]}
 
 
 def test_a_cluster_without_node_files(layout: DemoLayout, cluster_directory: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,19 @@ def test_every_node_has_its_own_settings_and_its_own_data() -> None:
     assert found.cluster.certificates is not None
     assert found.stores[2].tls == certificate_paths(found.cluster.certificates, "store", "1/2")
     assert [node.consumer.port for node in found.consumers] == [8001, 8002]
+
+
+def test_locks_and_schedulers_are_nodes_too(owned_cluster_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(owned_cluster_directory)
+    found = DevCluster.load(CONFIG)
+    assert [str(node.data_dir) for node in found.locks] == ["data/dev/lock.1.0"]
+    assert [node.node.address for node in found.schedulers] == ["127.0.0.1:6100"]
+    assert found.count == 5
+    Path("etc/lock.0.conf").unlink()
+    Path("etc/scheduler.0.conf").unlink()
+    again = DevCluster.load(CONFIG)
+    assert again.locks == tuple(replace(node, path=again.locks[0].path) for node in found.locks)
+    assert [node.tls for node in again.schedulers] == [node.tls for node in found.schedulers]
 
 
 def test_options_make_the_certificates() -> None:

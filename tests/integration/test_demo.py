@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 
@@ -13,24 +14,36 @@ from phxqueue.admin.processes.watch import is_running
 from tests.integration.cluster import run_command
 from tests.integration.conftest import MakeCluster
 
+OWNED = {"use_dynamic_scale": 1, "skip_lock": 0}
+QUICK = {"scheduler_hash_keep_time_s": 2, "consumer_lock_lease_time_s": 2, "consumer_lock_interval_s": 1}
 ECHO = {1: "phxqueue.consumer.echo:EchoHandler", 2: "phxqueue.consumer.echo:EchoHandler"}
 
 
 @pytest_twisted.ensureDeferred
 async def test_the_demo(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster(queues=2, consumers=2, handlers=ECHO)  # its files and ports; its own daemons stay off
+    # Its files and ports; its own daemons stay off.
+    cluster = make_cluster(queues=4, locks=1, schedulers=1, consumers=2, handlers=ECHO, group=OWNED, topic=QUICK)
     try:
         status, output, errors = await cluster.run("demo", "start")
         assert (status, errors) == (0, ""), output + errors
         assert output.count("produce echo succeeded!") == 2
         assert output.count("consume echo succeeded!\n") == 2
-        assert "owns queue" in output
+        assert "starting 3 stores, 1 lock node, 1 scheduler and 2 consumers" in output
+        owned = {
+            name: numbers.split(", ") for name, numbers in re.findall(r"  (consumer\.\d) owns queues? (.*)", output)
+        }
+        assert sorted(number for numbers in owned.values() for number in numbers) == ["0", "1", "2", "3"]
+        [victim] = re.findall(r"killing one of them, (\S+):", output)
+        moved = re.findall(r"queue (\d): (\S+) has it and handled its message, [\d.]+ s after the kill", output)
+        assert sorted(number for number, _ in moved) == owned[victim]
+        assert victim not in {heir for _, heir in moved}
+        assert re.search(rf"{victim} has queues? {', '.join(owned[victim])} again after", output)
         assert "kill -9" in output
         assert "after the kill" in output
         assert "has caught up" in output
 
         running = running_daemons(cluster.directory)
-        names = ["consumer.0", "consumer.1", "store.0", "store.1", "store.2"]
+        names = ["consumer.0", "consumer.1", "lock.0", "scheduler.0", "store.0", "store.1", "store.2"]
         assert [daemon.name for daemon in running] == names
         status, _, errors = await cluster.run("demo", "start")
         assert status == 1
@@ -48,7 +61,7 @@ async def test_the_demo(make_cluster: MakeCluster) -> None:
         running = running_daemons(cluster.directory)
         status, output, errors = await cluster.run("demo", "stop")
     assert (status, errors) == (0, "")
-    assert output.count(" stopped\n") == 5
+    assert output.count(" stopped\n") == 7
     assert running_daemons(cluster.directory) == []
     assert not any(is_running(daemon.pid) for daemon in running)
     assert list((cluster.directory / "run").iterdir()) == []

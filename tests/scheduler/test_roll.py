@@ -51,6 +51,13 @@ def test_a_new_master_answers_nothing_before_everybody_had_time_to_report() -> N
     assert clock.roll.weights() == {"a": 1000, "b": 1000, "c": 0}
 
 
+def test_a_new_master_does_not_wait_when_there_is_nobody_to_wait_for() -> None:
+    clock = Clock()
+    clock.say(a=IDLE, b=IDLE, c=Report(cpu=0.0, weight=700))
+    clock.run(1)
+    assert clock.roll.weights() == {"a": 1000, "b": 1000, "c": 700}
+
+
 def test_a_master_that_heard_nobody_waits_for_the_first_report() -> None:
     clock = Clock()
     clock.run(60)

@@ -1,4 +1,4 @@
-"""``phxqueue demo``: a whole cluster on this machine, as a person would run it, and a master that is killed."""
+"""``phxqueue demo``: a whole cluster on this machine, as a person would run it; a master and a consumer are killed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from phxqueue.admin.context import ClusterContext, cluster_command
 def demo() -> None:
     """Start and stop a whole cluster on this machine.
 
-    The daemons are those of the files store.N.conf and consumer.N.conf beside the cluster's file. Their pid files are
-    in run/, their logs in logs/, their data in data/, all below the current directory.
+    The daemons are those of the files store.N.conf, lock.N.conf, scheduler.N.conf and consumer.N.conf beside the
+    cluster's file. Their pid files are in run/, their logs in logs/, their data in data/, all below the current
+    directory.
     """
 
 
 @demo.command()
 @cluster_command
 def start(settings: ClusterContext) -> None:
-    """Start it, send a message, kill the master, send another one."""
+    """Start it, send a message, kill the master, send another one, kill a consumer."""
     from phxqueue.admin.demo.layout import DemoLayout
     from phxqueue.admin.demo.story import Story
 

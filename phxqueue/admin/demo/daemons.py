@@ -32,6 +32,8 @@ START_TIMEOUT_S = 60.0
 #: How long a daemon may take over SIGTERM.
 STOP_TIMEOUT_S = 20.0
 
+_ROLES = frozenset(f"phxqueue-{role}" for role in ("store", "lock", "scheduler", "consumer"))
+
 
 @dataclass(frozen=True, slots=True)
 class RunningDaemon:
@@ -64,7 +66,7 @@ def _processes() -> Iterator[int]:
 def _name_of(pid: int, directory: Path) -> str | None:
     """The name of the demo's daemon that a process is; None: it is something else."""
     arguments = command_line(pid)
-    if not any(argument in ("phxqueue-store", "phxqueue-consumer") for argument in arguments):
+    if not any(argument in _ROLES for argument in arguments):
         return None
     try:
         pid_file = Path(arguments[arguments.index("--pidfile") + 1])

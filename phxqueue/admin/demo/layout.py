@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from phxqueue.admin.context import ClusterContext
 from phxqueue.admin.errors import AdminError
-from phxqueue.config import Cluster, ConsumerNode, StoreNode, TlsPaths, Topic, load_consumer_node, load_store_node
+from phxqueue.config import (
+    Cluster,
+    ConsumerNode,
+    LockNode,
+    SchedulerNode,
+    StoreNode,
+    TlsPaths,
+    Topic,
+    load_consumer_node,
+    load_lock_node,
+    load_scheduler_node,
+    load_store_node,
+)
 
 RUN = "run"
 LOGS = "logs"
+
+NodeT = TypeVar("NodeT", StoreNode, LockNode, SchedulerNode, ConsumerNode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +34,15 @@ class DaemonPlan:
     """One daemon of the demo; paths as they are given to it."""
 
     name: str  # "store.0", from its file store.0.conf
-    role: str  # "store" or "consumer"
+    role: str  # "store", "lock", "scheduler" or "consumer"
     announced: str  # what it calls itself when it is ready: "store 1 node 0"
-    address: str
+    address: str  # for a consumer its name: nothing listens there
     config: Path
     node_id: int = -1  # of a store
 
     @property
     def description(self) -> str:
-        return f"{self.announced}, {self.address}" if self.address else self.announced
+        return self.announced if self.address in self.announced else f"{self.announced}, {self.address}"
 
     @property
     def pid_file(self) -> Path:
@@ -50,6 +66,9 @@ class DaemonPlan:
         ]
 
 
+_Plans = tuple[DaemonPlan, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class DemoLayout:
     """The cluster, and the daemons whose files lie beside its own."""
@@ -59,6 +78,8 @@ class DemoLayout:
     topic: Topic
     tls: TlsPaths | None
     stores: tuple[DaemonPlan, ...]
+    locks: tuple[DaemonPlan, ...]
+    schedulers: tuple[DaemonPlan, ...]
     consumers: tuple[DaemonPlan, ...]
 
     @classmethod
@@ -72,26 +93,24 @@ class DemoLayout:
         cluster = settings.load()
         topic = settings.topic_of(cluster)
         home = settings.config.parent
-        stores = [(path, load_store_node(path)) for path in sorted(home.glob("store.*.conf"))]
-        consumers = [(path, load_consumer_node(path)) for path in sorted(home.glob("consumer.*.conf"))]
-        stores = [(path, node) for path, node in stores if node.topic.topic_id == topic.topic_id]
-        consumers = [(path, node) for path, node in consumers if node.topic.topic_id == topic.topic_id]
+
+        def plans(role: str, load: Callable[[Path], NodeT], plan: Callable[[Path, NodeT], DaemonPlan]) -> _Plans:
+            nodes = [(path, load(path)) for path in sorted(home.glob(f"{role}.*.conf"))]
+            return tuple(plan(path, node) for path, node in nodes if node.topic.topic_id == topic.topic_id)
+
+        stores = plans("store", load_store_node, _store)
+        consumers = plans("consumer", load_consumer_node, _consumer)
         if not stores or not consumers:
             raise AdminError(
                 f"the demo needs node files of topic {topic.topic_name} in {home}: store.0.conf, consumer.0.conf, ..."
             )
-        return cls(
-            directory,
-            cluster,
-            topic,
-            settings.tls_of(cluster),
-            tuple(_store(path, node) for path, node in stores),
-            tuple(_consumer(path, node) for path, node in consumers),
-        )
+        locks = plans("lock", load_lock_node, _lock)
+        schedulers = plans("scheduler", load_scheduler_node, _scheduler)
+        return cls(directory, cluster, topic, settings.tls_of(cluster), stores, locks, schedulers, consumers)
 
     @property
     def daemons(self) -> tuple[DaemonPlan, ...]:
-        return self.stores + self.consumers
+        return self.stores + self.locks + self.schedulers + self.consumers
 
     def store_of_node(self, store_id: int, node_id: int) -> DaemonPlan | None:
         """The daemon of a node, if it is one of ours."""
@@ -107,5 +126,15 @@ def _store(path: Path, node: StoreNode) -> DaemonPlan:
     return DaemonPlan(path.stem, "store", announced, node.node.address, path, node.node.node_id)
 
 
+def _lock(path: Path, node: LockNode) -> DaemonPlan:
+    announced = f"lock {node.lock.lock_id} node {node.node.node_id}"
+    return DaemonPlan(path.stem, "lock", announced, node.node.address, path)
+
+
+def _scheduler(path: Path, node: SchedulerNode) -> DaemonPlan:
+    return DaemonPlan(path.stem, "scheduler", f"scheduler {node.node.address}", node.node.address, path)
+
+
 def _consumer(path: Path, node: ConsumerNode) -> DaemonPlan:
-    return DaemonPlan(path.stem, "consumer", f"consumer {node.consumer.address}", "", path)
+    address = node.consumer.address
+    return DaemonPlan(path.stem, "consumer", f"consumer {address}", address, path)

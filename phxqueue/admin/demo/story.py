@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -24,12 +25,15 @@ from phxqueue.admin.demo.daemons import (
 )
 from phxqueue.admin.demo.follow import LogFollower
 from phxqueue.admin.demo.layout import LOGS, RUN, DaemonPlan, DemoLayout
+from phxqueue.admin.demo.owners import locked_queues
+from phxqueue.admin.demo.takeover import Takeover
 from phxqueue.admin.echo import ECHO_HANDLE, ECHO_PUB
 from phxqueue.admin.errors import AdminError
 from phxqueue.admin.gather import gather
 from phxqueue.admin.histogram import duration
 from phxqueue.admin.node_status import NodeReport, ask_all, master_of
 from phxqueue.admin.processes.notify import NotifySocket
+from phxqueue.lock.client import LockClient
 from phxqueue.net.pool import ConnectionPool
 from phxqueue.producer import Producer, Receipt
 
@@ -44,10 +48,11 @@ NEXT_STEPS = """
 The cluster is running. Some things to try:
 
   phxqueue status                          nodes, masters, replicas, backlogs
+  phxqueue locks list queue/               which consumer owns which queue
   phxqueue echo 'hello again'              then look into logs/consumer.*.log
   seq 1 100000 | phxqueue produce          a message a line
   phxqueue bench producer 0 4 64 100       how fast is it here? (0: no limit; 4 x 64 in flight; 100 bytes)
-  kill -9 $(cat run/store.1.pid)           any one of three may go at any time
+  kill -9 $(cat run/store.1.pid)           any one of three may go at any time: store, lock, scheduler, consumer
   tail -f logs/*.log
   make demo-stop                           ends it; data/ keeps what was stored
 """
@@ -76,7 +81,7 @@ class Story:
         self._notify.listen(self._reactor)
         try:
             await self._start_all()
-            await self._echo_twice()
+            await self._show()
         except BaseException:
             with suppress(OSError):  # perhaps nobody reads what we say, which is why we are here
                 self._say("stopping what was started")
@@ -108,7 +113,9 @@ class Story:
         self._say(f"certificates: {f'made {len(made)} in' if made else 'using those in'} {shown}")
 
     async def _start_all(self) -> None:
-        self._say(f"starting {len(self._layout.stores)} stores and {len(self._layout.consumers)} consumers")
+        counted = Counter("lock node" if plan.role == "lock" else plan.role for plan in self._layout.daemons)
+        *some, last = (f"{count} {what}{'s' if count > 1 else ''}" for what, count in counted.items())
+        self._say(f"starting {', '.join(some)} and {last}")
         await gather(self._start(plan) for plan in self._layout.daemons)
 
     async def _start(self, plan: DaemonPlan) -> None:
@@ -118,7 +125,11 @@ class Story:
         took = time.monotonic() - began
         self._say(f"  {plan.name} is ready after {took:.1f} s: {plan.description}, pid {daemon.pid}")
 
-    async def _echo_twice(self) -> None:
+    async def _start_again(self, plan: DaemonPlan) -> None:
+        remove_stale_pid_files(self._layout.directory, self._running.values())
+        await self._start(plan)
+
+    async def _show(self) -> None:
         layout = self._layout
         pool = open_pool(self._reactor, layout.cluster, layout.topic, layout.tls)
         producer = await Producer.connect(layout.cluster, topic=layout.topic.topic_name, tls=layout.tls)
@@ -130,10 +141,28 @@ class Story:
             await self._echo(producer, logs, "hello again", since=time.monotonic())
             await self._tell_master(pool)
             await self._restart(killed, pool)
+            if len(layout.consumers) > 1 and locked_queues(layout.topic):
+                await self._take_over(producer, logs)
         finally:
             logs.close()
             await producer.close()
             await pool.close()
+
+    async def _take_over(self, producer: Producer, logs: LogFollower) -> None:
+        layout = self._layout
+        async with await LockClient.connect(
+            layout.cluster, layout.topic.topic_name, layout.tls, reactor=self._reactor
+        ) as locks:
+            takeover = Takeover(self._reactor, layout, locks, producer, logs, self._say)
+            self._say("\nevery queue has one owner, by its lock")
+            plan, queues = takeover.victim(await takeover.show_owners())
+            pid = self._running.pop(plan.name).pid
+            self._say(f"\nkilling one of them, {plan.name}: kill -9 {pid}")
+            await kill_daemon(self._reactor, pid)
+            await takeover.watch(queues, time.monotonic())
+            self._say(f"\nstarting {plan.name} again")
+            await self._start_again(plan)
+            await takeover.given_back(plan, queues)
 
     async def _echo(self, producer: Producer, logs: LogFollower, text: str, since: float | None = None) -> None:
         message = f"{text} {secrets.token_hex(3)}"
@@ -180,8 +209,7 @@ class Story:
 
     async def _restart(self, plan: DaemonPlan, pool: ConnectionPool) -> None:
         self._say(f"\nstarting {plan.name} again")
-        remove_stale_pid_files(self._layout.directory, self._running.values())
-        await self._start(plan)
+        await self._start_again(plan)
         deadline = time.monotonic() + CATCH_UP_TIMEOUT_S
         while True:
             reports = await ask_all(pool, self._layout.topic)

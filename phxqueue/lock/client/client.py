@@ -30,7 +30,7 @@ from phxqueue.lock.client.rounds import Rounds
 from phxqueue.lock.client.routes import LockRoutes
 from phxqueue.lock.client.settings import LockClientSettings
 from phxqueue.lock.client.table_view import TableView
-from phxqueue.lock.client.values import LockState, StringValue
+from phxqueue.lock.client.values import LockState, StringValue, make_client_id
 
 ResultT = TypeVar("ResultT")
 
@@ -99,6 +99,7 @@ class LockClient:
         tls: Any = None,
         *,
         settings: LockClientSettings | None = None,
+        name: str | None = None,
         reactor: Any = None,
     ) -> LockClient:
         """A client for the lock groups of a topic.
@@ -111,6 +112,7 @@ class LockClient:
             tls: TlsPaths or a ClientTls; None: what the cluster's configuration says (TLS with the client certificate
                 beside globalconfig.conf, unless TLS is off).
             settings: bounds and times; None: what the topic's configuration says.
+            name: how the lock service's users see this client; None: host and process.
             reactor: None: the global one.
 
         Raises:
@@ -120,7 +122,7 @@ class LockClient:
         """
         from phxqueue.lock.client.connecting import connect
 
-        return connect(cls, cluster, topic, tls, settings, reactor)
+        return connect(cls, cluster, topic, tls, settings, name, reactor)
 
     # ---- locks ----------------------------------------------------------------------------------
 
@@ -267,7 +269,7 @@ class LockClient:
             self._calls,
             self._locator,
             name,
-            f"{self.name}:{self._session}:{next(self._numbers)}",
+            make_client_id(self.name, self._session, next(self._numbers)),
             checked_lease(lease),
             force=force,
             wait_s=checked_wait(wait),

@@ -26,6 +26,7 @@ def connect(
     topic_name: str | int,
     tls: Any,
     settings: LockClientSettings | None,
+    name: str | None,
     reactor: Any,
 ) -> LockClient:
     """See LockClient.connect."""
@@ -39,7 +40,7 @@ def connect(
         from twisted.internet import reactor
     pool = lock_pool(reactor, cluster, topic, tls)
     caller = MasterClient(pool, reactor, random.Random(), settings=configured(RoutingSettings, cluster.net))
-    return kind(topic, caller, reactor, settings=settings, on_close=pool.close)
+    return kind(topic, caller, reactor, settings=settings, name=name, on_close=pool.close)
 
 
 def lock_pool(

@@ -25,6 +25,16 @@ class LockState:
     remaining: float | None
     waiters: int
 
+    @property
+    def holder(self) -> str:
+        """The name of the client that holds it."""
+        return self.client_id.rsplit(":", 2)[0]
+
+
+def make_client_id(name: str, session: str, number: int) -> str:
+    """Who holds a lock, by one acquisition of it: the client's name, which life of it, a number."""
+    return f"{name}:{session}:{number}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StringValue:
