@@ -20,6 +20,7 @@ class Sums:
         delayed: kept aside until they are due.
         dead: became dead letters, and were not sent on their way again.
         expired: the same, because their time had passed.
+        dropped: their time had passed, too, and their pub does not keep such items.
         unread: dead letters of its pubs that it has not acknowledged (`phxqueue dlq` does when it takes them out).
         acknowledged: of all its queues; every attempt of an item counts.
         retried: attempts after the first.
@@ -30,19 +31,20 @@ class Sums:
     delayed: int = 0
     dead: int = 0
     expired: int = 0
+    dropped: int = 0
     unread: int = 0
     acknowledged: int = 0
     retried: int = 0
 
     @property
     def finished(self) -> int:
-        """Acknowledged and not passed on. What expired and was dropped, or is not for the group, counts too."""
-        return max(self.acknowledged - self.retried - self.dead - self.expired, 0)
+        """Acknowledged, and neither passed on nor dropped. What is not for the group counts too."""
+        return max(self.acknowledged - self.retried - self.dead - self.expired - self.dropped, 0)
 
     @property
     def enqueued(self) -> int:
-        """All that was ever enqueued: each is in exactly one of the five places."""
-        return self.finished + self.waiting + self.delayed + self.dead + self.expired
+        """All that was ever enqueued: each is in exactly one of these places."""
+        return self.finished + self.waiting + self.delayed + self.dead + self.expired + self.dropped
 
 
 def sums(topic: Topic, reports: Sequence[NodeReport]) -> list[Sums]:
@@ -76,6 +78,7 @@ def _with_passed_on(one: Sums, reports: Sequence[NodeReport]) -> Sums:
                 one.retried += passed.retried + passed.requeued
                 one.dead += passed.dead - min(passed.requeued, passed.dead)
                 one.expired += passed.expired - max(passed.requeued - passed.dead, 0)
+                one.dropped += passed.dropped
             else:
                 others += passed.retried + passed.requeued
     one.acknowledged -= min(others, one.acknowledged)
@@ -109,12 +112,13 @@ def sum_lines(found: Sequence[Sums]) -> list[str]:
         "+ DELAYED",
         "+ DEAD",
         "+ EXPIRED",
+        "+ DROPPED",
         "UNREAD",
     )
     rows = [
         (
             one.consumer_group_id, one.enqueued, one.finished, one.waiting, one.delayed, one.dead, one.expired,
-            one.unread,
+            one.dropped, one.unread,
         )
         for one in found
     ]  # fmt: skip

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from phxqueue.proto.digest import MASK64, Claim
+from phxqueue.proto.digest import MASK64, MOST_DROPPED, Claim
 from phxqueue.proto.store_pb2 import GetRequest
 
 
@@ -20,16 +20,23 @@ class Ack:
         """Make it part of a request."""
         request.prev_cursor = self.stop
         for claim in self.claims:
-            request.claims.add(start=claim.start, stop=claim.stop, count=claim.count, digest_sum=claim.digest_sum)
+            told = request.claims.add(
+                start=claim.start, stop=claim.stop, count=claim.count, digest_sum=claim.digest_sum
+            )
+            for first, stop in claim.dropped:
+                told.dropped.add(first=first, count=stop - first)
 
 
 class Claims:
     """What was acknowledged and may still be lost with the store's master: the next acknowledgement says it again.
 
-    Without a gap, oldest first; at most MOST of them, of more the oldest are added up.
+    Without a gap, oldest first; at most MOST of them, of more the oldest are added up. Of more than MOST_DROPPED
+    stretches of dropped items those that do not fit count as finished: so many wait to become durable only when nothing
+    does, and then no acknowledgement is taken for long either.
     """
 
     MOST = 64
+    MOST_DROPPED = MOST_DROPPED
 
     def __init__(self) -> None:
         self._claims: deque[Claim] = deque()
@@ -37,11 +44,14 @@ class Claims:
     def add(self, claim: Claim) -> None:
         """A stretch that follows the last one."""
         claims = self._claims
+        if claim.dropped:
+            room = self.MOST_DROPPED - sum(len(one.dropped) for one in claims)
+            claim = replace(claim, dropped=claim.dropped[: max(0, room)])
         claims.append(claim)
         if len(claims) > self.MOST:
             one, two = claims.popleft(), claims.popleft()
             digests = (one.digest_sum + two.digest_sum) & MASK64
-            claims.appendleft(Claim(one.start, two.stop, one.count + two.count, digests))
+            claims.appendleft(Claim(one.start, two.stop, one.count + two.count, digests, one.dropped + two.dropped))
 
     def settle(self, durable: int) -> None:
         """The store will never forget what lies below this cursor."""

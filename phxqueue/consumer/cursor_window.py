@@ -36,13 +36,14 @@ class CursorWindow(Generic[ItemT]):
         confirmed: the highest cursor that the store has confirmed to be acknowledged.
     """
 
-    __slots__ = ("_claims", "_count", "_digest_sum", "_items", "_owed", "_start", "confirmed", "end")
+    __slots__ = ("_claims", "_count", "_digest_sum", "_dropped", "_items", "_owed", "_start", "confirmed", "end")
 
     def __init__(self, position: int) -> None:
         self.end = position
         self.confirmed = position
         self._items: deque[ItemT] = deque()
         self._claims = Claims()
+        self._dropped: list[tuple[int, int]] = []  # (first, stop), in the order in which they were
         self._owed = False  # the last acknowledgement has to be said again
         self._start = position  # of the next claim
         self._count = 0
@@ -82,16 +83,32 @@ class CursorWindow(Generic[ItemT]):
             self._digest_sum += done.digest
         return bool(items) and items[0].cursor < item.cursor
 
+    def drop(self, item: ItemT) -> bool:
+        """An item is finished by dropping it, for its time had passed: the next claim says so. Returns as `finish`."""
+        self._dropped.append((item.cursor, item.cursor + item.count))
+        return self.finish(item)
+
     def take_ack(self) -> Ack | None:
         """What can be acknowledged now, for the next request; None: nothing new."""
         stop = self.position
         if stop > self._start:
-            self._claims.add(Claim(self._start, stop, self._count, self._digest_sum & MASK64))
+            dropped = self._take_dropped(stop) if self._dropped else ()
+            self._claims.add(Claim(self._start, stop, self._count, self._digest_sum & MASK64, dropped))
             self._start, self._count, self._digest_sum = stop, 0, 0
         elif not self._owed:
             return None
         self._owed = False
         return self._claims.ack()
+
+    def _take_dropped(self, stop: int) -> tuple[tuple[int, int], ...]:
+        """What was dropped below `stop`: neighbours as one."""
+        merged: list[tuple[int, int]] = []
+        for first, end in sorted(one for one in self._dropped if one[0] < stop):
+            if merged and merged[-1][1] == first:
+                first = merged.pop()[0]
+            merged.append((first, end))
+        self._dropped = [one for one in self._dropped if one[0] >= stop]
+        return tuple(merged)
 
     def confirm(self, ack: Ack) -> None:
         """The store has taken this acknowledgement."""
@@ -117,6 +134,7 @@ class CursorWindow(Generic[ItemT]):
         self.end = max(self.end, position)
         if position > self._start:
             self._start, self._count, self._digest_sum = position, 0, 0
+            self._dropped = [one for one in self._dropped if one[0] >= position]
             self._claims.clear()
             self._owed = False
         self.confirmed = max(self.confirmed, position)

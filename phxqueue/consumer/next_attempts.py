@@ -170,6 +170,7 @@ class NextAttempts:
             stats.retried += slot.count
         elif attempt.dropped:
             stats.expired += slot.count
+            slot.dropped = True
         else:
             if attempt.reason is Reason.EXPIRED:
                 stats.expired += slot.count

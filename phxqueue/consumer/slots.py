@@ -26,12 +26,14 @@ class Slot:
         stale: it is no longer ours (the store reset the position): its result counts for nothing.
         tries: failed re-enqueues.
         tried_in_place: attempts in this very place that have failed (ordered groups).
+        dropped: its time had passed, and its pub drops what is late.
     """
 
     __slots__ = (
         "count",
         "cursor",
         "digest",
+        "dropped",
         "finished",
         "message",
         "pub_id",
@@ -54,6 +56,7 @@ class Slot:
         self.unreadable = ""
         self.finished = False
         self.stale = False
+        self.dropped = False
         self.tries = 0
         self.tried_in_place = 0
 

@@ -303,7 +303,7 @@ class Worker:
         self._let_go(slot)
         if self._window is None:
             return
-        if self._window.finish(slot):
+        if self._window.drop(slot) if slot.dropped else self._window.finish(slot):
             slot.strip()
         if self._suspects is not None and self._suspects.current is slot:
             self._suspects.current = None

@@ -9,6 +9,9 @@ from xxhash import xxh3_64_intdigest
 
 MASK64 = (1 << 64) - 1
 
+#: Stretches of dropped items in the claims of one request.
+MOST_DROPPED = 4096
+
 _identity = Struct("<QQ").pack
 
 
@@ -19,9 +22,13 @@ def item_digest(producer_id: int, number: int, buffer: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Everything received of [start, stop) is finished: `count` items with this digest sum mod 2^64."""
+    """Everything received of [start, stop) is finished: `count` items with this digest sum mod 2^64.
+
+    dropped: (first, stop) of those that were dropped because their time had passed, rising.
+    """
 
     start: int
     stop: int
     count: int
     digest_sum: int
+    dropped: tuple[tuple[int, int], ...] = ()

@@ -191,6 +191,7 @@ class PassedOn(_message.Message):
     DEAD_FIELD_NUMBER: _builtins.int
     EXPIRED_FIELD_NUMBER: _builtins.int
     REQUEUED_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
     consumer_group_id: _builtins.int
     retried: _builtins.int
     """enqueued for another attempt"""
@@ -200,6 +201,8 @@ class PassedOn(_message.Message):
     """dead letters because their time had passed"""
     requeued: _builtins.int
     """dead letters that began anew"""
+    dropped: _builtins.int
+    """dropped because their time had passed"""
     def __init__(
         self,
         *,
@@ -208,10 +211,11 @@ class PassedOn(_message.Message):
         dead: _builtins.int = ...,
         expired: _builtins.int = ...,
         requeued: _builtins.int = ...,
+        dropped: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_id", b"consumer_group_id", "dead", b"dead", "expired", b"expired", "requeued", b"requeued", "retried", b"retried"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_id", b"consumer_group_id", "dead", b"dead", "dropped", b"dropped", "expired", b"expired", "requeued", b"requeued", "retried", b"retried"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

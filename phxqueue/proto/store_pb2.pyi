@@ -212,6 +212,7 @@ class AckClaim(_message.Message):
     STOP_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     DIGEST_SUM_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
     start: _builtins.int
     stop: _builtins.int
     """one past the last cursor"""
@@ -219,6 +220,10 @@ class AckClaim(_message.Message):
     """items received in [start, stop) and finished, those included that are for other groups only"""
     digest_sum: _builtins.int
     """sum of their digests mod 2^64, see docs/wire-protocol.md"""
+    @_builtins.property
+    def dropped(self) -> _containers.RepeatedCompositeFieldContainer[Global___CursorRange]:
+        """items among them whose time had passed and which were dropped; rising"""
+
     def __init__(
         self,
         *,
@@ -226,14 +231,37 @@ class AckClaim(_message.Message):
         stop: _builtins.int = ...,
         count: _builtins.int = ...,
         digest_sum: _builtins.int = ...,
+        dropped: _abc.Iterable[Global___CursorRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "digest_sum", b"digest_sum", "start", b"start", "stop", b"stop"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "digest_sum", b"digest_sum", "dropped", b"dropped", "start", b"start", "stop", b"stop"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AckClaim: _TypeAlias = AckClaim  # noqa: Y015
+
+@_typing.final
+class CursorRange(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    first: _builtins.int
+    count: _builtins.int
+    def __init__(
+        self,
+        *,
+        first: _builtins.int = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "first", b"first"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CursorRange: _TypeAlias = CursorRange  # noqa: Y015
 
 @_typing.final
 class GetBatch(_message.Message):
@@ -627,20 +655,28 @@ class CursorMove(_message.Message):
     QUEUE_ID_FIELD_NUMBER: _builtins.int
     CONSUMER_GROUP_ID_FIELD_NUMBER: _builtins.int
     ACKED_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
     queue_id: _builtins.int
     consumer_group_id: _builtins.int
     acked: _builtins.int
     """cursors only rise: the state machine takes the maximum"""
+    @_builtins.property
+    def dropped(self) -> _containers.RepeatedCompositeFieldContainer[Global___CursorRange]:
+        """Items that were dropped because their time had passed, rising; counted as far as this move passes them. Since
+        version 11.
+        """
+
     def __init__(
         self,
         *,
         queue_id: _builtins.int = ...,
         consumer_group_id: _builtins.int = ...,
         acked: _builtins.int = ...,
+        dropped: _abc.Iterable[Global___CursorRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "consumer_group_id", b"consumer_group_id", "queue_id", b"queue_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "consumer_group_id", b"consumer_group_id", "dropped", b"dropped", "queue_id", b"queue_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

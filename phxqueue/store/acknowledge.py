@@ -16,9 +16,11 @@ from twisted.logger import Logger
 
 from phxqueue.config import group_bit
 from phxqueue.net.status import RpcError, Status
-from phxqueue.proto.digest import MASK64, Claim
-from phxqueue.proto.store_pb2 import GetRequest
+from phxqueue.proto.digest import MASK64, MOST_DROPPED, Claim
+from phxqueue.proto.store_pb2 import AckClaim, GetRequest
+from phxqueue.store.batcher import Stretches
 from phxqueue.store.entries import ParsedEntry
+from phxqueue.store.passed_on import DROP_VERSION
 from phxqueue.store.reading import Reading
 from phxqueue.store.reconciliation import Audit, dispute
 from phxqueue.store.served import ServedQueue
@@ -77,18 +79,38 @@ def _check_claims(request: GetRequest) -> None:
     claims = request.claims
     if len(claims) > MOST_CLAIMS:
         raise RpcError(Status.INVALID_ARGUMENT, f"claims: {len(claims)}, more than {MOST_CLAIMS}: add the oldest up")
-    position = claims[0].start
+    position, dropped = claims[0].start, 0
     for claim in claims:
         if claim.start != position or claim.stop <= claim.start:
             raise RpcError(
                 Status.INVALID_ARGUMENT,
                 f"claims: [{claim.start}, {claim.stop}) does not follow {position}: one begins where the other ends",
             )
+        if claim.dropped:
+            dropped += len(claim.dropped)
+            _check_dropped(claim)
         position = claim.stop
+    if dropped > MOST_DROPPED:
+        raise RpcError(
+            Status.INVALID_ARGUMENT, f"claims: {dropped} stretches of dropped items, more than {MOST_DROPPED}"
+        )
     if position != request.prev_cursor:
         raise RpcError(
             Status.INVALID_ARGUMENT, f"claims: they end at {position} and prev_cursor is {request.prev_cursor}"
         )
+
+
+def _check_dropped(claim: AckClaim) -> None:
+    position = claim.start
+    for stretch in claim.dropped:
+        stop = stretch.first + stretch.count
+        if not position <= stretch.first < stop <= claim.stop:
+            raise RpcError(
+                Status.INVALID_ARGUMENT,
+                f"claims: dropped [{stretch.first}, {stop}) does not lie in what is left of [{claim.start}, "
+                f"{claim.stop}) from {position} on",
+            )
+        position = stop
 
 
 def _take_unclaimed(request: GetRequest, queue: ServedQueue, reading: Reading) -> bool:
@@ -104,9 +126,20 @@ def _take_unclaimed(request: GetRequest, queue: ServedQueue, reading: Reading) -
 
 def _move(request: GetRequest, reading: Reading) -> bool:
     key = request.queue_id, request.consumer_group_id
-    if reading.positions.acknowledge(key, request.prev_cursor, reading.machine.acked_cursor(*key)):
-        reading.proposals.move(*key, request.prev_cursor)
+    acked = reading.positions.acked(key, reading.machine.acked_cursor(*key))
+    if reading.positions.acknowledge(key, request.prev_cursor, acked):
+        reading.proposals.move(*key, request.prev_cursor, _dropped(request, reading, acked))
     return True
+
+
+def _dropped(request: GetRequest, reading: Reading, acked: int) -> Stretches:
+    """What was dropped of that which is acknowledged only now; nothing, while a member does not know the command."""
+    if not any(claim.dropped for claim in request.claims):
+        return ()
+    if reading.machine.version < DROP_VERSION and reading.group.lowest_version < DROP_VERSION:
+        return ()
+    told = [(one.first, one.first + one.count) for claim in request.claims for one in claim.dropped]
+    return tuple((max(first, acked), stop) for first, stop in told if stop > acked)
 
 
 class _Check:

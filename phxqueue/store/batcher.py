@@ -26,10 +26,17 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from phxqueue.proto.digest import MOST_DROPPED
 from phxqueue.proto.store_pb2 import CursorMove
+from phxqueue.store.passed_on import DROP_VERSION
 from phxqueue.store.queues import BATCH_VERSION
 
 TokenT = TypeVar("TokenT")
+
+Key = tuple[int, int]
+"""(queue id, consumer group id)"""
+Stretches = tuple[tuple[int, int], ...]
+"""(first, stop) of cursors, rising"""
 
 _BATCH_TAG = b"\x1a"  # StoreCommand.batches: field 3, length-delimited
 _MOVE_TAG = b"\x22"  # StoreCommand.cursor_moves: field 4, length-delimited
@@ -88,11 +95,13 @@ class Proposal(Generic[TokenT]):
         payload: a serialized StoreCommand.
         tokens: one per request in it, in the order of their batches.
         moves: the cursor moves in it: (queue id, consumer group id) -> acked.
+        dropped: (first, stop) of the items dropped below those, for moves that have any.
     """
 
     payload: bytes
     tokens: list[TokenT]
-    moves: dict[tuple[int, int], int]
+    moves: dict[Key, int]
+    dropped: dict[Key, Stretches]
 
 
 class Batcher(Generic[TokenT]):
@@ -104,7 +113,8 @@ class Batcher(Generic[TokenT]):
         self._requests: deque[tuple[bytes, int, TokenT, float, int]] = deque()
         self._bytes = 0
         self._batches = 0
-        self._moves: dict[tuple[int, int], int] = {}
+        self._moves: dict[Key, int] = {}
+        self._dropped: dict[Key, Stretches] = {}
         self._moves_since = 0.0
 
     @property
@@ -140,13 +150,16 @@ class Batcher(Generic[TokenT]):
         self._bytes += len(frames)
         self._batches += batches
 
-    def move(self, queue_id: int, consumer_group_id: int, acked: int, now: float) -> None:
-        """Take a cursor move in; of several for one cursor the highest counts."""
+    def move(self, queue_id: int, consumer_group_id: int, acked: int, now: float, dropped: Stretches = ()) -> None:
+        """Take a cursor move in; of several for one cursor the highest counts, and what was dropped of them all."""
         if not self._moves:
             self._moves_since = now
         key = (queue_id, consumer_group_id)
         if acked > self._moves.get(key, -1):
             self._moves[key] = acked
+        if dropped:
+            together = sorted({*self._dropped.get(key, ()), *dropped})
+            self._dropped[key] = tuple(together[:MOST_DROPPED])
 
     def take(self, in_flight: int, now: float, timestamp_ms: int, *, at_once: bool = False) -> Proposal[TokenT] | None:
         """Return the entry that should leave now, or None. Call it again until it says None.
@@ -162,9 +175,9 @@ class Batcher(Generic[TokenT]):
             return None
         parts = [b""]
         tokens, version = self._take_requests(parts)
-        moves = self._take_moves(parts)
-        parts[0] = _HEAD.pack(0x08, version, 0x11, timestamp_ms)
-        return Proposal(b"".join(parts), tokens, moves)
+        moves, dropped = self._take_moves(parts)
+        parts[0] = _HEAD.pack(0x08, max(version, DROP_VERSION) if dropped else version, 0x11, timestamp_ms)
+        return Proposal(b"".join(parts), tokens, moves, dropped)
 
     def next_due(self, in_flight: int, now: float) -> float | None:
         """When `take` has something, if nothing else happens: `now` = at once, None = never."""
@@ -186,6 +199,7 @@ class Batcher(Generic[TokenT]):
         tokens = [request[2] for request in self._requests]
         self._requests.clear()
         self._moves.clear()
+        self._dropped.clear()
         self._bytes = self._batches = 0
         return tokens
 
@@ -210,12 +224,27 @@ class Batcher(Generic[TokenT]):
         self._bytes -= size
         return tokens, needed
 
-    def _take_moves(self, parts: list[bytes]) -> dict[tuple[int, int], int]:
-        if len(self._moves) <= self.limits.entry_moves:
+    def _take_moves(self, parts: list[bytes]) -> tuple[dict[Key, int], dict[Key, Stretches]]:
+        if len(self._moves) <= self.limits.entry_moves and not self._dropped:
             moves, self._moves = self._moves, {}
         else:
-            moves = {key: self._moves.pop(key) for key in list(self._moves)[: self.limits.entry_moves]}
+            moves = {key: self._moves.pop(key) for key in self._first_moves()}
+        dropped = {key: self._dropped.pop(key) for key in moves if key in self._dropped} if self._dropped else {}
         for (queue_id, consumer_group_id), acked in moves.items():
-            raw = CursorMove(queue_id=queue_id, consumer_group_id=consumer_group_id, acked=acked).SerializeToString()
+            move = CursorMove(queue_id=queue_id, consumer_group_id=consumer_group_id, acked=acked)
+            for first, stop in dropped.get((queue_id, consumer_group_id), ()):
+                move.dropped.add(first=first, count=stop - first)
+            raw = move.SerializeToString()
             parts.append(_MOVE_TAG + _varint(len(raw)) + raw)
-        return moves
+        return moves, dropped
+
+    def _first_moves(self) -> list[Key]:
+        """As many as one entry takes, by their number and by what was dropped; at least one."""
+        found: list[Key] = []
+        room = MOST_DROPPED
+        for key in self._moves:
+            room -= len(self._dropped.get(key, ()))
+            if found and (room < 0 or len(found) == self.limits.entry_moves):
+                break
+            found.append(key)
+        return found

@@ -1,4 +1,4 @@
-"""Items that are stored again (later attempts, dead letters), counted by consumer group. Pure."""
+"""Items that are stored again (later attempts, dead letters) or dropped, counted by consumer group. Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from collections.abc import Iterable, Mapping
 
 from phxqueue.proto.origin import Origin
 from phxqueue.proto.status_pb2 import PassedOn
+from phxqueue.proto.store_pb2 import CursorRange
 
 Counts = dict[tuple[int, int], int]
-"""(consumer group id, origin) -> items."""
+"""(consumer group id, origin) -> items; DROPPED in the place of an origin: those whose time had passed."""
 
 _RETRIED, _DEAD, _EXPIRED, _REQUEUED = Origin.RETRIED, Origin.DEAD, Origin.EXPIRED, Origin.REQUEUED
 #: Higher ones are of a later program: not counted, by a constant of the command version.
 LAST_COUNTED = Origin.REQUEUED
+#: No batch has this origin.
+DROPPED = 1 << 16
+#: Commands with dropped items.
+DROP_VERSION = 11
 
 
 def count(counts: Counts, mask: int, origin: int, items: int) -> None:
@@ -23,6 +28,23 @@ def count(counts: Counts, mask: int, origin: int, items: int) -> None:
         key = (mask & -mask).bit_length(), origin
         counts[key] = counts.get(key, 0) + items
         mask &= mask - 1
+
+
+def count_dropped(
+    counts: Counts, consumer_group_id: int, before: int, acked: int, dropped: Iterable[CursorRange]
+) -> None:
+    """Count the dropped items of a cursor move from `before` to `acked`.
+
+    What lies outside has been counted, or will be, by the move that passes it: so whatever is said twice counts once.
+    """
+    items, position = 0, before
+    for stretch in dropped:
+        stop = min(stretch.first + stretch.count, acked)
+        items += max(0, stop - max(stretch.first, position))
+        position = max(position, stop)
+    if items:
+        key = consumer_group_id, DROPPED
+        counts[key] = counts.get(key, 0) + items
 
 
 def passed_on(counted: Iterable[Mapping[tuple[int, int], int]]) -> list[PassedOn]:
@@ -38,6 +60,7 @@ def passed_on(counted: Iterable[Mapping[tuple[int, int], int]]) -> list[PassedOn
             dead=total.get((group, _DEAD), 0),
             expired=total.get((group, _EXPIRED), 0),
             requeued=total.get((group, _REQUEUED), 0),
+            dropped=total.get((group, DROPPED), 0),
         )
         for group in sorted({group for group, _ in total})
     ]

@@ -8,7 +8,7 @@ producer sends it again with the same sequence, and the idempotence window tells
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -19,7 +19,7 @@ from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.store_pb2 import AddResponse, AddResult
 from phxqueue.replica.errors import NotServing, OutcomeUnknown, Overloaded
 from phxqueue.replica.interfaces import Clock, DelayedCall
-from phxqueue.store.batcher import Batcher, BatcherLimits, Proposal
+from phxqueue.store.batcher import Batcher, BatcherLimits, Proposal, Stretches
 from phxqueue.store.group import StoreGroup
 from phxqueue.store.outcomes import Delayed, Duplicate, Outcome, Refusal
 from phxqueue.store.queues import BATCH_VERSION
@@ -113,9 +113,9 @@ class Proposals:
             self._wake()
         return answer
 
-    def move(self, queue_id: int, consumer_group_id: int, acked: int) -> None:
+    def move(self, queue_id: int, consumer_group_id: int, acked: int, dropped: Stretches = ()) -> None:
         """Have a cursor replicated, with the next entry or by itself."""
-        self._batcher.move(queue_id, consumer_group_id, acked, self._clock.seconds())
+        self._batcher.move(queue_id, consumer_group_id, acked, self._clock.seconds(), dropped)
         self._wake()
 
     def abandon(self) -> None:
@@ -230,16 +230,16 @@ class Proposals:
         for answer, _ in entry.proposal.tokens:
             _fail(answer, error)
         # If mastership is lost as well, abandon() forgets them again in a moment.
-        self._again(entry.proposal.moves)
+        self._again(entry.proposal)
         self._after()
 
     def _after(self) -> None:
         self._wake()
         self._check_idle()
 
-    def _again(self, moves: Mapping[tuple[int, int], int]) -> None:
-        for (queue_id, consumer_group_id), acked in moves.items():
-            self.move(queue_id, consumer_group_id, acked)
+    def _again(self, proposal: Proposal[Waiting]) -> None:
+        for (queue_id, consumer_group_id), acked in proposal.moves.items():
+            self.move(queue_id, consumer_group_id, acked, proposal.dropped.get((queue_id, consumer_group_id), ()))
 
     def _error(self, failure: Failure) -> RpcError:
         """What the requests of an entry that has no outcome are told."""

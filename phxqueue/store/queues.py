@@ -23,12 +23,13 @@ from phxqueue.store.delayed import TIMER_BIT, cancel, fire, keep_aside
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import SOLE, UNIFORM, QueueIndex
 from phxqueue.store.outcomes import Delayed, Duplicate, Outcome, Refusal
+from phxqueue.store.passed_on import DROP_VERSION, count_dropped
 from phxqueue.store.passed_on import count as count_passed_on
 from phxqueue.store.retention import acknowledged_rows
 from phxqueue.store.state import TIMER_VERSION, QueueState
 
 #: The newest command this program understands; a newer one halts the group until the node is upgraded.
-COMMAND_VERSION = 6
+COMMAND_VERSION = 11
 #: Commands of batches and cursor moves: every program understands them.
 BATCH_VERSION = 1
 #: Commands with `trims`.
@@ -108,7 +109,7 @@ class StoreQueues(QueueState):
         self.window.begin(self.clock_ms)
         outcomes = self._store_batches(instance, command)
         for move in command.cursor_moves:
-            self._move_cursor(move)
+            self._move_cursor(move, command.version)
         for trim in command.trims:
             self._trim(trim)
         for fence in command.fences:
@@ -223,15 +224,17 @@ class StoreQueues(QueueState):
             )
         return Duplicate(cursor & ~TIMER_BIT, count, delayed=True) if cursor & TIMER_BIT else Duplicate(cursor, count)
 
-    def _move_cursor(self, move: CursorMove) -> None:
+    def _move_cursor(self, move: CursorMove, version: int) -> None:
         """Raise a cursor; never lower it, never beyond the end of its queue."""
         key = (move.queue_id, move.consumer_group_id)
         index = self.queues.get(move.queue_id)
         if index is None or not 1 <= move.consumer_group_id <= MAX_CONSUMER_GROUP_ID:
             return
-        acked = min(move.acked, index.end_cursor)
-        if acked > self.acked.get(key, 0):
+        acked, before = min(move.acked, index.end_cursor), self.acked.get(key, 0)
+        if acked > before:
             self.acked[key] = acked
+            if version >= DROP_VERSION:
+                count_dropped(self.passed_on, move.consumer_group_id, before, acked, move.dropped)
 
     def _raise_fence(self, fence: Fence) -> None:
         """Remember the highest token of a queue's readers for a consumer group."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
 from phxqueue.admin.dlq.letters import Filter, revived
 from phxqueue.admin.dlq.queue import DeadLetters
@@ -64,6 +67,23 @@ async def test_every_item_is_in_exactly_one_place() -> None:
         # It was requeued, and died again.
         assert places(cluster)[1][:6] == (7, 4, 0, 0, 2, 1)
         assert sum(places(cluster)[1][1:6]) == 7
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_expired_and_was_dropped_is_not_finished() -> None:
+    topic = small_topic([1], consumer_group_ids=(1, 2))
+    topic = replace(topic, pubs=(replace(topic.pubs[0], expired="drop"),))
+    async with InMemoryCluster({1: lambda context, item: Result.OK}, topic) as cluster:
+        items = [NewItem(1, 1, b"%d" % n, ttl=0.0001 if n % 3 else 0.0, delay=1.0) for n in range(30)]
+        await cluster.producer.enqueue_many(items)
+        cluster.clock.skip(1.5)
+        await cluster.settle()
+        while places(cluster)[2][1] != 10:  # a cursor is replicated a little later
+            await deferLater(reactor, 0.01)
+        [service] = cluster._stores._services.values()
+        assert [one.dropped for one in service.passed_on()] == [20, 20]
+        assert [places(cluster)[group][:6] for group in (1, 2)] == [(30, 10, 0, 0, 0, 0)] * 2
+        assert cluster.stats.expired == 40
 
 
 @pytest.mark.parametrize("seed", range(4))

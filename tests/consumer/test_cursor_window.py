@@ -142,6 +142,48 @@ def test_advance_forgets_what_others_acknowledged() -> None:
     assert (window.position, window.end) == (100, 100)
 
 
+def test_what_was_dropped_is_claimed_with_what_it_was_acknowledged_with() -> None:
+    window: CursorWindow[Fetched] = CursorWindow(0)
+    items = [Fetched(cursor) for cursor in range(8)]
+    window.extend(items, 8)
+    assert window.drop(items[2])
+    window.drop(items[1])
+    window.drop(items[6])
+    window.finish(items[0])
+    ack = window.take_ack()
+    assert ack == Ack(3, (Claim(0, 3, 3, 3, ((1, 3),)),))
+    for item in items[3:6]:
+        window.finish(item)
+    window.finish(items[7])
+    assert window.take_ack() == Ack(8, (*ack.claims, Claim(3, 8, 5, 5, ((6, 7),))))
+
+
+def test_what_others_have_acknowledged_meanwhile_is_theirs_to_count() -> None:
+    window: CursorWindow[Fetched] = CursorWindow(0)
+    items = [Fetched(cursor) for cursor in range(4)]
+    window.extend(items, 4)
+    window.drop(items[1])
+    window.drop(items[3])
+    window.advance(2)
+    window.finish(items[2])
+    assert window.take_ack() == Ack(4, (Claim(2, 4, 2, 2, ((3, 4),)),))
+
+
+def test_claims_that_are_added_up_keep_what_was_dropped_and_no_more_than_so_much() -> None:
+    claims = Claims()
+    many = Claims.MOST + 2
+    for start in range(many):
+        claims.add(Claim(start, start + 1, 1, 1, ((start, start + 1),)))
+    ack = claims.ack()
+    assert ack is not None
+    assert [one for claim in ack.claims for one in claim.dropped] == [(start, start + 1) for start in range(many)]
+    claims.MOST_DROPPED = many + 1
+    claims.add(Claim(many, many + 10, 10, 10, ((many, many + 1), (many + 3, many + 4))))
+    ack = claims.ack()
+    assert ack is not None
+    assert sum(len(claim.dropped) for claim in ack.claims) == many + 1
+
+
 @given(st.integers(0, 2**32))
 def test_whatever_gets_lost_the_store_can_check_every_acknowledgement(seed: int) -> None:
     """Items finish in any order, acknowledgements get lost, masters forget what is not durable: the claims of each
