@@ -172,6 +172,8 @@ class Pub:
     retention_bytes: int = 256 * MIB  # ... unless that is more than this
     reconcile: Reconcile = "alarm"
     expired: Literal["dead", "drop"] = "dead"
+    idempotency_window_s: float = 3600.0
+    idempotency_keys: int = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -177,6 +177,23 @@ class PubEntry(Block):
         "What becomes of an item whose `ttl` has passed: it is a dead letter, or it is dropped and counted.",
         restart=LIVE,
     )
+    idempotency_window_s: Decimal = setting(
+        3600.0,
+        "How long an item's `idempotency_key` is remembered: the same key within that time stores nothing.",
+        unit="s",
+        ge=0.001,
+        le=31_536_000.0,
+        restart=LIVE,
+    )
+    idempotency_keys: Whole = setting(
+        100_000,
+        "Keys remembered at a time, per Paxos group, about 200 bytes of memory each. None is forgotten before its "
+        "time: more new ones are refused with RESOURCE_EXHAUSTED.",
+        unit="keys",
+        ge=0,
+        le=10_000_000,
+        restart=LIVE,
+    )
 
 
 class ConsumerGroupEntry(Block):

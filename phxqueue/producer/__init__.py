@@ -20,12 +20,14 @@ from __future__ import annotations
 from phxqueue.producer.client import Producer
 from phxqueue.producer.entries import Cancelled, CancelledUnderWay
 from phxqueue.producer.errors import (
+    BadKey,
     BadText,
     BufferFull,
     BufferNotBytes,
     EnqueueError,
     InvalidItem,
     ItemTooLarge,
+    KeyReused,
     OutcomeUnknown,
     ProducerClosed,
     Refused,
@@ -40,6 +42,7 @@ from phxqueue.producer.receipts import Receipt, Receipts
 from phxqueue.producer.settings import ProducerSettings
 
 __all__ = [
+    "BadKey",
     "BadText",
     "BufferFull",
     "BufferNotBytes",
@@ -48,6 +51,7 @@ __all__ = [
     "EnqueueError",
     "InvalidItem",
     "ItemTooLarge",
+    "KeyReused",
     "NewItem",
     "OutcomeUnknown",
     "Producer",

@@ -28,7 +28,7 @@ from phxqueue.producer.attempts import NextAttempt, next_attempt
 from phxqueue.producer.cancelling import cancel_delayed
 from phxqueue.producer.entries import Entry, ManyCall, SingleEntry
 from phxqueue.producer.errors import BufferFull, EnqueueError, ProducerClosed
-from phxqueue.producer.items import encode_item
+from phxqueue.producer.items import body_digest, encode_item
 from phxqueue.producer.many import Cutter, NewItem
 from phxqueue.producer.plans import Planner
 from phxqueue.producer.receipts import NOT_STORED, Receipt, Receipts
@@ -148,6 +148,7 @@ class Producer:
         delay: float = 0.0,
         deliver_at: float | None = None,
         ttl: float = 0.0,
+        idempotency_key: bytes = b"",
     ) -> Deferred[Receipt]:
         """Put one item into a queue. The item has its place in the order of its uin when this call returns.
 
@@ -165,17 +166,21 @@ class Producer:
             deliver_at: the same as a time, Unix seconds.
             ttl: seconds, counted from when it is due, after which no handler gets it any more: it becomes a dead
                 letter, or is dropped and counted, as its pub says. 0: it never expires.
+            idempotency_key: the application's name for this item within its pub, 1 to 64 bytes. An item with the same
+                key within `idempotency_window_s` of the pub, from whichever producer, is not stored again: its receipt
+                is that of the first. b"": none.
 
         Returns:
             A Deferred (await it) of a Receipt: the item is durable on a majority.
-            It fails with Refused (surely not written; InvalidItem when the call is wrong) or OutcomeUnknown.
+            It fails with Refused (surely not written; InvalidItem when the call is wrong, KeyReused when the key is
+            another item's) or OutcomeUnknown.
         """
         planner = self._planner
         try:
             if not self._turn_open:
                 self._begin_turn()
             plan = planner.plan(pub_id, handle_id, consumer_group_ids)
-            target, key = planner.target(plan, uin)
+            target, key = planner.target(plan, uin, idempotency_key)
             if plan.info.drop_all:
                 self.stats.dropped += 1
                 return succeed(planner.drop(plan.info, target))
@@ -185,6 +190,9 @@ class Producer:
                 if due_ms:
                     target = planner.delayed(target, due_ms)
             payload, digest = planner.encode(plan, buffer, uin, client_id, user_cookies, expires_ms)
+            if idempotency_key:
+                body = body_digest(handle_id, uin, target.mask, buffer, user_cookies)
+                target = planner.with_key(target, idempotency_key, body)
         except EnqueueError:
             return self._refused()
         return self._enter(SingleEntry(target, key, 1, payload, digest, planner.now, planner.atime_ms))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -33,6 +33,8 @@ class Target:
     batch: tuple[int, ...]  # (queue_id, pub_id, ...): entries of a lane that may share a batch
     origin: Origin = Origin.NEW
     deliver_at_ms: int = 0  # 0: now; else a target of one entry alone, for it is cancelled by itself
+    idempotency_key: bytes = b""  # else a target of one entry alone, too, ...
+    body_digest: int = 0  # ... with the digest of what a second item with the key has to share
 
 
 def delayed_receipt(target: Target, timer_number: int) -> Receipt:
@@ -62,6 +64,10 @@ class Entry:
         self.digest = digest
         self.arrived = arrived
         self.atime_ms = atime_ms
+
+    def was_stored(self, queue_id: int, deliver_at_ms: int) -> None:
+        """What is told next is the outcome of an earlier batch with its key: so that is where it is."""
+        self.target = replace(self.target, queue_id=queue_id, deliver_at_ms=deliver_at_ms)
 
     def succeed(self, first_cursor: int) -> None:
         """Its items are in the queue, from this cursor on."""

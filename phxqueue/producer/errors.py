@@ -4,7 +4,8 @@ EnqueueError
   Refused               surely NOT in the queue: enqueue it again, or give up, as you like
     InvalidItem         the call itself is wrong; trying again cannot help
       UnknownTopic, UnknownPub, UnknownHandle, UnknownGroup,
-      BufferNotBytes, UinOutOfRange, BadText, ItemTooLarge
+      BufferNotBytes, UinOutOfRange, BadText, BadKey, ItemTooLarge
+    KeyReused           the idempotency_key is another item's
     BufferFull          the producer's own bound; try again later
     ProducerClosed
   OutcomeUnknown        perhaps in the queue: enqueueing it again may make a second copy
@@ -48,6 +49,12 @@ class OutcomeUnknown(EnqueueError):
     status = Status.DEADLINE_EXCEEDED
 
 
+class KeyReused(Refused):
+    """The item's `idempotency_key` was used for another item lately: one with another body, handle_id or uin."""
+
+    status = Status.ALREADY_EXISTS
+
+
 class InvalidItem(Refused):
     """The call is wrong; the message names the field, what it was and what is allowed."""
 
@@ -84,6 +91,10 @@ class BufferNotBytes(InvalidItem, TypeError):
 
 class UinOutOfRange(InvalidItem):
     """`uin` must be an int that fits into 64 bits, unsigned."""
+
+
+class BadKey(InvalidItem):
+    """`idempotency_key` must be bytes, 1 to 64 of them."""
 
 
 class BadText(InvalidItem):

@@ -126,6 +126,14 @@ def read_cookies(cookies: Cookies) -> dict[str, bytes]:
     return {cookie.key: cookie.value for cookie in cookies.cookies}
 
 
+def body_digest(handle_id: int, uin: int, mask: int, buffer: bytes, user_cookies: Mapping[str, bytes] | None) -> int:
+    """What two items with one idempotency key have to share to be the same item. Both have been encoded already."""
+    parts = [_identity(handle_id, uin), _identity(mask, len(buffer)), buffer]
+    for key, value in sorted((user_cookies or {}).items()):
+        parts += [_identity(len(key), len(value)), key.encode(), value]
+    return xxh3_64_intdigest(b"".join(parts))
+
+
 def encode_item(item: QItem, limit: int) -> tuple[bytes, int]:
     """Serialize an item that already has its identity (a retry, a dead letter).
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from phxqueue.producer.entries import ManyCall, PieceEntry, Target
 from phxqueue.producer.errors import EnqueueError, InvalidItem
+from phxqueue.producer.items import body_digest
 from phxqueue.producer.plans import Plan, Planner
 from phxqueue.proto.digest import MASK64
 
@@ -28,6 +29,7 @@ class NewItem(NamedTuple):
     delay: float = 0.0
     deliver_at: float | None = None
     ttl: float = 0.0
+    idempotency_key: bytes = b""
 
 
 class _Piece:
@@ -75,11 +77,11 @@ class Cutter:
         position = -1
         for position, item in enumerate(items):
             try:
-                pub_id, handle_id, buffer, uin, client_id, cookies, groups, delay, deliver_at, ttl = item
+                pub_id, handle_id, buffer, uin, client_id, cookies, groups, delay, deliver_at, ttl, own_key = item
                 if plan is None or kind != (pub_id, handle_id, groups):
                     plan, kind = planner.plan(pub_id, handle_id, groups), (pub_id, handle_id, groups)
                     growing = self._growing.setdefault(pub_id, {})
-                target, key = planner.target(plan, uin)
+                target, key = planner.target(plan, uin, own_key)
                 if plan.info.drop_all:
                     self._drop(plan, target, position)
                     continue
@@ -87,14 +89,19 @@ class Cutter:
                 if delay or ttl or deliver_at is not None:
                     due_ms, expires_ms = planner.times(delay, deliver_at, ttl)
                 payload, digest = planner.encode(plan, buffer, uin, client_id, cookies, expires_ms)
+                if own_key:
+                    body = body_digest(handle_id, uin, target.mask, buffer, cookies)
+                    target = planner.with_key(target, own_key, body)
             except EnqueueError as error:
                 self._refuse(position, error)
                 continue
             except (TypeError, ValueError):
                 self._refuse(position, InvalidItem(f"items[{position}] is not a NewItem: {item!r:.200}"))
                 continue
-            if due_ms:
-                alone = _Piece(planner.delayed(target, due_ms), key)
+            if due_ms or own_key:
+                if not due_ms:
+                    growing.pop(key, None)  # later items of its uin stay behind it
+                alone = _Piece(planner.delayed(target, due_ms) if due_ms else target, key)
                 self._done.append(alone)
                 alone.add(payload, digest, position)
                 continue

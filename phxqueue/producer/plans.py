@@ -11,10 +11,11 @@ from dataclasses import replace
 from math import ceil
 
 from twisted.logger import Logger
+from xxhash import xxh3_64_intdigest
 
 from phxqueue.config import QueueInfo, Topic
 from phxqueue.producer.entries import Target
-from phxqueue.producer.errors import InvalidItem, Refused, UinOutOfRange
+from phxqueue.producer.errors import BadKey, InvalidItem, Refused, UinOutOfRange
 from phxqueue.producer.items import ItemEncoder
 from phxqueue.producer.receipts import NOT_STORED, Receipt
 from phxqueue.producer.routes import PubRoutes, RouteTable
@@ -24,6 +25,8 @@ MAX_UIN = (1 << 64) - 1
 #: Plans, and places of uins, that are remembered; when there are more, all are forgotten (they are cheap to make).
 MAX_PLANS = 4096
 MAX_PLACES = 65536
+#: Longest idempotency key: what stores take.
+MAX_KEY_BYTES = 64
 #: Times are below this, in seconds: a year of five digits is a mistake (of milliseconds, mostly).
 _LATEST_S = 253_402_300_800.0
 
@@ -63,7 +66,7 @@ class Planner:
         self._plans: dict[tuple[int, int, tuple[int, ...] | None], Plan] = {}
         self._places = 0  # remembered in all plans
         self._number = 0  # of the next item
-        self._delayed = 0  # delayed items so far
+        self._alone = 0  # items so far that have a batch for themselves
         self._turn = 0
         self._turn_key = 0
         self._avoid: frozenset[int] = frozenset()
@@ -107,11 +110,13 @@ class Planner:
         item_mask = 0 if mask == routes.full_mask else mask
         return Plan(routes, info, mask, ItemEncoder(self._producer_id, pub_id, handle_id, item_mask, self._limit))
 
-    def target(self, plan: Plan, uin: int) -> tuple[Target, int]:
+    def target(self, plan: Plan, uin: int, idempotency_key: bytes = b"") -> tuple[Target, int]:
         """Where an item goes, and the key that its order hangs on (0: none).
 
+        With an idempotency key and no uin it goes where the key leads, reachable or not: only there it is known.
+
         Raises:
-            UinOutOfRange, UnknownPub.
+            UinOutOfRange, UnknownPub, BadKey.
         """
         # The class is looked at because 1.0 finds the place of 1.
         if plan.keyed and uin.__class__ is int and (target := plan.places.get(uin)) is not None:
@@ -120,6 +125,9 @@ class Planner:
             raise UinOutOfRange(f"uin must be an int from 0 to 2**64 - 1, not {uin!r}")
         if uin and plan.keyed:
             return self._find_place(plan, uin), uin
+        if idempotency_key:
+            _check_key(idempotency_key)
+            return plan.routes.target(plan.info, xxh3_64_intdigest(idempotency_key), plan.mask), 0
         if plan.turn != self._turn or plan.sticky is None:
             plan.sticky = plan.routes.target(plan.info, self._turn_key, plan.mask, self._avoid)
             plan.turn = self._turn
@@ -170,8 +178,16 @@ class Planner:
 
     def delayed(self, target: Target, due_ms: int) -> Target:
         """The target of one delayed item: its batch has no other."""
-        self._delayed += 1
-        return replace(target, deliver_at_ms=due_ms, batch=(*target.batch, self._delayed))
+        self._alone += 1
+        return replace(target, deliver_at_ms=due_ms, batch=(*target.batch, self._alone))
+
+    def with_key(self, target: Target, idempotency_key: bytes, body_digest: int) -> Target:
+        """The target of one item with an idempotency key: the same. Raises BadKey."""
+        _check_key(idempotency_key)
+        self._alone += 1
+        return replace(
+            target, idempotency_key=idempotency_key, body_digest=body_digest, batch=(*target.batch, self._alone)
+        )
 
     def encode(
         self,
@@ -201,6 +217,11 @@ class Planner:
                 pub_id=target.pub_id,
             )
         return Receipt(target.store_id, target.queue_id, NOT_STORED)
+
+
+def _check_key(idempotency_key: bytes) -> None:
+    if idempotency_key.__class__ is not bytes or len(idempotency_key) > MAX_KEY_BYTES:
+        raise BadKey(f"idempotency_key must be 1 to {MAX_KEY_BYTES} bytes, not {idempotency_key!r:.100}")
 
 
 def _is_time(value: object) -> bool:

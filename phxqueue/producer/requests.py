@@ -80,6 +80,9 @@ class Request:
             header.origin = target.origin
         if target.deliver_at_ms:
             header.deliver_at_ms = target.deliver_at_ms
+        if target.idempotency_key:
+            header.idempotency_key = target.idempotency_key
+            header.body_digest = target.body_digest
         self.items += header.count
         self.size += len(payload)
         for entry in entries:
@@ -102,10 +105,18 @@ class Request:
 
 
 def _by_batch(entries: list[Entry]) -> list[list[Entry]]:
-    """Entries by queue and pub, each list in order."""
+    """Entries by queue and pub, each list in order. What came behind one with a batch for itself stays behind it."""
     if len({id(entry.target) for entry in entries}) == 1:
         return [entries]
-    batches: dict[tuple[int, ...], list[Entry]] = {}
+    batches: list[list[Entry]] = []
+    growing: dict[tuple[int, ...], list[Entry]] = {}
     for entry in entries:
-        batches.setdefault(entry.target.batch, []).append(entry)
-    return list(batches.values())
+        target = entry.target
+        if target.idempotency_key:
+            growing.pop(target.batch[:-1], None)
+        batch = growing.get(target.batch)
+        if batch is None:
+            batch = growing[target.batch] = []
+            batches.append(batch)
+        batch.append(entry)
+    return batches

@@ -27,7 +27,7 @@ from phxqueue.net.routing import Route
 from phxqueue.net.status import Retry, RpcError, Status
 from phxqueue.producer.batching import Lane
 from phxqueue.producer.entries import Entry
-from phxqueue.producer.errors import EnqueueError, OutcomeUnknown, Refused
+from phxqueue.producer.errors import EnqueueError, KeyReused, OutcomeUnknown, Refused
 from phxqueue.producer.requests import Part, Request
 from phxqueue.producer.settings import ProducerSettings
 from phxqueue.proto.methods import ADD
@@ -239,6 +239,8 @@ class Sender:
             stats.settled += 1
         cursor = result.first_cursor
         for entry in part.entries:
+            if result.by_key:
+                entry.was_stored(result.queue_id, result.deliver_at_ms)
             if entry.answered:
                 stats.stored_late += entry.count
             else:
@@ -264,6 +266,8 @@ class Sender:
         entry.fail(error)
 
     def _describe(self, error: RpcError, maybe_written: bool) -> EnqueueError:
+        if error.status is Status.ALREADY_EXISTS:  # whatever earlier tries came to: else the key would be this item's
+            return KeyReused(f"{self.route.what}: {error}; nothing was written")
         if maybe_written:
             return OutcomeUnknown(
                 f"{self.route.what}: {error}; the items may or may not be written (the producer itself never writes "

@@ -202,6 +202,8 @@ class BatchHeader(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     DELIVER_AT_MS_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    BODY_DIGEST_FIELD_NUMBER: _builtins.int
     queue_id: _builtins.int
     pub_id: _builtins.int
     consumer_group_ids: _builtins.int
@@ -220,6 +222,10 @@ class BatchHeader(_message.Message):
     """what its items are, for the sums: see phxqueue/proto/origin.py; 0 = new ones"""
     deliver_at_ms: _builtins.int
     """0 = now; else kept aside until then (Unix milliseconds) and known by a timer number"""
+    idempotency_key: _builtins.bytes
+    """the application's own: of batches of a pub with one key, the first is stored; empty = none"""
+    body_digest: _builtins.int
+    """of what must be equal for two batches with one key to be the same one"""
     def __init__(
         self,
         *,
@@ -234,10 +240,12 @@ class BatchHeader(_message.Message):
         sequence: _builtins.int = ...,
         origin: _builtins.int = ...,
         deliver_at_ms: _builtins.int = ...,
+        idempotency_key: _builtins.bytes = ...,
+        body_digest: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_ids", b"consumer_group_ids", "count", b"count", "deliver_at_ms", b"deliver_at_ms", "digest_sum", b"digest_sum", "first_atime_ms", b"first_atime_ms", "last_atime_ms", b"last_atime_ms", "origin", b"origin", "producer_id", b"producer_id", "pub_id", b"pub_id", "queue_id", b"queue_id", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_digest", b"body_digest", "consumer_group_ids", b"consumer_group_ids", "count", b"count", "deliver_at_ms", b"deliver_at_ms", "digest_sum", b"digest_sum", "first_atime_ms", b"first_atime_ms", "idempotency_key", b"idempotency_key", "last_atime_ms", b"last_atime_ms", "origin", b"origin", "producer_id", b"producer_id", "pub_id", b"pub_id", "queue_id", b"queue_id", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -63,6 +63,9 @@ class AddResult(_message.Message):
     RETRY_AFTER_MS_FIELD_NUMBER: _builtins.int
     DELAYED_FIELD_NUMBER: _builtins.int
     TIMER_NUMBER_FIELD_NUMBER: _builtins.int
+    BY_KEY_FIELD_NUMBER: _builtins.int
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    DELIVER_AT_MS_FIELD_NUMBER: _builtins.int
     status: _builtins.int
     message: _builtins.str
     first_cursor: _builtins.int
@@ -75,6 +78,12 @@ class AddResult(_message.Message):
     """kept aside until deliver_at_ms: it has no cursor yet"""
     timer_number: _builtins.int
     """with queue_id and deliver_at_ms of its header: what CancelDelayed names it by"""
+    by_key: _builtins.bool
+    """a batch with the same idempotency_key was stored before; this is its outcome ..."""
+    queue_id: _builtins.int
+    """... and this its queue"""
+    deliver_at_ms: _builtins.int
+    """... and this when it is due, if it was delayed"""
     def __init__(
         self,
         *,
@@ -86,10 +95,13 @@ class AddResult(_message.Message):
         retry_after_ms: _builtins.int = ...,
         delayed: _builtins.bool = ...,
         timer_number: _builtins.int = ...,
+        by_key: _builtins.bool = ...,
+        queue_id: _builtins.int = ...,
+        deliver_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "delayed", b"delayed", "duplicate", b"duplicate", "first_cursor", b"first_cursor", "message", b"message", "retry_after_ms", b"retry_after_ms", "status", b"status", "timer_number", b"timer_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_key", b"by_key", "count", b"count", "delayed", b"delayed", "deliver_at_ms", b"deliver_at_ms", "duplicate", b"duplicate", "first_cursor", b"first_cursor", "message", b"message", "queue_id", b"queue_id", "retry_after_ms", b"retry_after_ms", "status", b"status", "timer_number", b"timer_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -854,6 +866,35 @@ class SettingChange(_message.Message):
 Global___SettingChange: _TypeAlias = SettingChange  # noqa: Y015
 
 @_typing.final
+class KeyBounds(_message.Message):
+    """How long, and how many, idempotency keys of a pub are remembered from here on: in front of batches with keys, whenever
+    the master's configuration differs from what was said last. Since version 9.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUB_ID_FIELD_NUMBER: _builtins.int
+    WINDOW_MS_FIELD_NUMBER: _builtins.int
+    MOST_FIELD_NUMBER: _builtins.int
+    pub_id: _builtins.int
+    window_ms: _builtins.int
+    most: _builtins.int
+    def __init__(
+        self,
+        *,
+        pub_id: _builtins.int = ...,
+        window_ms: _builtins.int = ...,
+        most: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["most", b"most", "pub_id", b"pub_id", "window_ms", b"window_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyBounds: _TypeAlias = KeyBounds  # noqa: Y015
+
+@_typing.final
 class StoreCommand(_message.Message):
     """The payload of one Paxos entry of a store. Batches with a deliver_at_ms are delayed since version 3."""
 
@@ -869,6 +910,7 @@ class StoreCommand(_message.Message):
     BEGINS_FIELD_NUMBER: _builtins.int
     FENCES_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
+    KEY_BOUNDS_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """command version, gated by what all members understand"""
@@ -892,6 +934,8 @@ class StoreCommand(_message.Message):
     def fences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fence]: ...
     @_builtins.property
     def settings(self) -> _containers.RepeatedCompositeFieldContainer[Global___SettingChange]: ...
+    @_builtins.property
+    def key_bounds(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyBounds]: ...
     def __init__(
         self,
         *,
@@ -905,11 +949,12 @@ class StoreCommand(_message.Message):
         begins: _abc.Iterable[Global___ReaderBegin] | None = ...,
         fences: _abc.Iterable[Global___Fence] | None = ...,
         settings: _abc.Iterable[Global___SettingChange] | None = ...,
+        key_bounds: _abc.Iterable[Global___KeyBounds] | None = ...,
         history: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fire", b"fire"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "begins", b"begins", "cancels", b"cancels", "cursor_moves", b"cursor_moves", "fences", b"fences", "fire", b"fire", "history", b"history", "settings", b"settings", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "begins", b"begins", "cancels", b"cancels", "cursor_moves", b"cursor_moves", "fences", b"fences", "fire", b"fire", "history", b"history", "key_bounds", b"key_bounds", "settings", b"settings", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,13 +11,16 @@ from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
 from phxqueue.proto.store_pb2 import AddRequest, AddResponse
 from phxqueue.store.batcher import frame_batch
 from phxqueue.store.delays import Delays
+from phxqueue.store.keyed import Keyed
 from phxqueue.store.outcomes import Outcome
 from phxqueue.store.proposals import Proposals, add_response
 from phxqueue.store.queues import BATCH_VERSION, StoreQueues
 from phxqueue.store.served import ServedQueues, groups_of
+from phxqueue.store.state import KEYS_VERSION
 
-#: No serialized BatchHeader is larger, tag and length included: a larger batch surely has items.
-_HEADER_MAX = 96
+#: No serialized BatchHeader is larger, tag and length included, its idempotency key left out: a larger batch surely
+#: has items.
+_HEADER_MAX = 112
 
 
 def check_address(served: ServedQueues, topic_id: int, store_id: int) -> None:
@@ -47,13 +50,20 @@ def group_of_request(served: ServedQueues, request: AddRequest) -> int:
 
 
 def add(
-    request: AddRequest, served: ServedQueues, machine: StoreQueues, proposals: Proposals, delays: Delays
+    request: AddRequest,
+    served: ServedQueues,
+    machine: StoreQueues,
+    proposals: Proposals,
+    delays: Delays,
+    keyed: Keyed,
 ) -> AddResponse | Deferred[AddResponse]:
     """Check a request and have its batches stored; the caller has checked address, group and mastership."""
     batches = request.batches
     if len(batches) == 1:  # the hot path: nothing here that is not needed
         batch = batches[0]
         header = batch.header
+        if header.idempotency_key:
+            return _add_several(batches, served, machine, proposals, delays, keyed)
         raw = batch.SerializeToString()
         _check(served, header, len(raw), batch)
         sequence = header.sequence
@@ -66,11 +76,16 @@ def add(
         if header.origin:
             return proposals.add(frame_batch(raw), (header.count,), delays.best_version)
         return proposals.add(frame_batch(raw), (header.count,))
-    return _add_several(batches, served, machine, proposals, delays)
+    return _add_several(batches, served, machine, proposals, delays, keyed)
 
 
 def _add_several(
-    batches: Sequence[ItemBatch], served: ServedQueues, machine: StoreQueues, proposals: Proposals, delays: Delays
+    batches: Sequence[ItemBatch],
+    served: ServedQueues,
+    machine: StoreQueues,
+    proposals: Proposals,
+    delays: Delays,
+    keyed: Keyed,
 ) -> AddResponse | Deferred[AddResponse]:
     if not batches:
         raise RpcError(Status.INVALID_ARGUMENT, "batches: the request has none")
@@ -93,6 +108,10 @@ def _add_several(
     delayed = [batch.header for batch in batches if batch.header.deliver_at_ms]
     counted = any(batch.header.origin for batch in batches)
     version = delays.admit(delayed) if delayed else delays.best_version if counted else BATCH_VERSION
+    with_key = [batch.header for batch in batches if batch.header.idempotency_key]
+    if with_key:
+        frames.insert(0, keyed.admit(with_key, served))
+        version = KEYS_VERSION
     return proposals.add(b"".join(frames), counts, version)
 
 
@@ -101,7 +120,11 @@ def _all_known(batches: Sequence[ItemBatch], machine: StoreQueues) -> list[Outco
     outcomes: list[Outcome] = []
     for batch in batches:
         header = batch.header
-        earlier = machine.recall(header.producer_id, header.sequence, header.queue_id) if header.sequence else None
+        earlier: Outcome | None = None
+        if header.sequence:
+            earlier = machine.recall(header.producer_id, header.sequence, header.queue_id)
+        if earlier is None and header.idempotency_key:
+            earlier = machine.keys.recall(header)
         if earlier is None:
             return None
         outcomes.append(earlier)
@@ -129,6 +152,7 @@ def _check(served: ServedQueues, header: BatchHeader, size: int, batch: ItemBatc
             )
         raise RpcError(Status.INVALID_ARGUMENT, "count: the batch's header counts no items; do not send empty batches")
     # The header makes the batch at most a little larger than its items: look closer only when it could matter.
+    size -= len(header.idempotency_key)
     if size > served.max_batch_bytes and len(batch.items) > served.max_batch_bytes:
         raise RpcError(
             Status.INVALID_ARGUMENT,

@@ -20,8 +20,6 @@ from phxqueue.store.timers import Timer
 
 #: Delayed batches that one command moves, whatever it asks for: a constant of the command version.
 FIRE_MOST = 10_000
-#: Set in the remembered cursor of a delayed batch: what is below is its timer number.
-TIMER_BIT = 1 << 63
 
 _MAX_SIZE = (1 << 32) - 1
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from phxqueue.net.status import Status
 
+#: Set in the remembered cursor of a delayed batch: what is below is its timer number.
+TIMER_BIT = 1 << 63
+
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
@@ -17,6 +20,14 @@ class Duplicate:
     first_cursor: int
     count: int
     delayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDuplicate(Duplicate):
+    """A batch whose idempotency key was stored before: the outcome of that one, which may be in another queue."""
+
+    queue_id: int = 0
+    deliver_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

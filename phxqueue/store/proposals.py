@@ -21,7 +21,7 @@ from phxqueue.replica.errors import NotServing, OutcomeUnknown, Overloaded
 from phxqueue.replica.interfaces import Clock, DelayedCall
 from phxqueue.store.batcher import Batcher, BatcherLimits, Proposal, Stretches
 from phxqueue.store.group import StoreGroup
-from phxqueue.store.outcomes import Delayed, Duplicate, Outcome, Refusal
+from phxqueue.store.outcomes import Delayed, Duplicate, KeyDuplicate, Outcome, Refusal
 from phxqueue.store.queues import BATCH_VERSION
 
 #: How often to look whether something blocked may leave.
@@ -303,6 +303,8 @@ def add_response(outcomes: list[Outcome], counts: tuple[int, ...]) -> AddRespons
             _tell_place(result, outcome.first_cursor, outcome.delayed)
             result.count = outcome.count
             result.duplicate = True
+            if isinstance(outcome, KeyDuplicate):
+                result.by_key, result.queue_id, result.deliver_at_ms = True, outcome.queue_id, outcome.deliver_at_ms
         elif isinstance(outcome, Delayed):
             _tell_place(result, outcome.number, delayed=True)
             result.count = count

@@ -16,17 +16,18 @@ from google.protobuf.message import DecodeError
 from zope.interface import implementer
 
 from phxqueue.net.status import Status
+from phxqueue.proto.item_pb2 import BatchHeader
 from phxqueue.proto.store_pb2 import CursorMove, Fence, QueueTrim, StoreCommand
 from phxqueue.replica.errors import Halted
 from phxqueue.replica.interfaces import Checkpoint, IStateMachine
-from phxqueue.store.delayed import TIMER_BIT, cancel, fire, keep_aside
-from phxqueue.store.idempotence import Idempotence
+from phxqueue.store.delayed import cancel, fire, keep_aside
+from phxqueue.store.idempotence import Idempotence, ProducerWindow
 from phxqueue.store.index import SOLE, UNIFORM, QueueIndex
-from phxqueue.store.outcomes import Delayed, Duplicate, Outcome, Refusal
+from phxqueue.store.outcomes import TIMER_BIT, Delayed, Duplicate, KeyDuplicate, Outcome, Refusal
 from phxqueue.store.passed_on import DROP_VERSION, count_dropped
 from phxqueue.store.passed_on import count as count_passed_on
 from phxqueue.store.retention import acknowledged_rows
-from phxqueue.store.state import TIMER_VERSION, QueueState
+from phxqueue.store.state import KEYS_VERSION, TIMER_VERSION, QueueState
 
 #: The newest command this program understands; a newer one halts the group until the node is upgraded.
 COMMAND_VERSION = 11
@@ -107,6 +108,9 @@ class StoreQueues(QueueState):
         if command.timestamp_ms > self.clock_ms:
             self.clock_ms = command.timestamp_ms
         self.window.begin(self.clock_ms)
+        for bounds in command.key_bounds:
+            self.keys.bound(bounds)
+        self.keys.begin(self.clock_ms)
         outcomes = self._store_batches(instance, command)
         for move in command.cursor_moves:
             self._move_cursor(move, command.version)
@@ -140,6 +144,7 @@ class StoreQueues(QueueState):
         refused: list[int] = []
         window, now_ms = self.window, self.clock_ms
         may_delay, delayed = command.version >= TIMER_VERSION, False
+        may_have_key = command.version >= KEYS_VERSION
         row: _Row | None = None
         producer = None
         producer_id = row_queue = -1
@@ -160,11 +165,22 @@ class StoreQueues(QueueState):
                         refused.append(len(outcomes))
                         outcomes.append(earlier)
                         continue
+            keyed = may_have_key and header.idempotency_key
+            if keyed:
+                other = self.keys.recall(header) or self.keys.no_room(header)
+                if other is not None:
+                    refused.append(len(outcomes))
+                    outcomes.append(other)
+                    if producer is not None and sequence and isinstance(other, KeyDuplicate):
+                        self._remember_other(producer, header, other)
+                    continue
             if may_delay and header.deliver_at_ms:
                 delayed = True
                 number = keep_aside(self, header, instance, len(outcomes), len(batch.items))
                 if producer is not None and sequence:
                     window.remember(producer, sequence, TIMER_BIT | number, queue_id << 32 | count, now_ms)
+                if keyed:
+                    self.keys.remember(header, TIMER_BIT | number, now_ms)
                 outcomes.append(Delayed(number))
                 continue
             mask = header.consumer_group_ids
@@ -184,6 +200,8 @@ class StoreQueues(QueueState):
             row.size += len(batch.items)
             if producer is not None and sequence:
                 window.remember(producer, sequence, cursor, queue_id << 32 | count, now_ms)
+            if keyed:
+                self.keys.remember(header, cursor, now_ms)
             outcomes.append(cursor)
         if refused and rows:
             self.refused[instance] = tuple(refused)
@@ -224,6 +242,13 @@ class StoreQueues(QueueState):
             )
         return Duplicate(cursor & ~TIMER_BIT, count, delayed=True) if cursor & TIMER_BIT else Duplicate(cursor, count)
 
+    def _remember_other(self, producer: ProducerWindow, header: BatchHeader, other: KeyDuplicate) -> None:
+        """The outcome of another batch with its key is this one's from now on, also when the key is forgotten."""
+        if other.queue_id == header.queue_id:
+            place = TIMER_BIT | other.first_cursor if other.delayed else other.first_cursor
+            packed = other.queue_id << 32 | other.count
+            self.window.remember(producer, header.sequence, place, packed, self.clock_ms)
+
     def _move_cursor(self, move: CursorMove, version: int) -> None:
         """Raise a cursor; never lower it, never beyond the end of its queue."""
         key = (move.queue_id, move.consumer_group_id)
@@ -256,7 +281,7 @@ class StoreQueues(QueueState):
 
     def checkpoint(self) -> Checkpoint:
         """Return the state as of `applied`; rows beyond the last full segment travel inside it."""
-        segments = self.seal() + self.seal_outcomes() + self.seal_timers()
+        segments = self.seal() + self.seal_outcomes() + self.seal_timers() + self.keys.seal()
         dead = self.take_dead()
         return Checkpoint(
             applied=self.applied, state=self.write(), segments=segments, dropped=dead, needed=self.first_needed()

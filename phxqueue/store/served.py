@@ -18,6 +18,7 @@ from phxqueue.config import (
     dead_letter_queue,
     group_bit,
 )
+from phxqueue.proto.store_pb2 import KeyBounds
 from phxqueue.store.retention import RetentionPolicy
 
 ALL_GROUPS = (1 << MAX_CONSUMER_GROUP_ID) - 1
@@ -59,6 +60,12 @@ class ServedQueues:
         self.max_request_bytes = max(store.max_message_bytes, self.max_batch_bytes)
         self._pub_ids = sorted(pub.pub_id for pub in topic.pubs_of_store(store.store_id))
         self._queues = _queues(topic, store)
+        self.key_bounds = {
+            pub.pub_id: KeyBounds(
+                pub_id=pub.pub_id, window_ms=round(pub.idempotency_window_s * 1000), most=pub.idempotency_keys
+            )
+            for pub in topic.pubs_of_store(store.store_id)
+        }
         # One flat dictionary for the hot path: (queue id << 32 | pub id) -> mask of the pub's groups.
         self.masks = {
             queue_id << 32 | pub_id: mask

@@ -37,6 +37,7 @@ from phxqueue.store.fencing import Fencing
 from phxqueue.store.get import get
 from phxqueue.store.group import StoreGroup, not_serving
 from phxqueue.store.index import QueueIndex
+from phxqueue.store.keyed import Keyed
 from phxqueue.store.long_poll import LongPolls
 from phxqueue.store.passed_on import passed_on
 from phxqueue.store.positions import Positions
@@ -107,6 +108,7 @@ class GroupService:
             refuse=self.refusal,
             look_s=look_s,
         )
+        self.keyed = Keyed(group, self.machine)
         self.settings = SettingsService(
             group,
             self.machine,
@@ -296,7 +298,7 @@ class StoreService:
             raise self._refusal(group)
         if not self._accepting():
             raise self._disk_full()
-        return add(request, served, group.machine, group.proposals, group.delays)
+        return add(request, served, group.machine, group.proposals, group.delays, group.keyed)
 
     def get(self, request: GetRequest, context: CallContext) -> GetResponse | Deferred[GetResponse]:
         """Read and acknowledge; see :mod:`phxqueue.store.get`."""

@@ -19,6 +19,7 @@ from phxqueue.store.begins import Begin, Begins
 from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import QueueIndex
+from phxqueue.store.keys import KeyWindows
 from phxqueue.store.outcome_chunks import OutcomeChunks
 from phxqueue.store.passed_on import Counts
 from phxqueue.store.settings_table import SettingsTable
@@ -29,7 +30,7 @@ _SEGMENT_MAGIC = b"PhxQsegm"
 _TIMER_ROWS = 2048
 #: The formats read. The first, which has no place for delayed batches, is written until a command of TIMER_VERSION was
 #: applied: so a node that still runs the previous program can take our checkpoints.
-_FORMATS = (2, 3, 4, 5)
+_FORMATS = (2, 3, 4, 5, 9)
 TIMER_FORMAT = 3
 #: Commands with delayed batches, FireTimers and CancelTimer.
 TIMER_VERSION = 3
@@ -40,6 +41,10 @@ FENCE_VERSION = 4
 SETTINGS_FORMAT = 5
 #: Commands with settings.
 SETTINGS_VERSION = 5
+#: The format since idempotency keys.
+KEYS_FORMAT = 9
+#: Commands with idempotency keys.
+KEYS_VERSION = 9
 
 
 class QueueState:
@@ -83,6 +88,7 @@ class QueueState:
         self.passed_on: Counts = {}
         self.timers = TimerTable(min(segment_rows, _TIMER_ROWS))
         self.settings = SettingsTable()
+        self.keys = KeyWindows()
         self.history = 0
         self._segment_rows = segment_rows
         self._next_segment = 0
@@ -125,6 +131,10 @@ class QueueState:
     def _knows_settings(self) -> bool:
         return self.version >= SETTINGS_VERSION
 
+    @property
+    def _knows_keys(self) -> bool:
+        return self.version >= KEYS_VERSION
+
     def state_hash(self) -> int:
         """Hash of everything replicated, computed from the state itself: equal on all replicas at equal `applied`."""
         out = ColumnWriter(_STATE_MAGIC)
@@ -143,6 +153,8 @@ class QueueState:
             self._write_begins(out)
         if self._knows_settings:
             self.settings.write(out)
+        if self._knows_keys:
+            self.keys.write(out, whole=True)
         if self.history:
             out.u64(self.history)
         return xxhash.xxh3_64_intdigest(out.finish())
@@ -197,7 +209,7 @@ class QueueState:
     def take_dead(self) -> list[bytes]:
         """Return the keys of segments and chunks that nothing refers to any more, once each."""
         dead, self._dead = self._dead, []
-        return dead + self._chunks.take_dead(self.window) + self.timers.take_dead()
+        return dead + self._chunks.take_dead(self.window) + self.timers.take_dead() + self.keys.take_dead()
 
     def seal_timers(self) -> list[tuple[bytes, bytes]]:
         """Write what has changed of the delayed batches since the last call; return it as (key, value)."""
@@ -232,12 +244,16 @@ class QueueState:
             _write_by_group(out, self.fences)
         if self._knows_settings:
             self.settings.write(out)
+        if self._knows_keys:
+            self.keys.write(out)
         if self.history:  # else as ever, so that older programs can read it
             out.u64(self.history)
         return out.finish()
 
     @property
     def _format(self) -> int:
+        if self._knows_keys:
+            return KEYS_FORMAT
         if self._knows_settings:
             return SETTINGS_FORMAT
         if self.version >= FENCE_VERSION:
@@ -311,6 +327,8 @@ class QueueState:
             self.fences = _read_by_group(source)
         if form >= SETTINGS_FORMAT:
             self.settings.read(source)
+        if form >= KEYS_FORMAT:
+            self.keys.read(source, blobs)
         self.history = 0 if source.at_end else source.u64()
         source.finish()
         for queue_id, index in self.queues.items():

@@ -89,6 +89,7 @@ class InMemoryCluster:
         self._woken: Deferred[None] | None = None
         self._stores = MemoryStores(self.topic, self.clock, self._wall)
         self.producer = Producer(self.topic, self._stores, self.clock, wall_clock=self._wall)
+        self._others: list[Producer] = []
         node = ConsumerNode(
             cluster=Cluster(topics=(self.topic,)),
             topic=self.topic,
@@ -102,11 +103,17 @@ class InMemoryCluster:
         self._consumer.startService()
         return self
 
+    def another_producer(self) -> Producer:
+        """A producer of its own, as another process would have it. It is closed with the cluster."""
+        self._others.append(Producer(self.topic, self._stores, self.clock, wall_clock=self._wall))
+        return self._others[-1]
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._consumer.stopService()
-        await self.producer.close()
+        for producer in (self.producer, *self._others):
+            await producer.close()
         self._stores.close()
         self.clock.close()
 
