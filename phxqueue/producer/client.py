@@ -10,30 +10,26 @@ from __future__ import annotations
 import os
 import random as random_module
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from itertools import count
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from phxqueue.config import Cluster, Topic
-from phxqueue.net.status import Status
-from phxqueue.producer.admission import Admission
 from phxqueue.producer.attempts import NextAttempt, next_attempt
 from phxqueue.producer.cancelling import cancel_delayed
-from phxqueue.producer.entries import Entry, ManyCall, SingleEntry
-from phxqueue.producer.errors import BufferFull, EnqueueError, ProducerClosed
+from phxqueue.producer.dispatch import Dispatch
+from phxqueue.producer.entries import ManyCall, SingleEntry
+from phxqueue.producer.errors import EnqueueError
 from phxqueue.producer.items import body_digest, encode_item
 from phxqueue.producer.many import Cutter, NewItem
 from phxqueue.producer.plans import Planner
 from phxqueue.producer.receipts import NOT_STORED, Receipt, Receipts
-from phxqueue.producer.routes import store_route
-from phxqueue.producer.sender import Caller, Sender, Stats, Surroundings
+from phxqueue.producer.sender import Caller, Stats
 from phxqueue.producer.settings import ProducerSettings
 from phxqueue.proto.item_pb2 import QItem
 from phxqueue.proto.origin import Origin
@@ -69,33 +65,19 @@ class Producer:
         self.settings = settings or ProducerSettings.from_topic(topic.settings)
         self.stats = Stats()
         self.producer_id = int.from_bytes(os.urandom(8), "little") or 1
-        self._clock = clock
         random = random or random_module.Random()
         self._wall_clock = wall_clock
-        self._on_close = on_close
         self._planner = Planner(topic, self.producer_id, self.settings.item_size_limit, random)
-        self._admission: Admission[Entry] = Admission(
-            self.settings.buffer_items, self.settings.buffer_size, self.settings.max_waiting
-        )
-        self._senders: dict[tuple[int, int], Sender] = {}  # by (store, Paxos group)
-        self._numbers: dict[int, Iterator[int]] = {}  # batch sequences by store
-        self._avoid: dict[int, float] = {}  # store: until when items without key go elsewhere
-        self._turn_open = False
-        self._unsent: set[Sender] = set()  # have something new in their lanes
-        self._flush_call: IDelayedCall | None = None
-        self._sweep_call: IDelayedCall | None = None
-        self._closed: Deferred[None] | None = None
-        self._idle: Deferred[None] | None = None
-        self._surroundings = Surroundings(
-            caller=caller,
-            clock=clock,
-            random=random,
+        self._dispatch = Dispatch(
+            topic,
+            caller,
+            clock,
             settings=self.settings,
             stats=self.stats,
-            topic_id=topic.topic_id,
+            random=random,
             producer_id=self.producer_id,
-            left=self._left,
-            unreachable=self._unreachable,
+            begin_turn=self._begin_turn,
+            on_close=on_close,
         )
 
     @classmethod
@@ -177,8 +159,8 @@ class Producer:
         """
         planner = self._planner
         try:
-            if not self._turn_open:
-                self._begin_turn()
+            if not self._dispatch.turn_open:
+                self._dispatch.open_turn()
             plan = planner.plan(pub_id, handle_id, consumer_group_ids)
             target, key = planner.target(plan, uin, idempotency_key)
             if plan.info.drop_all:
@@ -204,8 +186,8 @@ class Producer:
             A Deferred (await it) of one Receipt or EnqueueError per item. It does not fail because items do.
         """
         try:
-            if not self._turn_open:
-                self._begin_turn()
+            if not self._dispatch.turn_open:
+                self._dispatch.open_turn()
         except EnqueueError:
             return fail()
         call = ManyCall()
@@ -214,7 +196,7 @@ class Producer:
         self.stats.enqueued += cutter.taken
         self.stats.refused += cutter.refused
         self.stats.dropped += cutter.dropped
-        cutter.line_up(self._admit)
+        cutter.line_up(self._dispatch.admit)
         return call.deferred
 
     def cancel_delayed(self, delayed: Receipt | str) -> Deferred[bool]:
@@ -224,7 +206,7 @@ class Producer:
             A Deferred (await it): True, it will not be delivered; False, it is in its queue already.
             It fails with Refused (the id is none) or OutcomeUnknown (cancel again).
         """
-        return Deferred.fromCoroutine(cancel_delayed(self._surroundings, self.topic, delayed))
+        return Deferred.fromCoroutine(cancel_delayed(self._dispatch.surroundings, self.topic, delayed))
 
     def enqueue_attempt(
         self,
@@ -261,8 +243,8 @@ class Producer:
         item, info = attempt.item, attempt.info
         planner = self._planner
         try:
-            if not self._turn_open:
-                self._begin_turn()
+            if not self._dispatch.turn_open:
+                self._dispatch.open_turn()
             pub_id = item.pub_id or item.meta.pub_id
             target, key = planner.target_of_attempt(pub_id, info, item.meta.uin, item.consumer_group_ids, origin)
             if info is not None and info.drop_all:
@@ -281,30 +263,14 @@ class Producer:
         if topic.topic_id != self.topic.topic_id:
             raise ValueError(f"this producer is for topic {self.topic.topic_id}, not {topic.topic_id}")
         self._planner.reconfigure(topic)
-        known = {store.store_id for store in topic.stores}
-        for (store_id, group), sender in self._senders.items():
-            if store_id in known:
-                sender.route = store_route(topic, store_id, group)
+        self._dispatch.reconfigure(topic)
 
     def close(self) -> Deferred[None]:
         """Send what is waiting, wait for outcomes (at most `close_timeout_s`), and disconnect.
 
         From the call on enqueue is refused. What has no outcome in time fails with Refused or OutcomeUnknown.
         """
-        if self._closed is None:
-            self._closed = Deferred()
-            self._idle = Deferred()
-            timeout = self._clock.callLater(self.settings.close_timeout_s, self._close_now)
-            self._idle.addCallback(self._disconnect, timeout)
-            self._cancel_flush()
-            self._turn_open = False
-            for sender in list(self._senders.values()):
-                sender.closing = True
-                sender.flush()
-            self._check_idle()
-        waiter: Deferred[None] = Deferred()
-        self._closed.addBoth(_pass_on, waiter)
-        return waiter
+        return self._dispatch.close()
 
     async def __aenter__(self) -> Producer:
         return self
@@ -314,140 +280,15 @@ class Producer:
     ) -> None:
         await self.close()
 
-    # -- the way in -----------------------------------------------------------------------------------
-
-    def _begin_turn(self) -> None:
-        """The first enqueue of a reactor turn: all of a turn share its time and leave at its end."""
-        if self._closed is not None:
-            raise ProducerClosed("the producer is closed: make a new one")
-        avoid = frozenset(self._avoid) if self._avoid else frozenset()
-        self._planner.begin_turn(self._clock.seconds(), self._wall_clock(), avoid)
-        self._turn_open = True
-        self._schedule_flush()
-        if self._sweep_call is None:
-            self._sweep_call = self._clock.callLater(self.settings.sweep_s, self._sweep)
-
-    def _schedule_flush(self) -> None:
-        if self._flush_call is None:
-            self._flush_call = self._clock.callLater(0, self._flush)
-
-    def _flush(self) -> None:
-        """The end of the turn."""
-        self._flush_call = None
-        self._turn_open = False
-        unsent, self._unsent = self._unsent, set()
-        for sender in unsent:
-            sender.flush()
+    def _begin_turn(self, now: float, avoid: frozenset[int]) -> None:
+        self._planner.begin_turn(now, self._wall_clock(), avoid)
 
     def _enter(self, entry: SingleEntry) -> Deferred[Receipt]:
         self.stats.enqueued += 1
         deferred = entry.deferred = Deferred(entry.cancel)
-        self._admit(entry)
+        self._dispatch.admit(entry)
         return deferred
-
-    def _admit(self, entry: Entry) -> None:
-        if self._admission.enter(entry):
-            self._line_up(entry)
-        elif not self._admission.wait(entry):
-            self.stats.refused += entry.count
-            entry.fail(
-                BufferFull(
-                    f"the producer holds {self._admission.items} items and {self._admission.size} bytes that are not "
-                    f"confirmed yet, and {self._admission.waiting} calls wait for room: enqueue slower, or raise "
-                    "producer_buffer_items and producer_buffer_bytes in topicconfig.conf; nothing was written"
-                )
-            )
-
-    def _line_up(self, entry: Entry) -> None:
-        sender = self._senders.get(entry.target.lane)
-        if sender is None:
-            sender = self._make_sender(entry.target.lane)
-        sender.add(entry)
-        self._unsent.add(sender)
-
-    def _make_sender(self, lane: tuple[int, int]) -> Sender:
-        store_id, group = lane
-        numbers = self._numbers.setdefault(store_id, count(1))
-        sender = Sender(self._surroundings, store_id, store_route(self.topic, store_id, group), numbers)
-        sender.closing = self._closed is not None
-        self._senders[lane] = sender
-        return sender
 
     def _refused(self) -> Deferred[Receipt]:
         self.stats.refused += 1
         return fail()
-
-    # -- the way out ----------------------------------------------------------------------------------
-
-    def _left(self, items: int, size: int) -> None:
-        if self._admission.waiting:
-            self._expire_waiting(self._clock.seconds())
-        admitted = self._admission.leave(items, size)
-        for entry in admitted:
-            self._line_up(entry)
-        if admitted:
-            self._schedule_flush()
-        if self._idle is not None:
-            self._check_idle()
-
-    def _unreachable(self, store_id: int) -> None:
-        self._avoid[store_id] = self._clock.seconds() + self.settings.avoid_store_s
-
-    def _sweep(self) -> None:
-        """Tell those whose deadline has passed; runs only while something is held."""
-        self._sweep_call = None
-        now = self._clock.seconds()
-        self._expire_waiting(now)
-        for sender in list(self._senders.values()):
-            sender.expire(now)
-        self._avoid = {store_id: until for store_id, until in self._avoid.items() if until > now}
-        if self._admission.items or self._admission.waiting or self._avoid:
-            self._sweep_call = self._clock.callLater(self.settings.sweep_s, self._sweep)
-
-    def _cancel_flush(self) -> None:
-        if self._flush_call is not None:
-            self._flush_call.cancel()
-            self._flush_call = None
-
-    def _expire_waiting(self, now: float) -> None:
-        settings = self.settings
-        for entry in self._admission.expire(now - settings.deadline_s + settings.min_try_s):
-            self.stats.refused += entry.count
-            text = f"no room in the producer's buffer within {settings.deadline_s:g} s; nothing was written"
-            entry.fail(BufferFull(text, Status.DEADLINE_EXCEEDED))
-
-    def _check_idle(self) -> None:
-        if self._idle is None or self._admission.waiting or not all(sender.idle for sender in self._senders.values()):
-            return
-        idle, self._idle = self._idle, None
-        idle.callback(None)
-
-    def _close_now(self) -> None:
-        self.log.warn("closing: {items} items without outcome", items=self._admission.items)
-        for entry in self._admission.drain():
-            self.stats.refused += entry.count
-            entry.fail(ProducerClosed("the producer was closed before the item was sent; nothing was written"))
-        for sender in list(self._senders.values()):
-            sender.abort()
-        self._check_idle()
-
-    def _disconnect(self, _: None, timeout: IDelayedCall) -> None:
-        if timeout.active():
-            timeout.cancel()
-        for sender in list(self._senders.values()):
-            sender.abort()  # what is still being settled
-        self._cancel_flush()
-        if self._sweep_call is not None:
-            self._sweep_call.cancel()
-            self._sweep_call = None
-        assert self._closed is not None
-        closed = succeed(None) if self._on_close is None else self._on_close()
-        closed.chainDeferred(self._closed)
-
-
-def _pass_on(result: Any, waiter: Deferred[None]) -> Any:
-    waiter.callback(None)
-    if isinstance(result, Failure):
-        Producer.log.failure("disconnecting failed", result)
-        return None
-    return result

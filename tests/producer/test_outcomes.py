@@ -143,7 +143,7 @@ def test_settling_ends_after_its_time_and_says_so() -> None:
     third = watch(rig.producer.enqueue(1, 1, b"third", uin=1))
     rig.run(0.1)
     assert isinstance(third[0], Receipt)
-    assert rig.producer._admission.items == 0
+    assert rig.producer._dispatch._admission.items == 0
     assert rig.clock.getDelayedCalls() == []
 
 
@@ -210,14 +210,14 @@ def test_a_defect_here_is_logged_and_keeps_nobody_waiting(logged_errors: Any) ->
     rig.run(0.1)
     assert isinstance(done[0], OutcomeUnknown)
     assert len(logged_errors.flush(TypeError)) == 1
-    assert rig.producer._admission.items == 0
+    assert rig.producer._dispatch._admission.items == 0
 
 
 def sender_of(rig: Rig) -> Any:
     """The sender of store 1."""
     watch(rig.producer.enqueue(1, 1, b"probe", uin=1))
     rig.run(0.1)
-    return rig.producer._senders[1, 0]
+    return rig.producer._dispatch._senders[1, 0]
 
 
 def test_one_batch_of_a_request_may_fail_alone() -> None:
@@ -308,7 +308,7 @@ def test_random_failures_neither_duplicate_nor_reorder_nor_lie(seed: int, rate: 
     for uin in (1, 2, 3, 4):
         found = rig.written_in_order()[1, uin]
         assert found == [buffer for buffer in calls[uin] if buffer in there], f"order of uin {uin}"
-    assert rig.producer._admission.items == rig.producer._admission.size == 0
+    assert rig.producer._dispatch._admission.items == rig.producer._dispatch._admission.size == 0
     stats = rig.producer.stats
     outcomes = Counter(type(results[0]) for results in told.values())
     assert (stats.stored, stats.unknown) == (outcomes[Receipt], outcomes[OutcomeUnknown])

@@ -343,7 +343,7 @@ def test_cancelling_an_item_that_has_not_left_takes_it_back() -> None:
     assert isinstance(result[0], CancelledError)
     rig.run(1)
     assert rig.store.adds == []
-    assert rig.producer._admission.items == 0
+    assert rig.producer._dispatch._admission.items == 0
 
 
 def test_cancelling_an_item_that_has_left_leaves_the_outcome_open() -> None:
@@ -356,7 +356,7 @@ def test_cancelling_an_item_that_has_left_leaves_the_outcome_open() -> None:
     assert isinstance(result[0], CancelledError)
     rig.run(1)
     assert len(rig.store.all_items()) == 1
-    assert rig.producer._admission.items == 0
+    assert rig.producer._dispatch._admission.items == 0
 
 
 def test_cancelling_enqueue_many() -> None:
@@ -372,7 +372,7 @@ def test_cancelling_enqueue_many() -> None:
     assert isinstance(result[0], OutcomeUnknown)
     rig.run(1)
     assert {item.buffer for item in rig.store.all_items()} == {b"2"}
-    assert rig.producer._admission.items == 0
+    assert rig.producer._dispatch._admission.items == 0
 
 
 # -- the end -----------------------------------------------------------------------------------------
@@ -388,7 +388,7 @@ def test_close_flushes_what_waits_and_then_refuses() -> None:
         return done
 
     rig = Rig(latency_s=0.5, batch_items=5, max_in_flight=1)
-    rig.producer._on_close = disconnect
+    rig.producer._dispatch._on_close = disconnect
     done = [watch(rig.producer.enqueue(1, 1, b"%d" % n, uin=3)) for n in range(20)]
     closed = watch(rig.producer.close())
     [error] = watch(rig.producer.enqueue(1, 1, b"late"))
