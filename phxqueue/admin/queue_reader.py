@@ -119,6 +119,7 @@ class QueueReader:
         self._output = output
         self._next: int | None = None  # where the next Get starts
         self._history: int | None = None  # of the store, in which these cursors mean something
+        self._generation: int | None = None  # of the group in the queue, likewise
         self._finished = 0  # everything below has been printed
         self._acked: int | None = None  # None: not known yet
         self._claims = Claims()
@@ -157,6 +158,8 @@ class QueueReader:
             request.next_cursor = self._next
         if self._history is not None:
             request.history = self._history
+        if self._generation is not None and not self._reading.peek:
+            request.generation = self._generation
         ack = self._take_ack()
         if ack is not None:
             ack.write(request)
@@ -179,7 +182,7 @@ class QueueReader:
         """Follow the store when it says that the group stands elsewhere: somebody else reads for it, too, or the store
         was built from a backup.
         """
-        self._history = response.history
+        self._history, self._generation = response.history, response.generation
         if self._acked is not None and not response.reset:
             return
         if self._next is not None:

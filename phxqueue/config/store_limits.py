@@ -78,6 +78,14 @@ class StoreLimits(Block):
         ge=0,
         le=100_000_000,
     )
+    replays_kept: Whole = setting(
+        1000,
+        "Replays remembered by their ids, per Paxos group: one that is sent again is answered with what became of it.",
+        unit="replays",
+        ge=1,
+        le=10_000,
+    )
+    replays_kept_s: Decimal = setting(90 * 86_400.0, "How long.", unit="s", ge=60.0, le=10 * 366 * 86_400.0)
     delayed_pin_entries: Whole = setting(
         1_000_000,
         "Entries that the log keeps for nobody but delayed batches, beyond which a master warns.",

@@ -9,9 +9,9 @@ The store tells with `reset` that the group stands elsewhere than this reader th
 - not below what was acknowledged (an answer got lost, or somebody else read): the store delivers again from its
   `acked`. Cursors never change their items, so what is here already, handled or not, is recognised by its cursor and
   left out; what others have acknowledged meanwhile is dropped as far as it has not started;
-- below what was acknowledged (a replay), or in another `history` (the store was built from a backup, and its cursors
-  are those of other items): everything here is forgotten, and what comes is new. What is being handled ends, and its
-  result counts for nothing.
+- below what was acknowledged, in another `generation` (a replay), or in another `history` (the store was built from a
+  backup, and its cursors are those of other items): everything here is forgotten, and what comes is new. What is being
+  handled ends, and its result counts for nothing.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class Worker:
         self._window: CursorWindow[Slot] | None = None  # None: not a word from the store yet
         self._position: int | None = None  # where the store thinks we are
         self._history: int | None = None  # of the store, in which our cursors mean something
+        self._generation: int | None = None  # of the group in the queue, likewise
         self._reader_id = int.from_bytes(os.urandom(8), "little") or 1
         self._suspects: Suspects | None = None  # what is handled alone; see suspects.py
         self._end = 0  # of the queue, when we last heard of it
@@ -116,6 +117,8 @@ class Worker:
             request.next_cursor = self._position
         if self._history is not None:
             request.history = self._history
+        if self._generation is not None:
+            request.generation = self._generation
         if ack is not None:
             ack.write(request)
         return request
@@ -144,10 +147,12 @@ class Worker:
         if ack is not None and not response.reset:
             window.confirm(ack)
         if response.reset:
-            window = self._reset(window, response.prev_cursor, anew=response.history != self._history)
+            known = self._history, self._generation
+            anew = known != (response.history, response.generation)
+            window = self._reset(window, response.prev_cursor, anew=anew)
         else:
             window.told(response.prev_cursor, response.durable_cursor)
-        self._history = response.history
+        self._history, self._generation = response.history, response.generation
         if response.now_ms:
             self._handling.store_ahead_ms = response.now_ms - self._workshop.clock.seconds() * 1000
         self._take_in(window, response)

@@ -192,6 +192,8 @@ class PassedOn(_message.Message):
     EXPIRED_FIELD_NUMBER: _builtins.int
     REQUEUED_FIELD_NUMBER: _builtins.int
     DROPPED_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
     consumer_group_id: _builtins.int
     retried: _builtins.int
     """enqueued for another attempt"""
@@ -203,6 +205,10 @@ class PassedOn(_message.Message):
     """dead letters that began anew"""
     dropped: _builtins.int
     """dropped because their time had passed"""
+    replayed: _builtins.int
+    """acknowledged and put back by replays, to be delivered again"""
+    skipped: _builtins.int
+    """passed over by `replay --skip`"""
     def __init__(
         self,
         *,
@@ -212,10 +218,12 @@ class PassedOn(_message.Message):
         expired: _builtins.int = ...,
         requeued: _builtins.int = ...,
         dropped: _builtins.int = ...,
+        replayed: _builtins.int = ...,
+        skipped: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_id", b"consumer_group_id", "dead", b"dead", "dropped", b"dropped", "expired", b"expired", "requeued", b"requeued", "retried", b"retried"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_id", b"consumer_group_id", "dead", b"dead", "dropped", b"dropped", "expired", b"expired", "replayed", b"replayed", "requeued", b"requeued", "retried", b"retried", "skipped", b"skipped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

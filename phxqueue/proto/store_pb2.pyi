@@ -149,6 +149,7 @@ class GetRequest(_message.Message):
     CLAIMS_FIELD_NUMBER: _builtins.int
     READER_ID_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     topic_id: _builtins.int
     store_id: _builtins.int
     queue_id: _builtins.int
@@ -171,6 +172,8 @@ class GetRequest(_message.Message):
     """another random number for each reader; 0 = it does not take part in counting crashes"""
     history: _builtins.int
     """of the answer that told the cursors above; absent: not checked"""
+    generation: _builtins.int
+    """likewise"""
     @_builtins.property
     def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___AckClaim]:
         """what the acknowledgement rests on (reconciliation); the last one ends at prev_cursor"""
@@ -192,17 +195,22 @@ class GetRequest(_message.Message):
         claims: _abc.Iterable[Global___AckClaim] | None = ...,
         reader_id: _builtins.int = ...,
         history: _builtins.int | None = ...,
+        generation: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "_next_cursor", b"_next_cursor", "_prev_cursor", b"_prev_cursor", "history", b"history", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "_history", b"_history", "_next_cursor", b"_next_cursor", "_prev_cursor", b"_prev_cursor", "generation", b"generation", "history", b"history", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "_next_cursor", b"_next_cursor", "_prev_cursor", b"_prev_cursor", "claims", b"claims", "consumer_group_id", b"consumer_group_id", "fencing_token", b"fencing_token", "history", b"history", "limit", b"limit", "limit_bytes", b"limit_bytes", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor", "queue_id", b"queue_id", "random", b"random", "reader_id", b"reader_id", "store_id", b"store_id", "topic_id", b"topic_id", "wait_ms", b"wait_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "_history", b"_history", "_next_cursor", b"_next_cursor", "_prev_cursor", b"_prev_cursor", "claims", b"claims", "consumer_group_id", b"consumer_group_id", "fencing_token", b"fencing_token", "generation", b"generation", "history", b"history", "limit", b"limit", "limit_bytes", b"limit_bytes", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor", "queue_id", b"queue_id", "random", b"random", "reader_id", b"reader_id", "store_id", b"store_id", "topic_id", b"topic_id", "wait_ms", b"wait_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__generation: _TypeAlias = _typing.Literal["generation"]  # noqa: Y015
+    _WhichOneofArgType__generation: _TypeAlias = _typing.Literal["_generation", b"_generation"]  # noqa: Y015
     _WhichOneofReturnType__history: _TypeAlias = _typing.Literal["history"]  # noqa: Y015
     _WhichOneofArgType__history: _TypeAlias = _typing.Literal["_history", b"_history"]  # noqa: Y015
     _WhichOneofReturnType__next_cursor: _TypeAlias = _typing.Literal["next_cursor"]  # noqa: Y015
     _WhichOneofArgType__next_cursor: _TypeAlias = _typing.Literal["_next_cursor", b"_next_cursor"]  # noqa: Y015
     _WhichOneofReturnType__prev_cursor: _TypeAlias = _typing.Literal["prev_cursor"]  # noqa: Y015
     _WhichOneofArgType__prev_cursor: _TypeAlias = _typing.Literal["_prev_cursor", b"_prev_cursor"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__generation) -> _WhichOneofReturnType__generation | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__history) -> _WhichOneofReturnType__history | None: ...
     @_typing.overload
@@ -320,6 +328,7 @@ class GetResponse(_message.Message):
     SUSPECTS_END_FIELD_NUMBER: _builtins.int
     NOW_MS_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     prev_cursor: _builtins.int
     """acknowledged position after this call"""
     next_cursor: _builtins.int
@@ -339,6 +348,8 @@ class GetResponse(_message.Message):
     """the store's clock, Unix milliseconds; never goes back: what items expire by"""
     history: _builtins.int
     """another number each time the store is built from a backup: cursors begin anew"""
+    generation: _builtins.int
+    """another number each time the group is moved by a replay: positions begin anew"""
     @_builtins.property
     def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetBatch]:
         """whole batches; the first may begin before next_cursor"""
@@ -356,10 +367,11 @@ class GetResponse(_message.Message):
         suspects_end: _builtins.int = ...,
         now_ms: _builtins.int = ...,
         history: _builtins.int = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "begins", b"begins", "durable_cursor", b"durable_cursor", "end_cursor", b"end_cursor", "history", b"history", "next_cursor", b"next_cursor", "now_ms", b"now_ms", "prev_cursor", b"prev_cursor", "reset", b"reset", "suspects_end", b"suspects_end"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "begins", b"begins", "durable_cursor", b"durable_cursor", "end_cursor", b"end_cursor", "generation", b"generation", "history", b"history", "next_cursor", b"next_cursor", "now_ms", b"now_ms", "prev_cursor", b"prev_cursor", "reset", b"reset", "suspects_end", b"suspects_end"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -659,6 +671,250 @@ class SetSettingResponse(_message.Message):
 Global___SetSettingResponse: _TypeAlias = SetSettingResponse  # noqa: Y015
 
 @_typing.final
+class ReplayRequest(_message.Message):
+    """---- replay -----------------------------------------------------------------------------------
+    Moves a consumer group back (or, with `skip`, forward) in the queues of a pub that live in one Paxos group; exactly
+    once per id and Paxos group, however often it is asked for.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    STORE_ID_FIELD_NUMBER: _builtins.int
+    PAXOS_GROUP_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    CONSUMER_GROUP_ID_FIELD_NUMBER: _builtins.int
+    PUB_ID_FIELD_NUMBER: _builtins.int
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    TO_CURSOR_FIELD_NUMBER: _builtins.int
+    TO_TIME_MS_FIELD_NUMBER: _builtins.int
+    TO_EARLIEST_FIELD_NUMBER: _builtins.int
+    SKIP_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.int
+    store_id: _builtins.int
+    paxos_group: _builtins.int
+    id: _builtins.str
+    consumer_group_id: _builtins.int
+    pub_id: _builtins.int
+    queue_id: _builtins.int
+    """only this queue of the pub"""
+    to_cursor: _builtins.int
+    """needs queue_id"""
+    to_time_ms: _builtins.int
+    """the first item stored at that time or later, Unix milliseconds"""
+    to_earliest: _builtins.bool
+    """the first item there is"""
+    skip: _builtins.bool
+    """may move forward as well: what lies between is passed over, as if it were done"""
+    dry_run: _builtins.bool
+    """only tell what would become of it"""
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.int = ...,
+        store_id: _builtins.int = ...,
+        paxos_group: _builtins.int = ...,
+        id: _builtins.str = ...,
+        consumer_group_id: _builtins.int = ...,
+        pub_id: _builtins.int = ...,
+        queue_id: _builtins.int | None = ...,
+        to_cursor: _builtins.int = ...,
+        to_time_ms: _builtins.int = ...,
+        to_earliest: _builtins.bool = ...,
+        skip: _builtins.bool = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_queue_id", b"_queue_id", "queue_id", b"queue_id", "target", b"target", "to_cursor", b"to_cursor", "to_earliest", b"to_earliest", "to_time_ms", b"to_time_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_id", b"_queue_id", "consumer_group_id", b"consumer_group_id", "dry_run", b"dry_run", "id", b"id", "paxos_group", b"paxos_group", "pub_id", b"pub_id", "queue_id", b"queue_id", "skip", b"skip", "store_id", b"store_id", "target", b"target", "to_cursor", b"to_cursor", "to_earliest", b"to_earliest", "to_time_ms", b"to_time_ms", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__queue_id: _TypeAlias = _typing.Literal["queue_id"]  # noqa: Y015
+    _WhichOneofArgType__queue_id: _TypeAlias = _typing.Literal["_queue_id", b"_queue_id"]  # noqa: Y015
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["to_cursor", "to_time_ms", "to_earliest"]  # noqa: Y015
+    _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__queue_id) -> _WhichOneofReturnType__queue_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
+
+Global___ReplayRequest: _TypeAlias = ReplayRequest  # noqa: Y015
+
+@_typing.final
+class QueueReplay(_message.Message):
+    """One queue of a replay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    ACKED_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_FIELD_NUMBER: _builtins.int
+    queue_id: _builtins.int
+    target: _builtins.int
+    """where the group was moved to"""
+    acked: _builtins.int
+    """where it stood before"""
+    position: _builtins.int
+    """where it stands now"""
+    left: _builtins.int
+    """from there to where it stood; items of other groups in the queue count, too"""
+    superseded: _builtins.bool
+    """a later replay has moved the group elsewhere"""
+    def __init__(
+        self,
+        *,
+        queue_id: _builtins.int = ...,
+        target: _builtins.int = ...,
+        acked: _builtins.int = ...,
+        position: _builtins.int = ...,
+        left: _builtins.int = ...,
+        superseded: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "left", b"left", "position", b"position", "queue_id", b"queue_id", "superseded", b"superseded", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueueReplay: _TypeAlias = QueueReplay  # noqa: Y015
+
+@_typing.final
+class ReplayStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    CONSUMER_GROUP_ID_FIELD_NUMBER: _builtins.int
+    PUB_ID_FIELD_NUMBER: _builtins.int
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    TO_CURSOR_FIELD_NUMBER: _builtins.int
+    TO_TIME_MS_FIELD_NUMBER: _builtins.int
+    TO_EARLIEST_FIELD_NUMBER: _builtins.int
+    SKIP_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_MS_FIELD_NUMBER: _builtins.int
+    QUEUES_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    consumer_group_id: _builtins.int
+    pub_id: _builtins.int
+    queue_id: _builtins.int
+    """as asked for, like the next ones"""
+    to_cursor: _builtins.int
+    to_time_ms: _builtins.int
+    to_earliest: _builtins.bool
+    skip: _builtins.bool
+    timestamp_ms: _builtins.int
+    """when it was proposed, Unix milliseconds"""
+    @_builtins.property
+    def queues(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueReplay]:
+        """that were moved"""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        consumer_group_id: _builtins.int = ...,
+        pub_id: _builtins.int = ...,
+        queue_id: _builtins.int | None = ...,
+        to_cursor: _builtins.int = ...,
+        to_time_ms: _builtins.int = ...,
+        to_earliest: _builtins.bool = ...,
+        skip: _builtins.bool = ...,
+        timestamp_ms: _builtins.int = ...,
+        queues: _abc.Iterable[Global___QueueReplay] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_queue_id", b"_queue_id", "queue_id", b"queue_id", "target", b"target", "to_cursor", b"to_cursor", "to_earliest", b"to_earliest", "to_time_ms", b"to_time_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_id", b"_queue_id", "consumer_group_id", b"consumer_group_id", "id", b"id", "pub_id", b"pub_id", "queue_id", b"queue_id", "queues", b"queues", "skip", b"skip", "target", b"target", "timestamp_ms", b"timestamp_ms", "to_cursor", b"to_cursor", "to_earliest", b"to_earliest", "to_time_ms", b"to_time_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__queue_id: _TypeAlias = _typing.Literal["queue_id"]  # noqa: Y015
+    _WhichOneofArgType__queue_id: _TypeAlias = _typing.Literal["_queue_id", b"_queue_id"]  # noqa: Y015
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["to_cursor", "to_time_ms", "to_earliest"]  # noqa: Y015
+    _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__queue_id) -> _WhichOneofReturnType__queue_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
+
+Global___ReplayStatus: _TypeAlias = ReplayStatus  # noqa: Y015
+
+@_typing.final
+class ReplayResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLAY_FIELD_NUMBER: _builtins.int
+    DUPLICATE_FIELD_NUMBER: _builtins.int
+    duplicate: _builtins.bool
+    """the id was seen before: this is what became of it"""
+    @_builtins.property
+    def replay(self) -> Global___ReplayStatus: ...
+    def __init__(
+        self,
+        *,
+        replay: Global___ReplayStatus | None = ...,
+        duplicate: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["replay", b"replay"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate", b"duplicate", "replay", b"replay"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayResponse: _TypeAlias = ReplayResponse  # noqa: Y015
+
+@_typing.final
+class ListReplaysRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    STORE_ID_FIELD_NUMBER: _builtins.int
+    PAXOS_GROUP_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.int
+    store_id: _builtins.int
+    paxos_group: _builtins.int
+    id: _builtins.str
+    """only this one; "": all that are remembered"""
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.int = ...,
+        store_id: _builtins.int = ...,
+        paxos_group: _builtins.int = ...,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "paxos_group", b"paxos_group", "store_id", b"store_id", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReplaysRequest: _TypeAlias = ListReplaysRequest  # noqa: Y015
+
+@_typing.final
+class ListReplaysResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLAYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def replays(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplayStatus]:
+        """the oldest first"""
+
+    def __init__(
+        self,
+        *,
+        replays: _abc.Iterable[Global___ReplayStatus] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replays", b"replays"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReplaysResponse: _TypeAlias = ListReplaysResponse  # noqa: Y015
+
+@_typing.final
 class CursorMove(_message.Message):
     """---- replicated commands ---------------------------------------------------------------------"""
 
@@ -667,11 +923,14 @@ class CursorMove(_message.Message):
     QUEUE_ID_FIELD_NUMBER: _builtins.int
     CONSUMER_GROUP_ID_FIELD_NUMBER: _builtins.int
     ACKED_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     DROPPED_FIELD_NUMBER: _builtins.int
     queue_id: _builtins.int
     consumer_group_id: _builtins.int
     acked: _builtins.int
     """cursors only rise: the state machine takes the maximum"""
+    generation: _builtins.int
+    """of the group in the queue when this was acknowledged: of another one it is void"""
     @_builtins.property
     def dropped(self) -> _containers.RepeatedCompositeFieldContainer[Global___CursorRange]:
         """Items that were dropped because their time had passed, rising; counted as far as this move passes them. Since
@@ -684,15 +943,99 @@ class CursorMove(_message.Message):
         queue_id: _builtins.int = ...,
         consumer_group_id: _builtins.int = ...,
         acked: _builtins.int = ...,
+        generation: _builtins.int = ...,
         dropped: _abc.Iterable[Global___CursorRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "consumer_group_id", b"consumer_group_id", "dropped", b"dropped", "queue_id", b"queue_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "consumer_group_id", b"consumer_group_id", "dropped", b"dropped", "generation", b"generation", "queue_id", b"queue_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CursorMove: _TypeAlias = CursorMove  # noqa: Y015
+
+@_typing.final
+class ReplayTarget(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    queue_id: _builtins.int
+    cursor: _builtins.int
+    def __init__(
+        self,
+        *,
+        queue_id: _builtins.int = ...,
+        cursor: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "queue_id", b"queue_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayTarget: _TypeAlias = ReplayTarget  # noqa: Y015
+
+@_typing.final
+class Replay(_message.Message):
+    """A replay: what was asked for, and what the master made of it. Since version 7."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    CONSUMER_GROUP_ID_FIELD_NUMBER: _builtins.int
+    PUB_ID_FIELD_NUMBER: _builtins.int
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    TO_CURSOR_FIELD_NUMBER: _builtins.int
+    TO_TIME_MS_FIELD_NUMBER: _builtins.int
+    TO_EARLIEST_FIELD_NUMBER: _builtins.int
+    SKIP_FIELD_NUMBER: _builtins.int
+    TARGETS_FIELD_NUMBER: _builtins.int
+    KEEP_COUNT_FIELD_NUMBER: _builtins.int
+    KEEP_MS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    consumer_group_id: _builtins.int
+    pub_id: _builtins.int
+    queue_id: _builtins.int
+    to_cursor: _builtins.int
+    to_time_ms: _builtins.int
+    to_earliest: _builtins.bool
+    skip: _builtins.bool
+    keep_count: _builtins.int
+    """remember no more replays than this ..."""
+    keep_ms: _builtins.int
+    """... and none that is older"""
+    @_builtins.property
+    def targets(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplayTarget]: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        consumer_group_id: _builtins.int = ...,
+        pub_id: _builtins.int = ...,
+        queue_id: _builtins.int | None = ...,
+        to_cursor: _builtins.int = ...,
+        to_time_ms: _builtins.int = ...,
+        to_earliest: _builtins.bool = ...,
+        skip: _builtins.bool = ...,
+        targets: _abc.Iterable[Global___ReplayTarget] | None = ...,
+        keep_count: _builtins.int = ...,
+        keep_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_queue_id", b"_queue_id", "queue_id", b"queue_id", "target", b"target", "to_cursor", b"to_cursor", "to_earliest", b"to_earliest", "to_time_ms", b"to_time_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_id", b"_queue_id", "consumer_group_id", b"consumer_group_id", "id", b"id", "keep_count", b"keep_count", "keep_ms", b"keep_ms", "pub_id", b"pub_id", "queue_id", b"queue_id", "skip", b"skip", "target", b"target", "targets", b"targets", "to_cursor", b"to_cursor", "to_earliest", b"to_earliest", "to_time_ms", b"to_time_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__queue_id: _TypeAlias = _typing.Literal["queue_id"]  # noqa: Y015
+    _WhichOneofArgType__queue_id: _TypeAlias = _typing.Literal["_queue_id", b"_queue_id"]  # noqa: Y015
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["to_cursor", "to_time_ms", "to_earliest"]  # noqa: Y015
+    _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__queue_id) -> _WhichOneofReturnType__queue_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
+
+Global___Replay: _TypeAlias = Replay  # noqa: Y015
 
 @_typing.final
 class QueueTrim(_message.Message):
@@ -815,12 +1158,15 @@ class ReaderBegin(_message.Message):
     END_FIELD_NUMBER: _builtins.int
     READER_ID_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     queue_id: _builtins.int
     consumer_group_id: _builtins.int
     acked: _builtins.int
     end: _builtins.int
     reader_id: _builtins.int
     count: _builtins.int
+    generation: _builtins.int
+    """of the group in the queue: of another one it is void"""
     def __init__(
         self,
         *,
@@ -830,10 +1176,11 @@ class ReaderBegin(_message.Message):
         end: _builtins.int = ...,
         reader_id: _builtins.int = ...,
         count: _builtins.int = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "consumer_group_id", b"consumer_group_id", "count", b"count", "end", b"end", "queue_id", b"queue_id", "reader_id", b"reader_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "consumer_group_id", b"consumer_group_id", "count", b"count", "end", b"end", "generation", b"generation", "queue_id", b"queue_id", "reader_id", b"reader_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -911,6 +1258,7 @@ class StoreCommand(_message.Message):
     FENCES_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
     KEY_BOUNDS_FIELD_NUMBER: _builtins.int
+    REPLAYS_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """command version, gated by what all members understand"""
@@ -936,6 +1284,10 @@ class StoreCommand(_message.Message):
     def settings(self) -> _containers.RepeatedCompositeFieldContainer[Global___SettingChange]: ...
     @_builtins.property
     def key_bounds(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyBounds]: ...
+    @_builtins.property
+    def replays(self) -> _containers.RepeatedCompositeFieldContainer[Global___Replay]:
+        """after the cursor moves of the same command; since version 7"""
+
     def __init__(
         self,
         *,
@@ -950,11 +1302,12 @@ class StoreCommand(_message.Message):
         fences: _abc.Iterable[Global___Fence] | None = ...,
         settings: _abc.Iterable[Global___SettingChange] | None = ...,
         key_bounds: _abc.Iterable[Global___KeyBounds] | None = ...,
+        replays: _abc.Iterable[Global___Replay] | None = ...,
         history: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fire", b"fire"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "begins", b"begins", "cancels", b"cancels", "cursor_moves", b"cursor_moves", "fences", b"fences", "fire", b"fire", "history", b"history", "key_bounds", b"key_bounds", "settings", b"settings", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "begins", b"begins", "cancels", b"cancels", "cursor_moves", b"cursor_moves", "fences", b"fences", "fire", b"fire", "history", b"history", "key_bounds", b"key_bounds", "replays", b"replays", "settings", b"settings", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

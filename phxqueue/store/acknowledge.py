@@ -2,8 +2,11 @@
 
 Claims reach from a position that the store has told to be durable to the one acknowledged, in pieces as they were
 acknowledged before. So whatever master gets them finds its own position among them, and checks what lies above.
-Claims that begin above it leave out what lies between: they come from a reader that stands elsewhere (before
-a replay, for instance), move nothing, and the reader is told to start again.
+Claims that begin above it leave out what lies between: they come from a reader that stands elsewhere, move nothing, and
+the reader is told to start again.
+
+So is one that stands where its group stood before a replay: it names another generation. Of a reader that names none
+no acknowledgement is taken, while what was replayed is being delivered, of what this master has not handed out.
 
 A claim that what is stored contradicts is an alarm (`reconcile = alarm`), and with `reconcile = strict` it moves
 nothing either: the items come again.
@@ -42,6 +45,8 @@ def acknowledge(request: GetRequest, queue: ServedQueue, reading: Reading) -> bo
     """
     if request.HasField("history") and request.history != reading.machine.history:
         return False  # its cursors are of another life of the store: they mean other items here
+    if not _knows_of_replay(request, reading):
+        return False
     if not request.HasField("prev_cursor"):
         return True
     machine, key = reading.machine, (request.queue_id, request.consumer_group_id)
@@ -61,6 +66,17 @@ def acknowledge(request: GetRequest, queue: ServedQueue, reading: Reading) -> bo
         reading.audits.unchecked += 1
         return _move(request, reading)
     return _Check(request, claim, queue, reading).start()
+
+
+def _knows_of_replay(request: GetRequest, reading: Reading) -> bool:
+    key = request.queue_id, request.consumer_group_id
+    if request.HasField("generation"):
+        return request.generation == reading.machine.replays.generation(key)
+    if not request.HasField("prev_cursor") or not reading.replaying(key):
+        return True
+    delivered = reading.positions.delivered(key)
+    acked = reading.machine.acked_cursor(*key)
+    return request.prev_cursor <= (acked if delivered is None else delivered)
 
 
 def _open_claim(request: GetRequest, acked: int) -> Claim | None:
@@ -128,7 +144,8 @@ def _move(request: GetRequest, reading: Reading) -> bool:
     key = request.queue_id, request.consumer_group_id
     acked = reading.positions.acked(key, reading.machine.acked_cursor(*key))
     if reading.positions.acknowledge(key, request.prev_cursor, acked):
-        reading.proposals.move(*key, request.prev_cursor, _dropped(request, reading, acked))
+        generation = reading.machine.replays.generation(key)
+        reading.proposals.move(*key, request.prev_cursor, _dropped(request, reading, acked), generation)
     return True
 
 
@@ -153,6 +170,7 @@ class _Check:
         self._cold: dict[int, ParsedEntry] = {}  # entries read from disk for this check
         mask = group_bit(request.consumer_group_id) if queue.by_mask else 0
         index = reading.machine.queues[request.queue_id]
+        self._generation = reading.machine.replays.generation((request.queue_id, request.consumer_group_id))
         self._audit = Audit(index, claim.start, claim.stop, mask)
 
     def start(self) -> bool | Deferred[bool]:
@@ -180,11 +198,13 @@ class _Check:
     def _conclude(self) -> bool:
         """Time has passed: others may have acknowledged, what they did may be trimmed, or mastership was away.
 
-        Or the reader's lock has passed to another one.
+        Or the reader's lock has passed to another one, or the group was moved by a replay.
         """
         request, reading, claim = self._request, self._reading, self._claim
         key = request.queue_id, request.consumer_group_id
         reading.fencing.check(key, request.fencing_token)
+        if reading.machine.replays.generation(key) != self._generation:
+            return False
         acked = reading.positions.acked(key, reading.machine.acked_cursor(*key))
         if claim.stop <= acked:
             return True

@@ -94,13 +94,13 @@ class Proposal(Generic[TokenT]):
     Attributes:
         payload: a serialized StoreCommand.
         tokens: one per request in it, in the order of their batches.
-        moves: the cursor moves in it: (queue id, consumer group id) -> acked.
+        moves: the cursor moves in it: (queue id, consumer group id) -> (generation, acked).
         dropped: (first, stop) of the items dropped below those, for moves that have any.
     """
 
     payload: bytes
     tokens: list[TokenT]
-    moves: dict[Key, int]
+    moves: dict[Key, tuple[int, int]]
     dropped: dict[Key, Stretches]
 
 
@@ -113,7 +113,7 @@ class Batcher(Generic[TokenT]):
         self._requests: deque[tuple[bytes, int, TokenT, float, int]] = deque()
         self._bytes = 0
         self._batches = 0
-        self._moves: dict[Key, int] = {}
+        self._moves: dict[Key, tuple[int, int]] = {}
         self._dropped: dict[Key, Stretches] = {}
         self._moves_since = 0.0
 
@@ -150,14 +150,26 @@ class Batcher(Generic[TokenT]):
         self._bytes += len(frames)
         self._batches += batches
 
-    def move(self, queue_id: int, consumer_group_id: int, acked: int, now: float, dropped: Stretches = ()) -> None:
-        """Take a cursor move in; of several for one cursor the highest counts, and what was dropped of them all."""
+    def move(
+        self,
+        queue_id: int,
+        consumer_group_id: int,
+        acked: int,
+        now: float,
+        dropped: Stretches = (),
+        generation: int = 0,
+    ) -> None:
+        """Take a cursor move in; of several for one cursor the highest of the last generation counts, and what was
+        dropped of them all.
+        """
         if not self._moves:
             self._moves_since = now
         key = (queue_id, consumer_group_id)
-        if acked > self._moves.get(key, -1):
-            self._moves[key] = acked
-        if dropped:
+        last = self._moves.get(key, (generation, 0))
+        if generation > last[0]:  # what waits was acknowledged before a replay
+            self._dropped.pop(key, None)
+        self._moves[key] = max((generation, acked), last)
+        if dropped and generation >= last[0]:
             together = sorted({*self._dropped.get(key, ()), *dropped})
             self._dropped[key] = tuple(together[:MOST_DROPPED])
 
@@ -224,14 +236,16 @@ class Batcher(Generic[TokenT]):
         self._bytes -= size
         return tokens, needed
 
-    def _take_moves(self, parts: list[bytes]) -> tuple[dict[Key, int], dict[Key, Stretches]]:
+    def _take_moves(self, parts: list[bytes]) -> tuple[dict[Key, tuple[int, int]], dict[Key, Stretches]]:
         if len(self._moves) <= self.limits.entry_moves and not self._dropped:
             moves, self._moves = self._moves, {}
         else:
             moves = {key: self._moves.pop(key) for key in self._first_moves()}
         dropped = {key: self._dropped.pop(key) for key in moves if key in self._dropped} if self._dropped else {}
-        for (queue_id, consumer_group_id), acked in moves.items():
-            move = CursorMove(queue_id=queue_id, consumer_group_id=consumer_group_id, acked=acked)
+        for (queue_id, consumer_group_id), (generation, acked) in moves.items():
+            move = CursorMove(
+                queue_id=queue_id, consumer_group_id=consumer_group_id, acked=acked, generation=generation
+            )
             for first, stop in dropped.get((queue_id, consumer_group_id), ()):
                 move.dropped.add(first=first, count=stop - first)
             raw = move.SerializeToString()

@@ -45,6 +45,10 @@ class Beginning:
             self._later = self._clock.callLater(GATHER_S, self._replicate)
         return begin
 
+    def forget(self, key: Key) -> None:
+        """A replay has moved the group: whoever begins now is the first."""
+        self._fresh.pop(key, None)
+
     def clear(self) -> None:
         """Mastership begins or ends."""
         self._fresh.clear()
@@ -70,6 +74,7 @@ class Beginning:
             ReaderBegin(
                 queue_id=key[0], consumer_group_id=key[1], acked=begin.acked, end=begin.end,
                 reader_id=begin.reader_id, count=begin.count,
+                generation=self._machine.replays.generation(key),
             )
             for key, begin in some.items()
         ]  # fmt: skip

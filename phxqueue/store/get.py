@@ -81,9 +81,11 @@ def _go_on(
             end_cursor=end,
             durable_cursor=machine.acked_cursor(*key),
             history=machine.history,
+            generation=machine.replays.generation(key),
         )
     wanted = request.next_cursor if request.HasField("next_cursor") else None
-    position, reset = positions.start(key, wanted, acked, end) if in_place else (acked, True)
+    believed = request.HasField("generation") or not reading.replaying(key)
+    position, reset = positions.start(key, wanted, acked, end, believed=believed) if in_place else (acked, True)
     return GetCall(request, queue, position, reset, reading).start()
 
 
@@ -142,6 +144,7 @@ class GetCall:
         self._reading = reading
         self._position = position
         self._reset = reset
+        self._generation = reading.machine.replays.generation(self._key)
         self._begins = bool(request.reader_id) and (reset or not request.HasField("next_cursor"))
         self._mask = group_bit(request.consumer_group_id) if queue.by_mask and request.consumer_group_id else 0
         self._delay_ms = 0 if request.random else queue.delay_ms
@@ -218,6 +221,7 @@ class GetCall:
             response.prev_cursor = reading.positions.acked(self._key, durable)
             response.reset = self._reset
             response.history = reading.machine.history
+            response.generation = self._generation
             if self._begins and response.batches:
                 self._tell_begin(response)
             reading.positions.deliver(self._key, self._position)
@@ -279,12 +283,22 @@ class GetCall:
         try:
             if not self._reading.group.serving():
                 raise self._reading.refuse()
+            self._follow_replay()
             response = self._step()
         except Exception:
             self._fail(Failure())  # an RpcError for the caller, or a defect for the log
             return
         if response is not None:
             later.callback(response)
+
+    def _follow_replay(self) -> None:
+        """If the group was moved meanwhile, its reader starts again there."""
+        machine, key = self._reading.machine, self._key
+        generation = machine.replays.generation(key)
+        if generation != self._generation and not self._request.random:
+            self._generation = generation
+            self._position = self._reading.positions.acked(key, machine.acked_cursor(*key))
+            self._reset, self._begins = True, bool(self._request.reader_id)
 
     def _fail(self, failure: Failure) -> None:
         later = self._answer_later()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from phxqueue.net.status import Status
+
+if TYPE_CHECKING:
+    from phxqueue.store.replay_table import Record
 
 #: Set in the remembered cursor of a delayed batch: what is below is its timer number.
 TIMER_BIT = 1 << 63
@@ -45,5 +49,13 @@ class Refusal:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A replay: what it did, now or (`duplicate`) when it came for the first time."""
+
+    record: Record
+    duplicate: bool
+
+
 #: What became of a batch: the cursor of its first item when it was stored (the usual case), or why not.
-Outcome = int | Duplicate | Delayed | Refusal
+Outcome = int | Duplicate | Delayed | Refusal | Replayed

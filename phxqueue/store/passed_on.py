@@ -47,12 +47,17 @@ def count_dropped(
         counts[key] = counts.get(key, 0) + items
 
 
-def passed_on(counted: Iterable[Mapping[tuple[int, int], int]]) -> list[PassedOn]:
-    """Add up the counts of several Paxos groups."""
+def passed_on(
+    counted: Iterable[Mapping[tuple[int, int], int]],
+    replayed: Iterable[Mapping[int, int]] = (),
+    skipped: Iterable[Mapping[int, int]] = (),
+) -> list[PassedOn]:
+    """Add up the counts of several Paxos groups; `replayed` and `skipped`: by consumer group."""
     total: Counts = {}
     for counts in counted:
         for key, items in counts.items():
             total[key] = total.get(key, 0) + items
+    again, over = _added(replayed), _added(skipped)
     return [
         PassedOn(
             consumer_group_id=group,
@@ -61,6 +66,16 @@ def passed_on(counted: Iterable[Mapping[tuple[int, int], int]]) -> list[PassedOn
             expired=total.get((group, _EXPIRED), 0),
             requeued=total.get((group, _REQUEUED), 0),
             dropped=total.get((group, DROPPED), 0),
+            replayed=again.get(group, 0),
+            skipped=over.get(group, 0),
         )
-        for group in sorted({group for group, _ in total})
+        for group in sorted({group for group, _ in total} | again.keys() | over.keys())
     ]
+
+
+def _added(counted: Iterable[Mapping[int, int]]) -> dict[int, int]:
+    total: dict[int, int] = {}
+    for counts in counted:
+        for group, items in counts.items():
+            total[group] = total.get(group, 0) + items
+    return total

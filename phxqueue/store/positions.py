@@ -49,13 +49,19 @@ class Positions:
         """Everything below was handed out, or is not for this group."""
         self._delivered[key] = cursor
 
-    def start(self, key: Key, wanted: int | None, acked: int, end: int) -> tuple[int, bool]:
+    def put(self, key: Key, cursor: int) -> None:
+        """A replay has put the group here: nothing beyond was handed out or acknowledged."""
+        self._acknowledged.pop(key, None)
+        self._delivered[key] = cursor
+
+    def start(self, key: Key, wanted: int | None, acked: int, end: int, *, believed: bool = True) -> tuple[int, bool]:
         """Decide where a Get begins.
 
         Args:
             wanted: the cursor the reader wants to continue at; None = wherever its group stands.
             acked: the group's acknowledged position.
             end: one past the queue's last item.
+            believed: whether the reader is believed when it alone knows what was handed out.
 
         Returns:
             The cursor, and whether the reader has to be told that it is not the one it wanted.
@@ -65,7 +71,7 @@ class Positions:
         delivered = self._delivered.get(key)
         if delivered is None:
             # A new master does not know what the old one handed out: the reader does.
-            matches = acked <= wanted <= end
+            matches = acked <= wanted <= end if believed else wanted == acked
         else:
             matches = wanted == delivered and wanted >= acked
         return (wanted, False) if matches else (acked, wanted != acked)

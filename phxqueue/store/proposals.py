@@ -113,9 +113,11 @@ class Proposals:
             self._wake()
         return answer
 
-    def move(self, queue_id: int, consumer_group_id: int, acked: int, dropped: Stretches = ()) -> None:
-        """Have a cursor replicated, with the next entry or by itself."""
-        self._batcher.move(queue_id, consumer_group_id, acked, self._clock.seconds(), dropped)
+    def move(
+        self, queue_id: int, consumer_group_id: int, acked: int, dropped: Stretches = (), generation: int = 0
+    ) -> None:
+        """Have a cursor replicated, with the next entry or by itself; `generation`: see `phxqueue.store.replays`."""
+        self._batcher.move(queue_id, consumer_group_id, acked, self._clock.seconds(), dropped, generation)
         self._wake()
 
     def abandon(self) -> None:
@@ -238,8 +240,8 @@ class Proposals:
         self._check_idle()
 
     def _again(self, proposal: Proposal[Waiting]) -> None:
-        for (queue_id, consumer_group_id), acked in proposal.moves.items():
-            self.move(queue_id, consumer_group_id, acked, proposal.dropped.get((queue_id, consumer_group_id), ()))
+        for key, (generation, acked) in proposal.moves.items():
+            self.move(*key, acked, proposal.dropped.get(key, ()), generation)
 
     def _error(self, failure: Failure) -> RpcError:
         """What the requests of an entry that has no outcome are told."""
@@ -308,7 +310,7 @@ def add_response(outcomes: list[Outcome], counts: tuple[int, ...]) -> AddRespons
         elif isinstance(outcome, Delayed):
             _tell_place(result, outcome.number, delayed=True)
             result.count = count
-        else:
+        elif isinstance(outcome, Refusal):
             result.status = outcome.status
             result.message = outcome.message
     return response

@@ -17,15 +17,17 @@ from zope.interface import implementer
 
 from phxqueue.net.status import Status
 from phxqueue.proto.item_pb2 import BatchHeader
-from phxqueue.proto.store_pb2 import CursorMove, Fence, QueueTrim, StoreCommand
+from phxqueue.proto.store_pb2 import CursorMove, Fence, QueueTrim, Replay, StoreCommand
 from phxqueue.replica.errors import Halted
 from phxqueue.replica.interfaces import Checkpoint, IStateMachine
 from phxqueue.store.delayed import cancel, fire, keep_aside
 from phxqueue.store.idempotence import Idempotence, ProducerWindow
 from phxqueue.store.index import SOLE, UNIFORM, QueueIndex
-from phxqueue.store.outcomes import TIMER_BIT, Delayed, Duplicate, KeyDuplicate, Outcome, Refusal
+from phxqueue.store.outcomes import TIMER_BIT, Delayed, Duplicate, KeyDuplicate, Outcome, Refusal, Replayed
 from phxqueue.store.passed_on import DROP_VERSION, count_dropped
 from phxqueue.store.passed_on import count as count_passed_on
+from phxqueue.store.replay_table import REPLAY_VERSION
+from phxqueue.store.replays import apply as apply_replay
 from phxqueue.store.retention import acknowledged_rows
 from phxqueue.store.state import KEYS_VERSION, TIMER_VERSION, QueueState
 
@@ -68,11 +70,18 @@ class StoreQueues(QueueState):
 
     Attributes:
         touched: ids of queues that got items since `take_touched` was last called.
+        moved: (queue id, consumer group id) of the groups that replays moved since `take_moved` was last called.
     """
 
     def __init__(self, segment_rows: int = 4096, window: Idempotence | None = None) -> None:
         super().__init__(segment_rows, window)
         self.touched: set[int] = set()
+        self.moved: set[tuple[int, int]] = set()
+
+    def take_moved(self) -> set[tuple[int, int]]:
+        """Return the (queue id, consumer group id) that replays moved since the last call."""
+        moved, self.moved = self.moved, set()
+        return moved
 
     def take_touched(self) -> set[int]:
         """Return the queues that got items since the last call."""
@@ -83,8 +92,8 @@ class StoreQueues(QueueState):
         """Apply one chosen entry.
 
         Returns:
-            One outcome per batch of the command, then one per cancel and setting; a Refusal for an entry that is no
-            command; None for other kinds.
+            One outcome per batch of the command, then one per cancel, setting and replay; a Refusal for an entry that
+            is no command; None for other kinds.
 
         Raises:
             Halted: the command is newer than this program; nothing has changed, and nothing later may be applied.
@@ -115,17 +124,20 @@ class StoreQueues(QueueState):
         for move in command.cursor_moves:
             self._move_cursor(move, command.version)
         for trim in command.trims:
-            self._trim(trim)
+            self._trim(trim, command.version)
         for fence in command.fences:
             self._raise_fence(fence)
         for begin in command.begins:
-            self.begins.note(begin)
+            if begin.generation == self.replays.generation((begin.queue_id, begin.consumer_group_id)):
+                self.begins.note(begin)
         if command.cancels:
             outcomes += cancel(self, command.cancels)
         if command.HasField("fire"):
             self.touched |= fire(self, command.fire)
         for change in command.settings:
             outcomes.append(self.settings.apply(change, instance))
+        for replay in command.replays:
+            outcomes.append(self._replay(replay, instance))
         if command.history:
             self.history = command.history
         self.version = max(self.version, command.version)
@@ -250,10 +262,12 @@ class StoreQueues(QueueState):
             self.window.remember(producer, header.sequence, place, packed, self.clock_ms)
 
     def _move_cursor(self, move: CursorMove, version: int) -> None:
-        """Raise a cursor; never lower it, never beyond the end of its queue."""
+        """Raise a cursor; never lower it, never beyond the end of its queue, not after a replay it knows nothing of."""
         key = (move.queue_id, move.consumer_group_id)
         index = self.queues.get(move.queue_id)
         if index is None or not 1 <= move.consumer_group_id <= MAX_CONSUMER_GROUP_ID:
+            return
+        if self.replays.rewound and move.generation != self.replays.generation(key):
             return
         acked, before = min(move.acked, index.end_cursor), self.acked.get(key, 0)
         if acked > before:
@@ -267,14 +281,22 @@ class StoreQueues(QueueState):
         if fence.token > self.fences.get(key, 0) and 1 <= fence.consumer_group_id <= MAX_CONSUMER_GROUP_ID:
             self.fences[key] = fence.token
 
-    def _trim(self, trim: QueueTrim) -> None:
+    def _trim(self, trim: QueueTrim, version: int) -> None:
         """Drop rows from the front of a queue. Whatever a master asks for, what somebody still has to read stays."""
         index = self.queues.get(trim.queue_id)
         if index is not None:
             rows = acknowledged_rows(index, partial(self._acked, trim.queue_id), trim.first_cursor)
             if rows:
+                if version >= REPLAY_VERSION:
+                    self.replays.trimmed_ms[trim.queue_id] = index.timestamps[rows - 1]
                 self.forget_rows(index, rows)
                 self.forget_refused()
+
+    def _replay(self, replay: Replay, instance: int) -> Outcome:
+        outcome = apply_replay(self, replay, instance)
+        if isinstance(outcome, Replayed) and not outcome.duplicate:
+            self.moved.update((one.queue_id, replay.consumer_group_id) for one in outcome.record.moved)
+        return outcome
 
     def _acked(self, queue_id: int, consumer_group_id: int) -> int:
         return self.acked.get((queue_id, consumer_group_id), 0)

@@ -56,6 +56,11 @@ class Reading:
     beginning: Beginning
     audits: Audits = field(default_factory=Audits)
 
+    def replaying(self, key: tuple[int, int]) -> bool:
+        """Whether something that a replay put back has not been acknowledged again."""
+        last = self.machine.replays.rewound.get(key)
+        return last is not None and self.positions.acked(key, self.machine.acked_cursor(*key)) < last.acked
+
     def entry(self, instance: int) -> ParsedEntry | None:
         """Return an entry that is in memory."""
         key = (self.group.group_id, instance)

@@ -77,6 +77,14 @@ class ServedQueues:
         """Return what is served of a queue, or None."""
         return self._queues.get(queue_id)
 
+    def queues_of(self, pub_id: int, paxos_group: int) -> list[int]:
+        """The queues of a pub's attempt chain that live in a Paxos group, sorted; without dead letters."""
+        return sorted(
+            queue_id
+            for queue_id, queue in self._queues.items()
+            if queue.by_mask and pub_id in queue.pubs and queue_id % self.paxos_groups == paxos_group
+        )
+
     def expected_readers(self, queue_id: int) -> set[int]:
         """The consumer groups that have to read a queue; none for dead letters, which anybody may look after."""
         queue = self._queues.get(queue_id)

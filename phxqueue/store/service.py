@@ -44,6 +44,8 @@ from phxqueue.store.positions import Positions
 from phxqueue.store.proposals import Proposals
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.reading import GetLimits, Reading
+from phxqueue.store.replay_calls import ReplayCalls
+from phxqueue.store.replay_service import ReplayLimits, ReplayService
 from phxqueue.store.retention import RetentionPolicy
 from phxqueue.store.rows import oldest_waiting
 from phxqueue.store.served import ServedQueues
@@ -116,6 +118,15 @@ class GroupService:
             retry_after_ms=node.limits.retry_after_ms,
             refuse=self.refusal,
         )
+        self.replays = ReplayService(
+            group,
+            self.machine,
+            self.positions,
+            self.proposals,
+            replay_limits(node),
+            timestamp_ms=self._timestamp_ms,
+            refuse=self.refusal,
+        )
         group.on_applied.append(self._applied)
         group.on_mastership.append(self._mastership)
 
@@ -174,9 +185,18 @@ class GroupService:
 
     def _applied(self, instance: int, payload: bytes) -> None:
         touched = self.machine.take_touched()
+        for queue_id, consumer_group_id in self.machine.take_moved():
+            self._follow_replay((queue_id, consumer_group_id))
+            touched.add(queue_id)
         if touched:
             self.reading.polls.touch(self.group.group_id, touched)
         self.delays.look()
+
+    def _follow_replay(self, key: tuple[int, int]) -> None:
+        """What this master knew of the group's position is void."""
+        self.positions.put(key, self.machine.acked_cursor(*key))
+        self.beginning.forget(key)
+        self.trimming.forget(key[0])
 
     def _mastership(self, is_master: bool) -> None:
         """What a former mastership knew of positions is void, whichever way it changed."""
@@ -236,6 +256,7 @@ class StoreService:
         service.register(methods.SET_SETTING, self.set_setting)
         service.register(methods.CANCEL_DELAYED, self.cancel_delayed)
         service.register(methods.LIST_DELAYED, self.list_delayed)
+        ReplayCalls(self.serving_group).register(service)
 
     def reconfigure(self, node: StoreNode) -> None:
         """Serve by a new configuration from the next request on. Limits and times need a restart."""
@@ -252,7 +273,12 @@ class StoreService:
 
     def passed_on(self) -> list[PassedOn]:
         """What was not new among what the groups this node is master of have stored, by consumer group."""
-        return passed_on([group.machine.passed_on for group in self._groups.values() if group.group.serving()])
+        machines = [group.machine for group in self._groups.values() if group.group.serving()]
+        return passed_on(
+            [machine.passed_on for machine in machines],
+            [machine.replays.replayed for machine in machines],
+            [machine.replays.skipped for machine in machines],
+        )
 
     def notices(self) -> list[str]:
         """What an operator should know, a sentence each."""
@@ -343,6 +369,18 @@ class StoreService:
             raise self._refusal(group)
         return group.settings.set(request)
 
+    def serving_group(self, topic_id: int, store_id: int, paxos_group: int) -> tuple[GroupService, ServedQueues]:
+        """What the master of a Paxos group keeps, and what is served; raises RpcError when it is not this node."""
+        check_address(self._served, topic_id, store_id)
+        group = self._groups.get(paxos_group)
+        if group is None:
+            raise RpcError(
+                Status.INVALID_ARGUMENT, f"paxos_group: {paxos_group}; the store has {self._served.paxos_groups}"
+            )
+        if self._stopping or not group.group.serving():
+            raise self._refusal(group)
+        return group, self._served
+
     def _refusal(self, group: GroupService) -> RpcError:
         refusal = group.refusal()
         if self._stopping and refusal.status is not Status.NOT_MASTER:  # else it says where to go
@@ -387,6 +425,16 @@ def delay_limits(node: StoreNode) -> DelayLimits:
         longest_ms=round(limits.max_delay_s * 1000),
         waiting=limits.max_delayed,
         pin_entries=limits.delayed_pin_entries,
+        retry_after_ms=limits.retry_after_ms,
+    )
+
+
+def replay_limits(node: StoreNode) -> ReplayLimits:
+    """How long replays are remembered, as configured."""
+    limits = node.limits
+    return ReplayLimits(
+        kept=limits.replays_kept,
+        kept_ms=round(limits.replays_kept_s * 1000),
         retry_after_ms=limits.retry_after_ms,
     )
 

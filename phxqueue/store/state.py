@@ -16,12 +16,14 @@ from collections.abc import Iterable, Mapping
 import xxhash
 
 from phxqueue.store.begins import Begin, Begins
+from phxqueue.store.by_group import read_by_group, write_by_group
 from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import QueueIndex
 from phxqueue.store.keys import KeyWindows
 from phxqueue.store.outcome_chunks import OutcomeChunks
 from phxqueue.store.passed_on import Counts
+from phxqueue.store.replay_table import REPLAY_VERSION, ReplayTable
 from phxqueue.store.settings_table import SettingsTable
 from phxqueue.store.timers import TimerTable
 
@@ -30,7 +32,7 @@ _SEGMENT_MAGIC = b"PhxQsegm"
 _TIMER_ROWS = 2048
 #: The formats read. The first, which has no place for delayed batches, is written until a command of TIMER_VERSION was
 #: applied: so a node that still runs the previous program can take our checkpoints.
-_FORMATS = (2, 3, 4, 5, 9)
+_FORMATS = (2, 3, 4, 5, 7, 9)
 TIMER_FORMAT = 3
 #: Commands with delayed batches, FireTimers and CancelTimer.
 TIMER_VERSION = 3
@@ -41,6 +43,8 @@ FENCE_VERSION = 4
 SETTINGS_FORMAT = 5
 #: Commands with settings.
 SETTINGS_VERSION = 5
+#: The format since replays.
+REPLAY_FORMAT = 7
 #: The format since idempotency keys.
 KEYS_FORMAT = 9
 #: Commands with idempotency keys.
@@ -69,6 +73,7 @@ class QueueState:
         timers: the delayed batches that are not due yet.
         begins: where readers began, and how often in vain.
         passed_on: (consumer group id, origin) -> items ever stored that were not new (:mod:`phxqueue.proto.origin`).
+        replays: which were carried out, and what moved groups back.
         settings: of the topic, in Paxos group 0 of its first store; else empty.
         history: 0 until the store is built from a backup; then, and each time it happens again, another number. A
             cursor means something only within one history.
@@ -88,6 +93,7 @@ class QueueState:
         self.passed_on: Counts = {}
         self.timers = TimerTable(min(segment_rows, _TIMER_ROWS))
         self.settings = SettingsTable()
+        self.replays = ReplayTable()
         self.keys = KeyWindows()
         self.history = 0
         self._segment_rows = segment_rows
@@ -144,15 +150,17 @@ class QueueState:
         for index in queues:
             index.write_rows(out, 0, len(index), references=self._knows_timers)
         self._write_refused(out)
-        _write_by_group(out, {key: self.acked[key] for key in sorted(self.acked)})
+        write_by_group(out, {key: self.acked[key] for key in sorted(self.acked)})
         if self.fences:
-            _write_by_group(out, {key: self.fences[key] for key in sorted(self.fences)})
+            write_by_group(out, {key: self.fences[key] for key in sorted(self.fences)})
         self.window.write_whole(out)
         if self._knows_timers:
             self.timers.write_whole(out)
             self._write_begins(out)
         if self._knows_settings:
             self.settings.write(out)
+        if self.version >= REPLAY_VERSION:
+            self.replays.write(out)
         if self._knows_keys:
             self.keys.write(out, whole=True)
         if self.history:
@@ -234,16 +242,18 @@ class QueueState:
         for index in loose:
             index.write_rows(out, index.sealed, len(index), references=self._knows_timers)
         self._write_refused(out)
-        _write_by_group(out, self.acked)
+        write_by_group(out, self.acked)
         self.window.write(out)
         self._chunks.write(out)
         if self._knows_timers:
             self.timers.write(out)
             self._write_begins(out)
         if self._format >= FENCE_FORMAT:
-            _write_by_group(out, self.fences)
+            write_by_group(out, self.fences)
         if self._knows_settings:
             self.settings.write(out)
+        if self._format >= REPLAY_FORMAT:
+            self.replays.write(out)
         if self._knows_keys:
             self.keys.write(out)
         if self.history:  # else as ever, so that older programs can read it
@@ -254,6 +264,8 @@ class QueueState:
     def _format(self) -> int:
         if self._knows_keys:
             return KEYS_FORMAT
+        if self.version >= REPLAY_VERSION:
+            return REPLAY_FORMAT
         if self._knows_settings:
             return SETTINGS_FORMAT
         if self.version >= FENCE_VERSION:
@@ -317,16 +329,18 @@ class QueueState:
             index.sealed = len(index)
         self._read_runs(source, form)
         self._read_refused(source)
-        self.acked = _read_by_group(source)
+        self.acked = read_by_group(source)
         outcomes = self.window.read(source)
         self._chunks.read(source, self.window, blobs)
         if form >= TIMER_FORMAT:
             self.timers.read(source, blobs)
             self._read_begins(source)
         if form >= FENCE_FORMAT:
-            self.fences = _read_by_group(source)
+            self.fences = read_by_group(source)
         if form >= SETTINGS_FORMAT:
             self.settings.read(source)
+        if form >= REPLAY_FORMAT:
+            self.replays.read(source)
         if form >= KEYS_FORMAT:
             self.keys.read(source, blobs)
         self.history = 0 if source.at_end else source.u64()
@@ -387,20 +401,6 @@ class QueueState:
         instances, counts = source.numbers(count), source.numbers(count)
         for instance, positions in zip(instances, counts, strict=True):
             self.refused[instance] = tuple(source.numbers(positions))
-
-
-def _write_by_group(out: ColumnWriter, numbers: Mapping[tuple[int, int], int]) -> None:
-    """A number per queue and consumer group."""
-    out.u32(len(numbers))
-    out.numbers([queue_id for queue_id, _ in numbers])
-    out.numbers([consumer_group_id for _, consumer_group_id in numbers])
-    out.numbers(numbers.values())
-
-
-def _read_by_group(source: ColumnReader) -> dict[tuple[int, int], int]:
-    count = source.u32()
-    queue_ids, consumer_group_ids, numbers = (source.numbers(count) for _ in range(3))
-    return dict(zip(zip(queue_ids, consumer_group_ids, strict=True), numbers, strict=True))
 
 
 def _read_format(source: ColumnReader, what: str) -> int:

@@ -19,6 +19,7 @@ from phxqueue.proto.store_pb2 import QueueTrim, StoreCommand
 from phxqueue.replica.errors import ReplicaError
 from phxqueue.store.group import StoreGroup
 from phxqueue.store.queues import TRIM_VERSION, StoreQueues
+from phxqueue.store.replay_table import REPLAY_VERSION
 from phxqueue.store.retention import QueueRetention, RetentionPolicy
 
 #: Queues looked at in one turn of the reactor, and rows of each of them: a few milliseconds at most.
@@ -54,21 +55,31 @@ class Trimming:
         """Mastership begins or ends: what was known of the queues may be old."""
         self._queues.clear()
 
+    def forget(self, queue_id: int) -> None:
+        """A replay has moved a group of this queue: what was acknowledged may not be any more."""
+        self._queues.pop(queue_id, None)
+
     def look(self) -> None:
         """Look at some queues and propose what may go. Call it every now and then."""
         group = self._group
-        if self._proposed is not None or not group.serving() or not group.window_free or not self._understood():
+        if (
+            self._proposed is not None
+            or not group.serving()
+            or not group.window_free
+            or not self._understood(TRIM_VERSION)
+        ):
             return
         trims = self._trims()
         if not trims:
             return
-        command = StoreCommand(version=TRIM_VERSION, timestamp_ms=self._timestamp_ms(), trims=trims)
+        version = REPLAY_VERSION if self._understood(REPLAY_VERSION) else TRIM_VERSION  # notes what time is gone
+        command = StoreCommand(version=version, timestamp_ms=self._timestamp_ms(), trims=trims)
         self._proposed = proposed = group.propose(command.SerializeToString())
         proposed.addBoth(self._settled)
 
-    def _understood(self) -> bool:
+    def _understood(self, version: int) -> bool:
         """Whether every member knows the command, or would have stopped at an earlier one already."""
-        return self._machine.version >= TRIM_VERSION or self._group.lowest_version >= TRIM_VERSION
+        return self._machine.version >= version or self._group.lowest_version >= version
 
     def _trims(self) -> list[QueueTrim]:
         machine, now_ms = self._machine, self._timestamp_ms()

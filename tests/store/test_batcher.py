@@ -105,7 +105,7 @@ def test_the_bytes_are_those_of_a_command() -> None:
     assert proposal is not None
     expected = StoreCommand(version=1, timestamp_ms=NOW_MS, batches=batches, cursor_moves=[move(1, 64, 2**40)])
     assert StoreCommand.FromString(proposal.payload) == expected
-    assert proposal.moves == {(1, 64): 2**40}
+    assert proposal.moves == {(1, 64): (0, 2**40)}
 
 
 @given(st.integers(0, 9000))
@@ -123,7 +123,7 @@ def test_moves_ride_on_the_next_entry() -> None:
     offer(of, "a", now=0.1)
     proposal = of.take(0, 0.1, NOW_MS)
     assert proposal is not None
-    assert (proposal.tokens, proposal.moves) == (["a"], {(1, 1): 12})
+    assert (proposal.tokens, proposal.moves) == (["a"], {(1, 1): (0, 12)})
 
 
 def test_moves_leave_alone_after_the_interval() -> None:
@@ -134,7 +134,7 @@ def test_moves_leave_alone_after_the_interval() -> None:
     assert of.take(0, 5.19, NOW_MS) is None
     proposal = of.take(60, 5.2, NOW_MS)
     assert proposal is not None
-    assert (proposal.tokens, proposal.moves) == ([], {(1, 1): 10, (2, 1): 10})
+    assert (proposal.tokens, proposal.moves) == ([], {(1, 1): (0, 10), (2, 1): (0, 10)})
     assert of.next_due(0, 6.0) is None
 
 

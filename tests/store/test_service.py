@@ -7,7 +7,16 @@ import dataclasses
 from phxqueue.config import dead_letter_queue
 from phxqueue.net.service import RpcService
 from phxqueue.net.status import Status
-from phxqueue.proto.methods import ADD, CANCEL_DELAYED, GET, GET_SETTINGS, LIST_DELAYED, SET_SETTING
+from phxqueue.proto.methods import (
+    ADD,
+    CANCEL_DELAYED,
+    GET,
+    GET_SETTINGS,
+    LIST_DELAYED,
+    LIST_REPLAYS,
+    REPLAY,
+    SET_SETTING,
+)
 from phxqueue.replica.errors import OutcomeUnknown
 from tests.store.fakes import StoreUnderTest, batch, topic
 
@@ -16,7 +25,7 @@ def test_registers_its_calls() -> None:
     service = RpcService("store 1 node 0")
     store = StoreUnderTest()
     store.service.register(service)
-    answered = {ADD, GET, GET_SETTINGS, SET_SETTING, CANCEL_DELAYED, LIST_DELAYED}
+    answered = {ADD, GET, GET_SETTINGS, SET_SETTING, CANCEL_DELAYED, LIST_DELAYED, REPLAY, LIST_REPLAYS}
     assert {method.number for method in answered} == set(service.table)
 
 

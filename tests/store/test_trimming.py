@@ -67,7 +67,7 @@ def test_one_proposal_at_a_time_and_a_lost_one_is_made_again(store: StoreUnderTe
     store.clock.advance(5)
     [(payload, _)] = store.group.proposed
     command = StoreCommand.FromString(payload)
-    assert (command.version, [(trim.queue_id, trim.first_cursor) for trim in command.trims]) == (2, [(1, 50)])
+    assert (command.version, [(trim.queue_id, trim.first_cursor) for trim in command.trims]) == (7, [(1, 50)])
     store.group.lose(OutcomeUnknown("lost"))
     store.group.become_master()
     store.group.auto = True

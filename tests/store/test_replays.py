@@ -1,0 +1,452 @@
+"""Replays through the service: exactly once, not undone by what was under way, other groups untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from phxqueue.config import StoreLimits
+from phxqueue.net.status import RpcError, Status
+from phxqueue.proto.digest import Claim
+from phxqueue.proto.store_pb2 import (
+    AckClaim,
+    ListReplaysRequest,
+    ReplayRequest,
+    ReplayStatus,
+    StoreCommand,
+)
+from phxqueue.replica.errors import NotServing, OutcomeUnknown, Overloaded
+from phxqueue.store.queues import StoreQueues
+from phxqueue.store.replay_table import REPLAY_VERSION
+from tests.store.fakes import NO_CONTEXT, NOW_MS, VALUE, Call, StoreUnderTest, batch, command, move, trimmed
+
+SECOND_MS = 1000
+
+
+def store(**kwargs: Any) -> StoreUnderTest:
+    """Queue 1 has ten items in two batches, stored at 0 s and 1 s; groups 1 and 2 have acknowledged all of them."""
+    made = StoreUnderTest(**kwargs)
+    made.added(batch(1, 5, digest=50))
+    made.clock.advance(1)
+    made.added(batch(1, 5, digest=500))
+    for group in (1, 2):
+        assert made.get(group_id=group).answer.next_cursor == 10
+        assert made.get(group_id=group, limit=0, prev_cursor=10).answer.prev_cursor == 10
+    made.clock.advance(1)
+    assert made.group.state_machine.acked_cursor(1, 1) == 10
+    return made
+
+
+def ask(made: StoreUnderTest, name: str = "r1", **fields: Any) -> Call:
+    request = ReplayRequest(topic_id=1000, store_id=1, id=name, consumer_group_id=1, pub_id=1)
+    for field, value in fields.items():
+        setattr(request, field, value)
+    return Call(lambda: calls(made).replay(request, NO_CONTEXT))
+
+
+def calls(made: StoreUnderTest) -> Any:
+    from phxqueue.store.replay_calls import ReplayCalls
+
+    return ReplayCalls(made.service.serving_group)
+
+
+def listed(made: StoreUnderTest, name: str = "") -> list[ReplayStatus]:
+    request = ListReplaysRequest(topic_id=1000, store_id=1, id=name)
+    return list(calls(made).list(request, NO_CONTEXT).replays)
+
+
+def fail_over(made: StoreUnderTest) -> None:
+    made.group.lose(OutcomeUnknown("deposed"))
+    made.group.become_master()
+
+
+def acked(made: StoreUnderTest, group: int = 1) -> int:
+    return made.group.state_machine.acked_cursor(1, group)
+
+
+# ---- what it does -----------------------------------------------------------------------------------
+
+
+def test_the_group_reads_again_from_the_cursor_and_nobody_else_does() -> None:
+    made = store()
+    answer = ask(made, queue_id=1, to_cursor=3).answer
+    assert not answer.duplicate
+    [one] = answer.replay.queues
+    assert (one.queue_id, one.target, one.acked, one.position, one.left) == (1, 3, 10, 3, 7)
+    assert (acked(made, 1), acked(made, 2)) == (3, 10)
+    got = made.get(group_id=1, next_cursor=10, prev_cursor=10).answer
+    assert (got.reset, got.prev_cursor, got.next_cursor) == (True, 3, 10)
+    assert [found.first_cursor for found in got.batches] == [0, 5]
+    other = made.get(group_id=2, next_cursor=10, prev_cursor=10).answer
+    assert (other.reset, list(other.batches)) == (False, [])
+
+
+@pytest.mark.parametrize(("at_ms", "target"), [(-5, 0), (0, 0), (1, 5), (1000, 5)])
+def test_a_time_is_the_first_item_stored_then_or_later(at_ms: int, target: int) -> None:
+    made = store()
+    assert [one.target for one in ask(made, to_time_ms=NOW_MS + at_ms).answer.replay.queues] == [target]
+    assert acked(made) == target
+
+
+def test_a_time_after_the_last_item_moves_nothing() -> None:
+    made = store()
+    assert list(ask(made, to_time_ms=NOW_MS + 1001).answer.replay.queues) == []
+    assert acked(made) == 10
+
+
+def test_what_lies_ahead_is_left_alone_unless_it_is_to_be_skipped() -> None:
+    made = store()
+    made.added(batch(1, 5))
+    error = ask(made, queue_id=1, to_cursor=12).error
+    assert error.status is Status.INVALID_ARGUMENT
+    assert "stands at 10, before cursor 12" in error.message
+    assert list(ask(made, "r2", to_time_ms=NOW_MS + 2000).answer.replay.queues) == []
+    [one] = ask(made, "r3", queue_id=1, to_cursor=12, skip=True).answer.replay.queues
+    assert (one.target, one.acked, one.left, acked(made)) == (12, 10, 0, 12)
+    assert ask(made, "r4", queue_id=1, to_cursor=16, skip=True).error.status is Status.OUT_OF_RANGE
+    [counts] = made.service.passed_on()
+    assert (counts.consumer_group_id, counts.replayed, counts.skipped) == (1, 0, 2)
+
+
+def test_a_dry_run_changes_nothing() -> None:
+    made = store()
+    entries = len(made.group.log)
+    [one] = ask(made, to_earliest=True, dry_run=True).answer.replay.queues
+    assert (one.target, one.acked, one.left) == (0, 10, 10)
+    assert (len(made.group.log), acked(made), listed(made)) == (entries, 10, [])
+
+
+def test_what_is_put_back_is_counted() -> None:
+    made = store()
+    ask(made, queue_id=1, to_cursor=3)
+    ask(made, "r2", queue_id=1, to_cursor=1)
+    [counts] = made.service.passed_on()
+    assert (counts.consumer_group_id, counts.replayed, counts.skipped) == (1, 9, 0)
+
+
+def test_progress() -> None:
+    made = store()
+    ask(made, to_earliest=True)
+    made.get(group_id=1)
+    made.get(group_id=1, limit=0, prev_cursor=4)
+    [[one]] = [replay.queues for replay in listed(made)]
+    assert (one.position, one.left, one.superseded) == (4, 6, False)
+    made.get(group_id=1, limit=0, prev_cursor=10)
+    ask(made, "r2", queue_id=1, to_cursor=8)
+    [[first], [second]] = [replay.queues for replay in listed(made)]
+    assert (first.left, first.superseded, second.left, second.superseded) == (0, True, 2, False)
+    assert [replay.id for replay in listed(made, "r2")] == ["r2"]
+
+
+def test_delayed_items_come_again() -> None:
+    made = StoreUnderTest()
+    call = made.add(batch(1, 2, deliver_at_ms=NOW_MS + 100))
+    made.clock.advance(0)
+    assert call.answer.results[0].delayed
+    made.clock.advance(1)
+    assert made.get().answer.next_cursor == 2
+    made.get(limit=0, prev_cursor=2)
+    ask(made, to_earliest=True)
+    got = made.get().answer
+    assert [(found.first_cursor, found.header.count) for found in got.batches] == [(0, 2)]
+
+
+# ---- exactly once -----------------------------------------------------------------------------------
+
+
+def test_the_same_id_again_is_answered_with_what_became_of_it() -> None:
+    made = store()
+    first = ask(made, queue_id=1, to_cursor=3).answer
+    made.get(group_id=1)
+    made.get(group_id=1, limit=0, prev_cursor=10)
+    again = ask(made, queue_id=1, to_cursor=3).answer
+    assert again.duplicate
+    assert [(one.target, one.acked) for one in again.replay.queues] == [(3, 10)]
+    assert first.replay.timestamp_ms == again.replay.timestamp_ms
+    assert acked(made, 1) == 10 or made.get(group_id=1, limit=0).answer.prev_cursor == 10
+
+
+def test_two_commands_with_one_id_do_it_once() -> None:
+    """A former master's, whose sender asked again, and the new one's."""
+    made = store()
+    made.group.auto = False
+    ask(made, queue_id=1, to_cursor=3)
+    [(payload, _)] = made.group.proposed
+    made.group.choose()
+    made.group.append(command(moves=[generated(made, 10)]))
+    assert acked(made) == 10
+    made.group.append(payload)
+    assert acked(made) == 10
+    assert len(listed(made)) == 1
+
+
+def generated(made: StoreUnderTest, to: int) -> Any:
+    one = move(1, 1, to)
+    one.generation = made.group.state_machine.replays.generation((1, 1))
+    return one
+
+
+def test_an_id_belongs_to_one_replay() -> None:
+    made = store()
+    ask(made, queue_id=1, to_cursor=3)
+    for fields in (
+        {"queue_id": 1, "to_cursor": 4},
+        {"to_earliest": True},
+        {"queue_id": 1, "to_cursor": 3, "skip": True},
+    ):
+        assert ask(made, **fields).error.status is Status.ALREADY_EXISTS
+    assert acked(made) == 3
+
+
+def test_ids_are_forgotten_the_oldest_first() -> None:
+    made = store(limits=StoreLimits(replays_kept=2, replays_kept_s=3600.0))
+    for number in range(4):
+        ask(made, f"r{number}", queue_id=1, to_cursor=9 - number)
+    assert [replay.id for replay in listed(made)] == ["r2", "r3"]
+    made.clock.advance(3601)
+    ask(made, "r4", queue_id=1, to_cursor=1)
+    assert [replay.id for replay in listed(made)] == ["r4"]
+
+
+def test_a_checkpoint_keeps_it() -> None:
+    made = store()
+    ask(made, queue_id=1, to_cursor=3)
+    machine: StoreQueues = made.group.state_machine
+    checkpoint = machine.checkpoint()
+    copy = StoreQueues()
+    copy.restore(checkpoint.state, checkpoint.segments)
+    assert copy.state_hash() == machine.state_hash()
+    assert copy.replays == machine.replays
+    last = made.group.log[-1]
+    copy.apply(copy.applied + 1, VALUE, last)
+    assert (copy.acked_cursor(1, 1), copy.replays.records.keys()) == (3, {"r1"})
+
+
+def test_programs_before_it_are_waited_for() -> None:
+    made = store()
+    made.group.lowest_version = REPLAY_VERSION - 1
+    error = ask(made, to_earliest=True).error
+    assert (error.status, error.maybe_executed) == (Status.UNAVAILABLE, False)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "maybe"),
+    [
+        (NotServing("gone"), Status.NO_MASTER, False),
+        (Overloaded("full"), Status.RESOURCE_EXHAUSTED, False),
+        (OutcomeUnknown("deposed"), Status.UNAVAILABLE, True),
+    ],
+)
+def test_no_outcome(error: Exception, status: Status, maybe: bool) -> None:
+    made = store()
+    made.group.auto = False
+    call = ask(made, to_earliest=True)
+    made.group.proposed.pop()[1].errback(error)
+    assert call.error.status is status or status is Status.NO_MASTER
+    assert call.error.maybe_executed or not maybe
+
+
+# ---- readers and acknowledgements that were under way ---------------------------------------------------
+
+
+def test_whoever_waits_is_given_what_comes_again() -> None:
+    made = store()
+    waiting = made.get(group_id=1, next_cursor=10, wait_ms=5000)
+    other = made.get(group_id=2, next_cursor=10, wait_ms=5000)
+    ask(made, queue_id=1, to_cursor=5)
+    made.clock.advance(0)
+    assert (waiting.answer.reset, waiting.answer.prev_cursor, waiting.answer.next_cursor) == (True, 5, 10)
+    assert other.pending
+    made.clock.advance(6)
+
+
+@pytest.mark.parametrize("tell", [True, False])
+@pytest.mark.parametrize("deposed", [True, False])
+def test_an_acknowledgement_from_before_is_void(tell: bool, deposed: bool) -> None:
+    """Whether it says of which generation it is or not, and whoever is master by then."""
+    made = store()
+    made.added(batch(1, 5, digest=7))
+    before = made.get(group_id=1, next_cursor=10).answer
+    assert before.next_cursor == 15
+    ask(made, queue_id=1, to_cursor=3)
+    if deposed:
+        fail_over(made)
+    generation = {"generation": before.generation} if tell else {}
+    answer = made.get(group_id=1, limit=0, prev_cursor=15, **generation).answer
+    assert (answer.prev_cursor, answer.reset) == (3, True)
+    got = made.get(group_id=1, next_cursor=15, **generation).answer
+    assert (got.prev_cursor, got.reset, got.batches[0].first_cursor) == (3, True, 0)
+    assert acked(made) == 3
+
+
+def claimed(made: StoreUnderTest, *claims: Claim, **fields: Any) -> Call:
+    messages = [AckClaim(start=c.start, stop=c.stop, count=c.count, digest_sum=c.digest_sum) for c in claims]
+    return made.get(limit=0, prev_cursor=claims[-1].stop, claims=messages, **fields)
+
+
+@pytest.mark.parametrize("deposed", [True, False])
+def test_claims_that_reach_back_behind_the_target_are_void_too(deposed: bool) -> None:
+    """They begin where the group was durably; all of it was finished, but before the replay."""
+    made = StoreUnderTest()
+    made.added(batch(1, 5, digest=50), batch(1, 5, digest=500))
+    made.get()
+    whole = Claim(0, 10, 10, 550)
+    assert claimed(made, whole).answer.prev_cursor == 10
+    ask(made, queue_id=1, to_cursor=3)
+    if deposed:
+        fail_over(made)
+    assert claimed(made, whole).answer.prev_cursor == 3
+    assert claimed(made, whole, generation=0).answer.reset
+    answer = made.get(next_cursor=3).answer
+    assert claimed(made, Claim(3, 10, 7, 0), generation=answer.generation).answer.prev_cursor == 10
+
+
+def test_an_acknowledgement_of_the_new_generation_counts() -> None:
+    made = store()
+    ask(made, queue_id=1, to_cursor=5)
+    generation = made.get(group_id=1).answer.generation
+    assert generation
+    fail_over(made)
+    answer = claimed(made, Claim(5, 10, 5, 500), generation=generation).answer
+    assert (answer.prev_cursor, answer.reset) == (10, False)
+
+
+def test_a_move_that_was_under_way_is_void() -> None:
+    """Acknowledged before the replay, chosen after it; likewise one that waits for its entry."""
+    made = store()
+    made.added(batch(1, 5))
+    made.get(group_id=1, next_cursor=10)
+    made.group.auto = False
+    made.get(group_id=1, limit=0, prev_cursor=15)
+    call = ask(made, queue_id=1, to_cursor=3)
+    made.clock.advance(1)
+    assert len(made.group.proposed) == 2
+    made.group.choose(2)
+    assert call.answer.replay.queues[0].acked == 15
+    assert acked(made) == 3
+
+
+def test_a_claim_that_is_still_being_checked_is_void() -> None:
+    made = StoreUnderTest()
+    made.added(batch(1, 5, digest=50, mask=1), batch(1, 5, digest=500, mask=2))
+    made.get()
+    made.group.uncached = {0}
+    made.service._groups[0].reading.parsed._entries.clear()
+    call = claimed(made, Claim(0, 10, 5, 50))
+    assert call.pending
+    made.get(limit=0, prev_cursor=10)
+    ask(made, to_earliest=True)
+    made.group.finish_read()
+    assert (call.answer.prev_cursor, call.answer.reset) == (0, True)
+    assert acked(made) == 0
+
+
+def test_a_reader_after_it_is_no_suspect() -> None:
+    """What was handed out before says nothing of who crashed on it."""
+    made = store()
+    made.added(batch(1, 5))
+    for reader in (1, 2):
+        made.get(group_id=1, reader_id=reader)
+    made.clock.advance(1)
+    ask(made, queue_id=1, to_cursor=3)
+    assert made.get(group_id=1, reader_id=3).answer.begins == 1
+
+
+# ---- retention ----------------------------------------------------------------------------------------
+
+
+def test_what_is_to_come_again_is_kept() -> None:
+    made = store()
+    ask(made, queue_id=1, to_cursor=5)
+    trimmed(made.group.state_machine, 1, 10)
+    assert made.group.state_machine.first_cursor(1) == 5
+
+
+def looks(made: StoreUnderTest) -> Callable[[], None]:
+    return made.service._groups[0].trimming.look
+
+
+def test_a_master_that_has_looked_already_keeps_it_too() -> None:
+    made = store()
+    made.group.window = 0
+    looks(made)()
+    made.group.window = 64
+    ask(made, queue_id=1, to_cursor=5)
+    made.clock.advance(10 * 86_400)
+    looks(made)()
+    assert made.group.state_machine.first_cursor(1) == 5
+
+
+def test_a_target_that_is_trimmed_is_refused_with_the_earliest_possible() -> None:
+    made = store()
+    trim(made, 5)
+    error = ask(made, queue_id=1, to_cursor=3).error
+    assert error.status is Status.OUT_OF_RANGE
+    assert f"the earliest possible is cursor 5, time {NOW_MS + 1}" in error.message
+    assert ask(made, to_time_ms=NOW_MS).error.status is Status.OUT_OF_RANGE
+    assert acked(made) == 10
+    assert ask(made, to_time_ms=NOW_MS + 1).answer.replay.queues[0].target == 5
+
+
+def trim(made: StoreUnderTest, first: int) -> None:
+    whole = StoreCommand.FromString(command(at_ms=NOW_MS))
+    whole.version = REPLAY_VERSION
+    whole.trims.add(queue_id=1, first_cursor=first)
+    made.group.append(whole.SerializeToString())
+
+
+def test_of_an_empty_queue_it_is_known_what_is_gone() -> None:
+    made = store()
+    trim(made, 10)
+    error = ask(made, to_time_ms=NOW_MS + 1000).error
+    assert f"cursor 10, time {NOW_MS + 1001}" in error.message
+    assert list(ask(made, to_time_ms=NOW_MS + 1001).answer.replay.queues) == []
+
+
+def test_trimmed_while_it_was_under_way() -> None:
+    made = store()
+    made.group.auto = False
+    call = ask(made, queue_id=1, to_cursor=3)
+    earliest = ask(made, "r2", to_earliest=True)
+    trim_first = made.group.proposed
+    made.group.proposed = []
+    trim(made, 5)
+    made.group.proposed = trim_first
+    made.group.choose(2)
+    assert call.error.status is Status.OUT_OF_RANGE
+    assert earliest.answer.replay.queues[0].target == 5
+    assert acked(made) == 5
+
+
+def test_trimmed_before_its_time_was_noted() -> None:
+    """By a program that did not know replays: what time is gone is not known."""
+    made = store()
+    trimmed(made.group.state_machine, 1, 10)
+    error = ask(made, to_time_ms=NOW_MS + 5000).error
+    assert error.message.endswith("the earliest possible is cursor 10")
+
+
+# ---- requests ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({}, "say where to"),
+        ({"to_cursor": 3}, "name it"),
+        ({"to_earliest": True, "consumer_group_id": 3}, "does not read pub 1; its groups are 1, 2"),
+        ({"to_earliest": True, "pub_id": 9}, "pub 9"),
+        ({"queue_id": 20, "to_cursor": 3}, "queue 20 belongs to pub 2"),
+        ({"to_earliest": True, "paxos_group": 7}, "paxos_group: 7"),
+        ({"to_earliest": True, "id": "x" * 129}, "an id of 1 to 128 bytes"),
+        ({"to_earliest": True, "id": ""}, "an id of 1 to 128 bytes"),
+    ],
+)
+def test_what_is_wrong_is_named(fields: dict[str, Any], complaint: str) -> None:
+    made = store()
+    error: RpcError = ask(made, fields.pop("id", "r1"), **fields).error
+    assert error.status is Status.INVALID_ARGUMENT
+    assert complaint in error.message
+    assert acked(made) == 10
