@@ -122,6 +122,27 @@ def retained(items: int, consumed: bool, directory: Path) -> None:
 
 
 @main.command()
+@click.option("--gigabytes", default=5.0, show_default=True, help="Enqueued and consumed in all.")
+@click.option("--keep-mb", default=500, show_default=True, help="`retention_bytes` of the pub.")
+@click.option("--item-bytes", default=10_000, show_default=True)
+@click.option("--nodes", default=3, show_default=True, help="Of the store.")
+@_directory
+def retention(gigabytes: float, keep_mb: int, item_bytes: int, nodes: int, directory: Path) -> None:
+    """Gigabytes through a store that may keep little: how large do the data directories get?"""
+    from benchmarks.retention import retention as run
+
+    before = calibrate_in(directory)
+
+    def tell(text: str) -> None:
+        click.echo(text, err=True)
+
+    total, keep = int(gigabytes * 1e9), keep_mb * 1_000_000
+    found = edge.run(lambda reactor: run(reactor, total, keep, item_bytes, nodes, directory, tell))
+    after = calibrate_in(directory)
+    click.echo("\n".join([*found.lines(), "", *_calibration(before, after)]))
+
+
+@main.command()
 @click.option("--in-flight", "depths", multiple=True, type=click.IntRange(1), default=(1, 64, 512), show_default=True)
 @click.option("--seconds", default=3.0, show_default=True, help="How long each row works.")
 @click.option("--rounds", default=3, show_default=True, help="How often all rows are measured in turn.")

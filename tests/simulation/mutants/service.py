@@ -67,13 +67,13 @@ def cursors_not_in_checkpoint(patch: Patch) -> None:
 @mutant(7)
 def cursor_moves_not_applied(patch: Patch) -> None:
     """Acknowledgements are in the log, and nobody takes them out of it."""
-    replace(patch, StoreQueues, "_move_cursor", lambda self, move: None)
+    replace(patch, StoreQueues, "_move_cursor", lambda self, move, version: None)
 
 
 @mutant(0)
 def cursor_moves_not_proposed(patch: Patch) -> None:
     """Acknowledgements stay in the master's memory."""
-    replace(patch, Batcher, "move", lambda self, queue_id, consumer_group_id, acked, now: None)
+    replace(patch, Batcher, "move", lambda self, queue_id, consumer_group_id, acked, now, dropped=(): None)
 
 
 @mutant(0)
