@@ -36,15 +36,20 @@ class LockReport:
         return next((one for one in tables if one.group_id == group_id), None)
 
 
-async def ask_lock_nodes(pool: ConnectionPool, topic: Topic, timeout_s: float) -> list[LockReport]:
-    """Ask every node of every lock group of a topic at the same time."""
-    return await gather(_ask(pool, topic, lock, node, timeout_s) for lock in topic.locks for node in lock.nodes)
+async def ask_lock_nodes(
+    pool: ConnectionPool, topic: Topic, timeout_s: float, *, state_hash: bool = False
+) -> list[LockReport]:
+    """Ask every node of every lock group of a topic at the same time, also for the hash of its replicated state."""
+    request = NodeStatusRequest(topic_id=topic.topic_id, state_hash=state_hash)
+    return await gather(_ask(pool, request, lock, node, timeout_s) for lock in topic.locks for node in lock.nodes)
 
 
-async def _ask(pool: ConnectionPool, topic: Topic, lock: LockGroup, node: NodeAddress, timeout_s: float) -> LockReport:
+async def _ask(
+    pool: ConnectionPool, request: NodeStatusRequest, lock: LockGroup, node: NodeAddress, timeout_s: float
+) -> LockReport:
     try:
         connection = await pool.connection(Address(node.ip, node.port))
-        answer = await connection.call(NODE_STATUS, NodeStatusRequest(topic_id=topic.topic_id), timeout_s)
+        answer = await connection.call(NODE_STATUS, request, timeout_s)
     except RpcError as error:
         return LockReport(lock, node, None, error.message or str(error))
     return LockReport(lock, node, answer)

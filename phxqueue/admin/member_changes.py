@@ -105,11 +105,13 @@ class MemberChanges:
     async def promote(self, node_id: int, kind: MemberKind) -> None:
         """Make a member another kind of member; with a vote, on the data directory that it runs on."""
         for group_id in self._groups:
-            member = await self._running_member(group_id, node_id)
+            await self._running_member(group_id, node_id)
             request = self._request(group_id, node_id, kind=kind)
-            if kind is not MemberKind.LEARNER:
-                request.incarnation = member.running
-            await self._change(request, f"node {node_id} is a {kind.name.lower()} now")
+            done = f"node {node_id} is a {kind.name.lower()} now"
+            if kind is MemberKind.LEARNER:
+                await self._change(request, done)
+            else:
+                await self._record(request, done)
         await self._settle(f"node {node_id} is a {kind.name.lower()} of {self._name}")
 
     async def replace(self, node_id: int, place: Place | None) -> None:
@@ -121,10 +123,9 @@ class MemberChanges:
                 moved |= await self._change(request, f"node {node_id} is at {place.paxos_address} now")
             member = await self._running_member(group_id, node_id)
             if member.kind != MemberKind.LEARNER and member.running != member.incarnation:
-                request = self._request(group_id, node_id)
-                request.incarnation = member.running
-                swapped |= await self._change(
-                    request, f"node {node_id} votes with its new data directory (incarnation {member.running:016x})"
+                swapped |= await self._record(
+                    self._request(group_id, node_id),
+                    f"node {node_id} votes with its new data directory (incarnation {{incarnation:016x}})",
                 )
         done = f"node {node_id} of {self._name} is on record as it runs, and where it is"
         if swapped:
@@ -187,10 +188,31 @@ class MemberChanges:
                 raise AdminError(answer.refusal)
             await self._wait(answer.refusal)
 
+    async def _record(self, request: ChangeMemberRequest, done: str) -> bool:
+        """As `_change`, with the data directory that the node runs on: whichever that is when it is asked for.
+
+        Args:
+            done: what to say then, with {incarnation}.
+        """
+        while True:
+            attempt = ChangeMemberRequest()
+            attempt.CopyFrom(request)
+            attempt.incarnation = (await self._running_member(request.group_id, request.node_id)).running
+            try:
+                return await self._change(attempt, done.format(incarnation=attempt.incarnation))
+            except AdminError:
+                member = await self._running_member(request.group_id, request.node_id)
+                if member.running == attempt.incarnation:
+                    raise
+
     async def _running_member(self, group_id: int, node_id: int) -> ReplicaMember:
-        """A member that the master of the group has heard of, with the data directory that it runs on."""
+        """A member that the master of the group has heard of, with the data directory that it runs on.
+
+        Of a node that has just come back on another directory the master may not have heard yet.
+        """
         while True:
             picture = await self.look()
+            itself = picture.runs_on(node_id)
             group, master = picture.view(group_id), picture.master(group_id)
             member = member_of(group, node_id)
             if master is None:
@@ -200,6 +222,11 @@ class MemberChanges:
             elif not member.running:
                 where = f" at {member.paxos_address}" if member.paxos_address else ""
                 await self._wait(f"node {node_id} has not connected to the master of group {group_id}: start it{where}")
+            elif itself is not None and member.running != itself:
+                await self._wait(
+                    f"node {node_id} has not told the master of group {group_id} yet that it runs on another data "
+                    f"directory (incarnation {itself:016x})"
+                )
             else:
                 return member
 

@@ -37,6 +37,10 @@ class Picture:
         ]
         return max(claims)[1] if claims else None
 
+    def runs_on(self, node_id: int) -> int | None:
+        """The incarnation that a node itself says it runs on; None: it does not answer."""
+        return next((answer.incarnation for answer in self.answers.values() if answer.node_id == node_id), None)
+
     def notices(self) -> list[str]:
         """What the nodes have to say, each thing once, with who says it."""
         said: dict[str, list[int]] = {}

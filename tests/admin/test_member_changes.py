@@ -29,13 +29,15 @@ class Nodes:
         self.running: dict[int, int] = {0: 10, 1: 11, 2: 12}
         self.recorded: dict[int, int] = dict(self.running)
         self.settled = True
+        self.up: dict[str, int] = {"10.0.0.0": 0}  # who answers, by address
+        self.itself = MembersResponse(set_id=1, node_id=2)  # what node 2 says, when it is up
         self.asked: list[ChangeMemberRequest] = []
         self.answers: list[ChangeMemberResponse | RpcError] = []
 
     def connection(self, address: Address) -> Deferred[Any]:
-        if address.host != "10.0.0.0":
+        if address.host not in self.up:
             return fail(RpcError(Status.UNAVAILABLE, "down"))
-        return succeed(self)
+        return succeed(self if self.up[address.host] == 0 else Follower(self.itself))
 
     def call(self, method: Method[Any, Any], request: Any, timeout: float) -> Deferred[Any]:
         if isinstance(request, MembersRequest):
@@ -45,12 +47,22 @@ class Nodes:
         return fail(answer) if isinstance(answer, RpcError) else succeed(answer)
 
     def picture(self) -> MembersResponse:
-        told = MembersResponse(set_id=1)
+        told = MembersResponse(set_id=1, incarnation=self.running[0])
         for group_id in range(2):
             group = told.groups.add(group_id=group_id, is_master=self.master, settled=self.settled)
             for node_id, incarnation in self.recorded.items():
                 group.members.add(node_id=node_id, incarnation=incarnation, running=self.running.get(node_id, 0))
         return told
+
+
+class Follower:
+    """A node that only tells of itself."""
+
+    def __init__(self, answer: MembersResponse) -> None:
+        self._answer = answer
+
+    def call(self, method: Method[Any, Any], request: Any, timeout: float) -> Deferred[Any]:
+        return succeed(self._answer)
 
 
 class Rig:
@@ -165,3 +177,30 @@ def test_who_is_no_member_is_added_first(rig: Rig) -> None:
     done, result = rig.run(rig.changes.promote(7, MemberKind.VOTER))
     assert done
     assert str(result) == "node 7 is no member of store 1: `phxqueue members add 7`"
+
+
+def test_what_the_master_has_not_heard_yet_is_waited_for(rig: Rig) -> None:
+    """Found by the chaos run: the master still knew the directory from before, so there was nothing to replace."""
+    rig.nodes.up["10.0.0.2"] = 2
+    rig.nodes.itself.incarnation = 99
+    assert rig.run(rig.changes.replace(2, None), 2.0, lambda: rig.nodes.running.update({2: 99})) == (True, None)
+    assert rig.said[0] == (
+        "waiting: node 2 has not told the master of group 0 yet that it runs on another data directory (incarnation "
+        "0000000000000063)"
+    )
+    assert [one.incarnation for one in rig.nodes.asked] == [99, 99]
+
+
+def test_a_directory_that_changes_while_it_waits_is_taken_as_it_is_then(rig: Rig) -> None:
+    rig.nodes.running[2] = 98
+
+    def answer(method: Method[Any, Any], request: Any, timeout: float) -> Deferred[Any]:
+        if isinstance(request, ChangeMemberRequest) and request.incarnation == 98:
+            rig.nodes.running[2] = 99
+            rig.nodes.asked.append(request)
+            return succeed(ChangeMemberResponse(refusal="node 2 runs on incarnation 99, not on 98"))
+        return Nodes.call(rig.nodes, method, request, timeout)
+
+    rig.nodes.call = answer  # type: ignore[method-assign]
+    assert rig.run(rig.changes.replace(2, None), 2.0) == (True, None)
+    assert [one.incarnation for one in rig.nodes.asked] == [98, 99, 99]

@@ -26,13 +26,14 @@ from phxqueue.proto.item_pb2 import QItems
 from phxqueue.proto.methods import GET
 from phxqueue.proto.store_pb2 import GetRequest, GetResponse
 from phxqueue.testing.linearizability import Operation, Recorder
-from tests.chaos.cluster import WATCHED_GROUP, WATCHED_PUBS, ChaosCluster
+from tests.chaos.cluster import ChaosCluster
+from tests.chaos.spec import WATCHED_GROUP, WATCHED_PUBS
 
 APPENDERS, READERS = 2, 3
 #: Pause between two operations of one client, on average: some thousand operations per queue and round.
 PAUSE_S = 0.4
 CALL_S = 5.0
-WATCH_S = 0.25
+WATCH_S, SETTLE_S = 0.25, 30.0
 ELECTIONS = 8
 """Between two looks, at most, are counted: more do not make the history any looser."""
 
@@ -91,7 +92,9 @@ class Historian:
         self._stopping = True
         if self._running is not None:
             await self._running
-        await self._look_at_masters()
+        deadline = self.reactor.seconds() + SETTLE_S
+        while not await self._look_at_masters() and self.reactor.seconds() < deadline:
+            await self._pause(WATCH_S)
 
     async def close(self) -> None:
         """Stop at once, whatever is under way."""
@@ -178,14 +181,19 @@ class Historian:
             await self._look_at_masters()
             await self._pause(WATCH_S)
 
-    async def _look_at_masters(self) -> None:
-        """Note every change of master as an operation that may take acknowledgements back."""
+    async def _look_at_masters(self) -> bool:
+        """Note every change of master as an operation that may take acknowledgements back.
+
+        Returns whether every group has a master under a lease.
+        """
+        every = True
         asked = time.monotonic()
         reports = await ask_all(self.cluster.pool, self.cluster.topic, 1.0)
         answered = time.monotonic()
         for group_id in range(self.cluster.topic.stores[0].paxos_groups):
             claims = leaseholders(reports, group_id)
             if not claims:
+                every = False
                 continue
             known = self._masters.setdefault(group_id, Mastership(max(claims), asked))
             if max(claims) > known.ballot:
@@ -193,6 +201,7 @@ class Historian:
                 self.failovers += self._failovers(group_id, max(elections, 1), known.seen, answered)
             if max(claims) >= known.ballot:
                 known.ballot, known.seen = max(claims), asked
+        return every
 
     def _failovers(self, group_id: int, elections: int, call: float, returned: float) -> Iterator[Operation]:
         for queue_id in WATCHED_PUBS.values():
@@ -249,12 +258,16 @@ def leaseholders(reports: Sequence[NodeReport], group_id: int) -> list[int]:
 
 
 async def read_whole_queue(
-    client: MasterClient, route: Route, cluster: ChaosCluster, queue_id: int
+    client: MasterClient, route: Route, cluster: ChaosCluster, queue_id: int, first: int = 0
 ) -> list[tuple[int, bytes]]:
-    """Every item of a queue with its cursor, moving nothing."""
+    """Every item of a queue with its cursor, from `first` on, moving nothing.
+
+    Raises:
+        RpcError: OUT_OF_RANGE when the queue begins behind `first` by now.
+    """
     found: list[tuple[int, bytes]] = []
     request = GetRequest(
-        topic_id=cluster.topic.topic_id, store_id=1, queue_id=queue_id, random=True, limit=1000, next_cursor=0
+        topic_id=cluster.topic.topic_id, store_id=1, queue_id=queue_id, random=True, limit=1000, next_cursor=first
     )
     while True:
         response: GetResponse = await client.call(route, GET, request, 10.0)

@@ -8,18 +8,23 @@ from dataclasses import dataclass, field
 
 from tests.integration.ledger import Books, HandledLog
 
+_COLUMNS = (statistics.median, max)
+
 
 @dataclass
 class Tally:
     """What happened, added up over the rounds of a run.
 
     Attributes:
-        gaps: per kind of fault, the longest time without a confirmation of each occurrence, in seconds.
+        gaps, lags: per kind of fault, of each occurrence: the longest time without a confirmation, and the longest that
+            items of some uin waited for a consumer, in seconds.
         operations: recorded and checked for linearizability.
+        locks: taken by holders that are judged.
     """
 
     rounds: int = 0
     gaps: dict[str, list[float]] = field(default_factory=dict)
+    lags: dict[str, list[float]] = field(default_factory=dict)
     sent: int = 0
     confirmed: int = 0
     unknown: int = 0
@@ -27,11 +32,13 @@ class Tally:
     handled: int = 0
     twice: int = 0
     operations: int = 0
+    locks: int = 0
     findings: list[str] = field(default_factory=list)
 
-    def saw(self, kind: str, gap: float) -> None:
+    def saw(self, kind: str, gap: float, lag: float) -> None:
         """A fault has come and gone."""
         self.gaps.setdefault(kind, []).append(gap)
+        self.lags.setdefault(kind, []).append(lag)
 
     def count(self, books: Books, log: HandledLog) -> None:
         """Take in the books of a round."""
@@ -54,13 +61,14 @@ def report(tally: Tally, seed: int, minutes: float, skipped: Sequence[str]) -> l
         f"seed {seed}, {minutes:.1f} minutes, {tally.rounds} rounds judged, {tally.faults} faults",
         f"items: {tally.sent:,} sent, {tally.confirmed:,} confirmed, {tally.unknown:,} of unknown outcome",
         f"items: {tally.refused:,} refused, {tally.handled:,} handled, {tally.twice:,} times again",
-        f"operations in recorded histories: {tally.operations:,}",
+        f"operations in recorded histories: {tally.operations:,}; locks taken by holders: {tally.locks:,}",
         *skipped,
         "",
-        "| fault | times | gap in service: median | longest |",
-        "|---|---|---|---|",
+        "| fault | times | nothing confirmed: median | longest | a uin not handled: median | longest |",
+        "|---|---|---|---|---|---|",
     ]
     for kind, gaps in sorted(tally.gaps.items()):
-        lines.append(f"| {kind} | {len(gaps)} | {statistics.median(gaps):.2f} s | {max(gaps):.2f} s |")
+        times = " | ".join(f"{of(seconds):.2f} s" for seconds in (gaps, tally.lags[kind]) for of in _COLUMNS)
+        lines.append(f"| {kind} | {len(gaps)} | {times} |")
     lines += ["", f"findings: {len(tally.findings)}", *tally.findings]
     return lines

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from phxqueue.admin.processes.child import StartError
+from phxqueue.admin.errors import AdminError
+from phxqueue.testing.linearizability import Operation
 from tests.chaos import verdict
 from tests.chaos.cluster import ChaosCluster
+from tests.chaos.exclusion import GOT
 from tests.chaos.faults import FAULTS, NotStopped, Scene
 from tests.chaos.historian import Historian
 from tests.chaos.network import Network
+from tests.chaos.registers import Registers
 from tests.chaos.report import Tally
 from tests.chaos.sandbox import inside, other_processes
 from tests.chaos.schedule import Planned, schedule
@@ -24,7 +27,7 @@ from tests.integration.ledger import HandledLog
 RETURN_TIMEOUT_S = 60.0
 #: With a majority well all the time service has to go on, with gaps no longer than this on any machine.
 MAJORITY_GAP_S = 20.0
-#: Confirmations after a fault before the next one may come.
+#: Confirmations, handled items and answers of the lock service after a fault before the next one may come.
 PROOF_OF_SERVICE = 20
 
 
@@ -55,16 +58,20 @@ class Round:
         cluster = ChaosCluster(self.reactor, self.directory, rng, self.network, small_disks=small_disks)
         self.workload = Workload(self.reactor, f"{self.seed}/{self.number}")
         self.historian = Historian(self.reactor, cluster, random.Random(rng.random()))
+        self.registers = Registers(self.reactor, cluster, random.Random(rng.random()))
         try:
             await cluster.start()
             await self.historian.start()
+            await self.registers.start()
             await self.workload.start(cluster)
             await self._torment(cluster)
             if not self.tally.findings:
                 await self._judge(cluster)
-        except (StartError, NotStopped) as error:
+        except (AdminError, NotStopped) as error:
             self.find(str(error))
         finally:
+            self.workload.close()
+            await self.registers.close()
             await self.historian.close()
             await cluster.close()
         if inside() and (left := other_processes()):
@@ -93,23 +100,23 @@ class Round:
     async def _one_fault(self, cluster: ChaosCluster, planned: Planned) -> None:
         scene = Scene(self.reactor, cluster, planned)
         kind = FAULTS[planned.kind]
-        service = self.workload.service
+        service, consumption = self.workload.service, self.workload.consumption
         began = self.reactor.seconds()
         service.begin()
+        consumption.begin()
         await kind.do(scene)
         self.find(*verdict.ended_badly(child for child in cluster.fell() if child.exit_signal is None))
         self._check_doomed(cluster)
         await cluster.revive()
         await self._service_is_back(cluster, f"after {planned.kind} ({scene.note})")
-        gap = service.longest
         await scene.sleep(planned.calm_s)
-        gap = max(gap, service.longest)
-        self.tally.saw(planned.kind, gap)
+        gap, lag = service.longest, consumption.longest
+        self.tally.saw(planned.kind, gap, lag)
         if kind.majority and gap > MAJORITY_GAP_S:
             self.find(f"{planned.kind} ({scene.note}): nothing was confirmed for {gap:.1f} s, with a majority well")
         self.tell(
-            f"{planned.number:4} {planned.kind:<30} {scene.note:<40} {self.reactor.seconds() - began:5.1f} s, gap "
-            f"{gap:5.2f} s, {service.confirmed:,} confirmed"
+            f"{planned.number:4} {planned.kind:<31} {scene.note:<40} {self.reactor.seconds() - began:5.1f} s, gap "
+            f"{gap:5.2f} s, {lag:5.2f} s, {service.times:,} confirmed"
         )
 
     def _check_doomed(self, cluster: ChaosCluster) -> None:
@@ -119,22 +126,34 @@ class Round:
                 self.find(f"{child.name} ended on a full disk as if all were well")
 
     async def _service_is_back(self, cluster: ChaosCluster, when: str) -> None:
-        wanted = self.workload.service.confirmed + PROOF_OF_SERVICE
+        """Wait until items are confirmed and handled, and the lock service answers."""
+        counts = self._progress()
+        wanted = {part: count + PROOF_OF_SERVICE for part, count in counts.items()}
         deadline = self.reactor.seconds() + RETURN_TIMEOUT_S
-        while self.workload.service.confirmed < wanted:
+        while missing := [part for part, count in self._progress().items() if count < wanted[part]]:
             if self.reactor.seconds() > deadline:
                 said = [report.reason or str(report.group(0)) for report in await cluster.reports()]
-                self.find(f"no service for {RETURN_TIMEOUT_S:g} s {when}; the nodes say: {said}")
+                said += [report.reason or str(report.group(0)) for report in await cluster.lock_reports()]
+                self.find(f"{', '.join(missing)}: no service for {RETURN_TIMEOUT_S:g} s {when}; the nodes say: {said}")
                 return
             if fallen := cluster.fell():
                 self.find(*verdict.ended_badly(fallen))
                 return
             await cluster.pause()
 
+    def _progress(self) -> dict[str, int]:
+        workload = self.workload
+        return {
+            "enqueues": workload.service.times,
+            "consumers": workload.consumption.times,
+            "lock service": self.registers.answered,
+        }
+
     # ---- verdict -------------------------------------------------------------------------------------
 
     async def _judge(self, cluster: ChaosCluster) -> None:
         await self.historian.stop()
+        await self.registers.stop()
         books = await self.workload.stop()
         log = HandledLog(cluster.ledger)
         self.find(*await verdict.drained(self.reactor, books, log))
@@ -142,13 +161,21 @@ class Round:
         await self.historian.settle()
         self.find(*self.historian.complaints)
         self.find(*await verdict.stored_as_told(cluster, self.workload.receipts))
-        findings, line = verdict.linearizable(self.historian.operations(), self.directory / "history.jsonl")
-        self.tally.operations += len(self.historian.operations())
-        self.find(*findings)
-        self.tell(f"history: {line}")
+        self._check_history([*self.historian.operations(), *self.registers.operations()])
+        await cluster.kill(*cluster.holders)
+        beliefs, problems = verdict.believed(cluster.belief)
+        self.tally.locks += sum(belief.kind == GOT for belief in beliefs)
+        self.find(*problems)
         self.find(*await verdict.equal_replicas(cluster))
         self.find(*[f"{child.name} did not heed SIGTERM" for child in await cluster.stop()])
-        await cluster.start_these(*cluster.stores)
+        await cluster.start_these(*cluster.stores, *cluster.locks)
         self.find(*await verdict.equal_replicas(cluster))
-        await cluster.stop(*cluster.stores)
-        self.find(*verdict.defects_in_logs((*cluster.stores, *cluster.consumers)))
+        await cluster.stop(*cluster.stores, *cluster.locks)
+        self.find(*verdict.defects_in_logs(cluster.everybody))
+        self.find(*verdict.disputes_in_logs(cluster.stores))
+
+    def _check_history(self, operations: list[Operation]) -> None:
+        findings, line = verdict.linearizable(operations, self.directory / "history.jsonl")
+        self.tally.operations += len(operations)
+        self.find(*findings)
+        self.tell(f"history: {line}")

@@ -8,7 +8,7 @@ from phxqueue.admin.node_status import NodeReport
 from phxqueue.config import NodeAddress
 from phxqueue.proto.status_pb2 import GroupStatus, NodeStatusResponse
 from tests.chaos.schedule import schedule
-from tests.chaos.verdict import compare_replicas
+from tests.chaos.verdict import compare_queue, compare_replicas
 
 WEIGHTS = {"kill": 3, "pause": 1, "never": 0}
 
@@ -40,7 +40,22 @@ def test_replicas_are_compared_at_equal_instances_only() -> None:
     assert compare_replicas([report(node, 5, 77) for node in range(3)], 1) == ({}, [])
     waiting, different = compare_replicas([report(0, 5, 1), report(1, 5, 1), report(2, 4, 2)], 1)
     assert (waiting, different) == ({0: [5, 5, 4]}, [])
-    waiting, different = compare_replicas([report(0, 5, 1), report(1, 5, 1)], 1)
+    silent = NodeReport(None, None, None)  # type: ignore[arg-type]
+    waiting, different = compare_replicas([report(0, 5, 1), report(1, 5, 1), silent], 1)
     assert waiting, "a node that says nothing is waited for"
     _, [difference] = compare_replicas([report(0, 5, 1), report(1, 5, 1), report(2, 5, 2)], 1)
     assert "replicas differ at instance 5" in difference
+
+
+def test_what_was_told_is_where_it_was_told_as_far_as_it_is_retained() -> None:
+    told = {0: (7, 0), 1: (7, 1), 2: (8, 0), 3: (7, 2)}
+    assert compare_queue(5, range(4), {0: 0, 1: 1, 2: 0, 3: 2}, told) == []
+    assert compare_queue(5, range(2, 4), {2: 0, 3: 2}, told) == []  # the rest was trimmed
+    assert compare_queue(5, range(4, 4), {}, told) == []  # all of it
+    assert compare_queue(5, range(2, 5), {2: 0, 3: 2, 4: 9}, told) == []  # what nobody was told of
+    [wrong] = compare_queue(5, range(2, 4), {2: 1, 3: 2}, told)
+    assert "cursor 2: 8 0 was told, 1 is" in wrong
+    [lost] = compare_queue(5, range(2, 3), {2: 0}, told)
+    assert "cursor 3: 7 2 was told, None is" in lost
+    [hole, _] = compare_queue(5, range(2, 4), {3: 2}, told)
+    assert "cursors 2 to 3, and 1 items" in hole

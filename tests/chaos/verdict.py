@@ -11,12 +11,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from phxqueue.admin.clients import open_master_client
-from phxqueue.admin.node_status import NodeReport
+from phxqueue.admin.lock_status import LockReport
+from phxqueue.admin.node_status import NodeReport, master_of
 from phxqueue.admin.processes.child import Child, log_tail
+from phxqueue.net.status import RpcError, Status
 from phxqueue.producer import Receipt
 from phxqueue.producer.routes import store_route
 from phxqueue.testing.linearizability import Operation, Verdict, check_history, write_history
-from tests.chaos.cluster import NODES, ChaosCluster
+from tests.chaos.cluster import ChaosCluster
+from tests.chaos.exclusion import Belief, violations
 from tests.chaos.historian import read_whole_queue
 from tests.integration.ledger import Books, Entry, HandledLog, check
 
@@ -24,6 +27,8 @@ from tests.integration.ledger import Books, Entry, HandledLog, check
 DRAIN_SILENCE_S = 45.0
 EQUAL_TIMEOUT_S = 60.0
 HISTORY_STATES = 300_000
+#: How a store's log tells of an acknowledgement that does not fit what is stored (phxqueue/store/acknowledge.py).
+_DISPUTE = "reconciliation: queue"
 #: What no log may contain, whatever was done to the process. Being told that its disk is full is no defect.
 _DEFECT = re.compile(r"Traceback \(most recent call last\)|Unhandled error|AssertionError")
 
@@ -49,7 +54,7 @@ def _told(checked: Any) -> list[str]:
 
 
 async def stored_as_told(cluster: ChaosCluster, receipts: Mapping[Entry, Receipt]) -> list[str]:
-    """Every confirmed item stands where its producer was told, in a queue without gaps."""
+    """Every confirmed item stands where its producer was told, in a queue without gaps, unless it was trimmed."""
     wanted: dict[int, dict[int, Entry]] = {}
     found: list[str] = []
     for entry, receipt in receipts.items():
@@ -57,33 +62,68 @@ async def stored_as_told(cluster: ChaosCluster, receipts: Mapping[Entry, Receipt
         if other != entry:
             found.append(f"{entry} and {other} were both told queue {receipt.queue_id}, cursor {receipt.cursor}")
     for queue_id, entries in sorted(wanted.items()):
-        client = open_master_client(cluster.reactor, cluster.cluster, cluster.topic, cluster.pool)
-        route = store_route(cluster.topic, 1, cluster.topic.store(1).group_of_queue(queue_id))
-        content = await read_whole_queue(client, route, cluster, queue_id)
-        cursors = [cursor for cursor, _ in content]
-        if cursors != list(range(cursors[0], cursors[0] + len(cursors))):
-            found.append(f"queue {queue_id}: its cursors have gaps or repeat")
+        extent, content = await _retained(cluster, queue_id)
         numbers = {cursor: int(buffer.partition(b" ")[0]) for cursor, buffer in content}
-        for cursor, (uin, number) in entries.items():
-            if cursor >= cursors[0] and numbers.get(cursor) != number:
-                found.append(f"queue {queue_id}, cursor {cursor}: {uin} {number} was told, {numbers.get(cursor)} is")
+        found += compare_queue(queue_id, extent, numbers, entries)
     return found[:20]
 
 
-async def equal_replicas(cluster: ChaosCluster) -> list[str]:
-    """Every group has the same state, by its hash, on all nodes, as soon as they have applied the same."""
-    deadline = cluster.reactor.seconds() + EQUAL_TIMEOUT_S
+async def _retained(cluster: ChaosCluster, queue_id: int) -> tuple[range, list[tuple[int, bytes]]]:
+    """The cursors that a queue has just now by its own word, and what can be read of it."""
+    client = open_master_client(cluster.reactor, cluster.cluster, cluster.topic, cluster.pool)
+    route = store_route(cluster.topic, 1, cluster.topic.store(1).group_of_queue(queue_id))
     while True:
-        reports = await cluster.hashed_reports()
-        waiting, different = compare_replicas(reports, cluster.topic.stores[0].paxos_groups)
-        if different or not waiting:
-            return different
-        if cluster.reactor.seconds() > deadline:
-            return [f"not all nodes have applied the same after {EQUAL_TIMEOUT_S:g} s: {waiting}"]
+        extent = await _extent(cluster, queue_id)
+        try:
+            content = await read_whole_queue(client, route, cluster, queue_id, extent.start)
+        except RpcError as error:
+            if error.status is not Status.OUT_OF_RANGE:
+                raise
+        else:
+            if (await _extent(cluster, queue_id)) == extent:  # else some of it was trimmed meanwhile
+                return extent, content
         await _pause(cluster.reactor)
 
 
-def compare_replicas(reports: Iterable[NodeReport], groups: int) -> tuple[dict[int, list[int]], list[str]]:
+async def _extent(cluster: ChaosCluster, queue_id: int) -> range:
+    """The first cursor of a queue, and the one behind its last, as the master of its group says."""
+    group_id = cluster.topic.store(1).group_of_queue(queue_id)
+    while True:
+        reports = await cluster.reports()
+        master = master_of(reports, 1, group_id)
+        for queue in master.answer.queues if master is not None and master.answer is not None else ():
+            if queue.queue_id == queue_id:
+                return range(queue.first_cursor, queue.end_cursor)
+        await _pause(cluster.reactor)
+
+
+def compare_queue(queue_id: int, extent: range, numbers: Mapping[int, int], entries: Mapping[int, Entry]) -> list[str]:
+    """What a queue holds (numbers by cursor, of `extent`) against what producers were told of it."""
+    found = []
+    if sorted(numbers) != list(extent):
+        found.append(f"queue {queue_id}: it has cursors {extent.start} to {extent.stop - 1}, and {len(numbers)} items")
+    for cursor, (uin, number) in sorted(entries.items()):
+        if cursor >= extent.start and numbers.get(cursor) != number:
+            found.append(f"queue {queue_id}, cursor {cursor}: {uin} {number} was told, {numbers.get(cursor)} is")
+    return found
+
+
+async def equal_replicas(cluster: ChaosCluster) -> list[str]:
+    """Every group of the store and of the lock group has the same state, by its hash, on all nodes."""
+    deadline = cluster.reactor.seconds() + EQUAL_TIMEOUT_S
+    while True:
+        stores, locks = await cluster.hashed_reports(), await cluster.lock_reports(20.0, state_hash=True)
+        waiting, different = compare_replicas(stores, cluster.topic.stores[0].paxos_groups)
+        lock_waiting, lock_different = compare_replicas(locks, cluster.topic.locks[0].paxos_groups)
+        different += [f"lock {line}" for line in lock_different]
+        if different or not (waiting or lock_waiting):
+            return different
+        if cluster.reactor.seconds() > deadline:
+            return [f"not all have applied the same after {EQUAL_TIMEOUT_S:g} s: {waiting}, of locks {lock_waiting}"]
+        await _pause(cluster.reactor)
+
+
+def compare_replicas(reports: Iterable[NodeReport | LockReport], groups: int) -> tuple[dict[int, list[int]], list[str]]:
     """Return which groups have not applied the same yet (instances by group), and which have and yet differ."""
     reports = list(reports)
     waiting: dict[int, list[int]] = {}
@@ -91,7 +131,7 @@ def compare_replicas(reports: Iterable[NodeReport], groups: int) -> tuple[dict[i
     for group_id in range(groups):
         states = [group for report in reports if (group := report.group(group_id)) is not None]
         applied = [group.applied for group in states]
-        if len(states) < NODES or len(set(applied)) > 1:
+        if len(states) < len(reports) or len(set(applied)) > 1:
             waiting[group_id] = applied
             continue
         hashes = [group.state_hash for group in states]
@@ -99,6 +139,12 @@ def compare_replicas(reports: Iterable[NodeReport], groups: int) -> tuple[dict[i
             shown = ", ".join(f"{value:016x}" for value in hashes)
             different.append(f"group {group_id}: replicas differ at instance {applied[0]}: {shown}")
     return waiting, different
+
+
+def believed(path: Path) -> tuple[list[Belief], list[str]]:
+    """What the holders of locks have written, and what of it may not be."""
+    beliefs = [Belief.parse(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return beliefs, violations(beliefs)
 
 
 def linearizable(operations: list[Operation], path: Path) -> tuple[list[str], str]:
@@ -119,6 +165,16 @@ def defects_in_logs(children: Iterable[Child]) -> list[str]:
         if match is not None:
             begin = text.rfind("\n", 0, max(match.start() - 1, 0)) + 1
             found.append(f"{child.name} logged:\n{text[begin : begin + 2500]}")
+    return found
+
+
+def disputes_in_logs(children: Iterable[Child]) -> list[str]:
+    """Acknowledgements that did not fit what is stored: as nothing was lost, false alarms, or worse."""
+    found = []
+    for child in children:
+        lines = [line for line in child.output.read_text(errors="replace").splitlines() if _DISPUTE in line]
+        if lines:
+            found.append(f"{child.name}: {len(lines)} acknowledgements were disputed, first: {lines[0]}")
     return found
 
 

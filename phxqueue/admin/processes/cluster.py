@@ -17,8 +17,9 @@ from phxqueue.config import Cluster, Topic, load_cluster
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
-#: For clients and for the other nodes, of a node whose address nobody shares.
-OWN_PORTS = (5100, 5101)
+#: Where machines have networks of their own: for clients and for the other nodes, of a store and of a lock node; and
+#: of the first scheduler.
+STORE_PORTS, LOCK_PORTS, SCHEDULER_PORT = (5100, 5101), (5200, 5201), 5300
 
 
 class ProcessCluster:
@@ -44,9 +45,9 @@ class ProcessCluster:
         self.notify = notify or NotifySocket()
         self._reactor = reactor
         self._environment = dict(environment or {})
-        # A node with an address of its own has all ports of it to itself.
+        # Whatever has a network of its own has all ports of it to itself.
         self._ports = PortReservation(0 if self.spec.hosts else self.spec.ports_needed)
-        self.config = write_files(directory, self.spec, self._ports.ports or OWN_PORTS * self.spec.nodes)
+        self.config = write_files(directory, self.spec, self._ports.ports or _own_ports(self.spec))
         self.cluster: Cluster = load_cluster(self.config)
         if self.cluster.certificates is not None:
             make_missing(self.cluster.certificates, leaves(self.cluster))
@@ -114,3 +115,8 @@ class ProcessCluster:
         await self.kill(*everything)
         await self.notify.close()
         self._ports.close()
+
+
+def _own_ports(spec: ClusterSpec) -> list[int]:
+    schedulers = range(SCHEDULER_PORT, SCHEDULER_PORT + spec.schedulers)
+    return [*STORE_PORTS * spec.nodes, *LOCK_PORTS * spec.locks, *schedulers]

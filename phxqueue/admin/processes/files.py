@@ -26,13 +26,15 @@ class ClusterSpec:
 
     Attributes:
         nodes: of its one store; 0: there is none, and no pub.
+        learners: how many of them, the last ones, have no vote.
         locks: nodes of its one lock group.
         schedulers: scheduler processes; several need locks.
         queues: of its one pub, from 0.
         groups: consumer groups of the pub.
         consumers: consumer daemons.
         consumer_groups: groups they take part in; empty: all.
-        hosts: address of each store node, when each has a network of its own; empty: all on the loopback address.
+        hosts: addresses of machines, when they have networks of their own: store node N and lock node N are on the
+            N-th; empty: all is on the loopback address. Everything else is on that in any case.
         handlers: "module:object" by handle_id.
         retries: attempts after the first; 0: none, a failed item goes to the dead letters.
         retry_delay_s: rest before each of them.
@@ -44,6 +46,7 @@ class ClusterSpec:
     """
 
     nodes: int = 3
+    learners: int = 0
     locks: int = 0
     schedulers: int = 0
     queues: int = 1
@@ -71,7 +74,7 @@ class ClusterSpec:
         return 2 * (self.nodes + self.locks) + self.schedulers
 
     def host(self, node: int) -> str:
-        """The address of a store node."""
+        """The address of a store node or a lock node."""
         return self.hosts[node] if self.hosts else HOST
 
 
@@ -88,7 +91,10 @@ def write_files(directory: Path, spec: ClusterSpec, ports: Sequence[int]) -> Pat
         )
     for node in range(spec.locks):
         port = ports[2 * (spec.nodes + node)]
-        _write(etc / f"lock.{node}.conf", {"ip": HOST, "port": port, "data_dir": f"data/lock.{node}", **spec.lock_node})
+        _write(
+            etc / f"lock.{node}.conf",
+            {"ip": spec.host(node), "port": port, "data_dir": f"data/lock.{node}", **spec.lock_node},
+        )
     for number in range(spec.schedulers):
         port = ports[2 * (spec.nodes + spec.locks) + number]
         _write(etc / f"scheduler.{number}.conf", {"ip": HOST, "port": port})
@@ -178,13 +184,17 @@ def _topic_file(spec: ClusterSpec) -> Mapping[str, Any]:
 
 
 def _store_entry(spec: ClusterSpec, ports: Sequence[int]) -> Mapping[str, Any]:
-    addrs = [
-        {"ip": spec.host(node), "port": ports[2 * node], "paxos_port": ports[2 * node + 1]}
-        for node in range(spec.nodes)
-    ]
+    addrs = _addrs(spec, spec.nodes, ports)
+    for addr in addrs[spec.nodes - spec.learners :]:
+        addr["kind"] = "learner"
     return {"store_id": STORE_ID, "addrs": addrs, **spec.store}
 
 
 def _lock_entry(spec: ClusterSpec, ports: Sequence[int]) -> Mapping[str, Any]:
-    addrs = [{"ip": HOST, "port": ports[2 * node], "paxos_port": ports[2 * node + 1]} for node in range(spec.locks)]
-    return {"lock_id": LOCK_ID, "addrs": addrs, **spec.lock}
+    return {"lock_id": LOCK_ID, "addrs": _addrs(spec, spec.locks, ports), **spec.lock}
+
+
+def _addrs(spec: ClusterSpec, nodes: int, ports: Sequence[int]) -> list[dict[str, Any]]:
+    return [
+        {"ip": spec.host(node), "port": ports[2 * node], "paxos_port": ports[2 * node + 1]} for node in range(nodes)
+    ]
