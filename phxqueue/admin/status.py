@@ -12,6 +12,7 @@ from google.protobuf.json_format import MessageToDict
 from twisted.internet.defer import Deferred
 
 from phxqueue.admin import edge
+from phxqueue.admin.audits import alarm_lines, audit_lines
 from phxqueue.admin.clients import open_pool
 from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.lock_status import (
@@ -141,7 +142,9 @@ def as_text(topic: Topic, reports: Sequence[NodeReport], *, all_queues: bool = F
     if len(masterless) < len(list(groups_of(topic))):
         lines += ["", *_queues(backlogs(reports), all_queues)]
         lines += ["", *sum_lines(sums(topic, reports))]
+        lines += ["", *audit_lines(reports)]
     lines += _notices(reports)
+    lines += alarm_lines(reports)
     for store, group_id in masterless:
         lines += ["", _no_master(reports, store.store_id, group_id, len(store.voters))]
     return lines

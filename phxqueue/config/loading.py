@@ -18,6 +18,7 @@ from phxqueue.config.cluster import Cluster, Consumer, NodeAddress, Topic
 from phxqueue.config.cluster_checks import check_cluster
 from phxqueue.config.drafts import Part, read_cluster, read_part, report_of
 from phxqueue.config.node_checks import (
+    check_admin,
     check_consumer_file,
     check_consumer_sizes,
     check_handlers,
@@ -149,6 +150,7 @@ def _replica_process(
     """The fields of :class:`~phxqueue.config.nodes.ReplicaProcess`, all but `topic`."""
     tls = _node_tls(content, document, cluster, role, f"{set_id}/{node.node_id}")
     check_node_tls(document, filter(None, (node.ip, content.bind_ip)), tls, cluster)
+    check_admin(document, content, tls, {content.bind_ip or node.ip: (node.port, node.paxos_port)})
     if check_files:
         check_tls_files(document, tls)
     return {
@@ -162,6 +164,7 @@ def _replica_process(
         "replica": content.replica,
         "net": merged_net(content, cluster),
         "log": content.log,
+        "admin": content.admin,
     }
 
 
@@ -177,6 +180,7 @@ def inspect_scheduler_node(path: Path | str, *, check_files: bool = False) -> tu
     topic, node = found
     tls = _node_tls(content, document, cluster, "scheduler", node.name)
     check_node_tls(document, filter(None, (node.ip, content.bind_ip)), tls, cluster)
+    check_admin(document, content, tls, {content.bind_ip or node.ip: (node.port,)})
     if check_files:
         check_tls_files(document, tls)
     snapshot = SchedulerNode(
@@ -189,6 +193,7 @@ def inspect_scheduler_node(path: Path | str, *, check_files: bool = False) -> tu
         tls=tls,
         net=merged_net(content, cluster),
         log=content.log,
+        admin=content.admin,
     )
     return _outcome(snapshot, documents)
 
@@ -209,6 +214,7 @@ def inspect_consumer_node(path: Path | str, *, check_files: bool = False) -> tup
     check_handlers(document, content, topic)
     tls = _node_tls(content, document, cluster, "consumer", consumer.name)
     check_node_tls(document, (node.ip for store in topic.stores for node in store.nodes), tls, cluster)
+    check_admin(document, content, tls, {})
     if check_files:
         check_tls_files(document, tls)
     snapshot = ConsumerNode(
@@ -234,6 +240,7 @@ def inspect_consumer_node(path: Path | str, *, check_files: bool = False) -> tup
         tls=tls,
         net=net,
         log=content.log,
+        admin=content.admin,
     )
     return _outcome(snapshot, documents)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
 
 from phxqueue.config.certificates import TlsPaths
 from phxqueue.config.cluster import Cluster, Consumer, LockGroup, NodeAddress, Store, Topic, host_port
 from phxqueue.config.cluster_checks import FRAME_OVERHEAD, SPARE, check_net
-from phxqueue.config.findings import check_at_least, check_at_most, check_known, is_loopback, list_ids
+from phxqueue.config.findings import check_at_least, check_at_most, check_known, is_loopback, is_unspecified, list_ids
 from phxqueue.config.node_files import ConsumerNodeFile, LockNodeFile, NodeFile, ReplicaNodeFile, StoreNodeFile
 from phxqueue.config.problems import shown_path
 from phxqueue.config.settings import JournalSettings, NetSettings
@@ -184,6 +185,38 @@ def check_node_tls(document: Document, hosts: Iterable[str], tls: TlsPaths | Non
     elif (tls is None) != (cluster.tls is None):
         here, there = ("off", "on") if tls is None else ("on", "off")
         document.warn(("tls",), f"{here}, but {there} in globalconfig.conf: clients and nodes will not understand it")
+
+
+def check_admin(
+    document: Document, content: NodeFile, tls: TlsPaths | None, taken: Mapping[str, tuple[int, ...]]
+) -> None:
+    """`taken`: the ports that the process itself listens on, by address."""
+    admin, path = content.admin, ("admin",)
+    if admin.port and tls is None and not is_loopback(admin.ip):
+        document.error(
+            (*path, "ip"),
+            f"found {admin.ip}, and TLS is off",
+            "a loopback address",
+            "turn TLS on: what a node tells of itself may not leave the machine in the open",
+        )
+    if admin.port and any(
+        admin.port in ports and (admin.ip == host or is_unspecified(admin.ip) or is_unspecified(host))
+        for host, ports in taken.items()
+    ):
+        document.error((*path, "port"), f"found {admin.port}", "another port than those of the node itself")
+    url = urlsplit(admin.webhook_url)
+    known = url.scheme in ("http", "https") and url.hostname and admin.webhook_url.isascii()
+    if admin.webhook_url and not known:
+        document.error(
+            (*path, "webhook_url"), f"found {show(admin.webhook_url)}", "http://HOST/... or https://HOST/..."
+        )
+    check_at_least(
+        document,
+        (*path, "webhook_backoff_max_s"),
+        admin.webhook_backoff_max_s,
+        admin.webhook_backoff_s,
+        "not below webhook_backoff_s",
+    )
 
 
 def check_tls_files(document: Document, tls: TlsPaths | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from phxqueue.config.admin_settings import AdminSettings
 from phxqueue.config.fields import GIB, KIB, MIB, Decimal, HandlerPath, Host, Id, PathText, Port, Text, Whole, setting
 from phxqueue.config.files import TlsBlock
 from phxqueue.config.schema import Block
@@ -29,6 +30,7 @@ class NodeFile(Block):
         NetSettings(), "How this process talks to others.", default_text="field by field as in globalconfig.conf"
     )
     log: LogSettings = setting(LogSettings(), "What is logged.")
+    admin: AdminSettings = setting(AdminSettings(), "Where the process is observed, and how alarms are told.")
 
 
 class ReplicaNodeFile(NodeFile):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from phxqueue.config.admin_settings import AdminSettings
 from phxqueue.config.certificates import TlsPaths
 from phxqueue.config.cluster import Cluster, Consumer, LockGroup, NodeAddress, Store, Topic, host_port
 from phxqueue.config.fields import MIB
@@ -37,6 +38,7 @@ class ReplicaProcess:
     replica: ReplicaSettings = field(default_factory=ReplicaSettings)
     net: NetSettings = field(default_factory=NetSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    admin: AdminSettings = field(default_factory=AdminSettings)
     warnings: tuple[Problem, ...] = field(default=(), compare=False)  # about all files read; for the log
 
     @property
@@ -92,6 +94,7 @@ class SchedulerNode:
     tls: TlsPaths | None = None
     net: NetSettings = field(default_factory=NetSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    admin: AdminSettings = field(default_factory=AdminSettings)
     warnings: tuple[Problem, ...] = field(default=(), compare=False)  # about all files read; for the log
 
     @property
@@ -135,6 +138,7 @@ class ConsumerNode:
     tls: TlsPaths | None = None
     net: NetSettings = field(default_factory=NetSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    admin: AdminSettings = field(default_factory=AdminSettings)
     warnings: tuple[Problem, ...] = field(default=(), compare=False)  # about all files read; for the log
 
     @property

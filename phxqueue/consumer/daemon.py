@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
 from math import ceil
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from prometheus_client.metrics_core import Metric
 from twisted.application.service import MultiService
 
 from phxqueue.config import ConsumerNode, load_consumer_node
+from phxqueue.console.console import Console
+from phxqueue.console.consumer_families import QueueProgress, consumer_families
 from phxqueue.consumer.handlers import Handler, HandlerError, load_handlers
 from phxqueue.consumer.pool import ProcessPool
 from phxqueue.consumer.service import ConsumerService
@@ -49,6 +52,8 @@ class ConsumerRole:
         self._schedulers: ConnectionPool | None = None
         self._weights: Weights | None = None
         self._settings: SettingsWatch | None = None
+        self.console = Console(self.name, node.admin, node.tls, reactor)
+        self.console.collectors.append(self._families)
 
     async def start(self, fail: Callable[[str], None]) -> None:
         """Load the handlers and begin to consume. Raises ExpectedFailure with what to do."""
@@ -138,6 +143,23 @@ class ConsumerRole:
         for pool in (self._schedulers, self._pool):
             if pool is not None:
                 await pool.close()
+
+    def _families(self) -> Iterable[Metric]:
+        service = self._service
+        if service is None:
+            return ()
+        return consumer_families(
+            asdict(service.stats),
+            [
+                QueueProgress(
+                    consumer_group_id=group, store_id=store, queue_id=queue, items=lag.items, oldest_s=lag.oldest_s
+                )
+                for (group, store, queue), lag in sorted(service.lag().items())
+            ],
+            slots=self.node.nhandler,
+            slots_used=service.handlers_at_work,
+            held_bytes=service.held_bytes,
+        )
 
     def reload(self) -> None:
         """Read certificates and the cluster's files again; queues are given up and taken over accordingly."""

@@ -124,6 +124,11 @@ class ConsumerService(Service):
         """Handlers that have not come to an end (plain functions end at once), over all queues."""
         return self.settings.nhandler - self._workshop.slots.free
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes fetched and not finished, over all queues."""
+        return self._budget.used
+
     def lag(self) -> dict[Owned, QueueLag]:
         """How far each of its queues is behind: what a scheduler, or a metric, wants to know."""
         return {key: tenure.worker.lag for key, tenure in self._tenures.items() if tenure.worker is not None}

@@ -12,15 +12,20 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+from prometheus_client.metrics_core import Metric
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 import phxqueue
 from phxqueue.config import LockNode, ReplicaSet, StoreNode
+from phxqueue.console.console import Console
+from phxqueue.console.desk import AlarmSink, alarm_statuses
+from phxqueue.console.replica_families import replica_families
 from phxqueue.daemon.memory import resident_bytes
 from phxqueue.daemon.role_service import ExpectedFailure
 from phxqueue.net.address import Address
@@ -82,11 +87,15 @@ class ReplicaKind(ABC, Generic[NodeT, ServiceT]):
         """Make the state machine of one Paxos group, empty."""
 
     @abstractmethod
-    def service(self, node: NodeT, host: ReplicaHost, clock: Any) -> ServiceT:
+    def service(self, node: NodeT, host: ReplicaHost, clock: Any, alarms: AlarmSink) -> ServiceT:
         """Make what answers clients, on Paxos groups that have recovered."""
 
     def reconfigure(self, service: ServiceT, node: NodeT) -> None:
         """Take over what the files say now, as far as the role follows them while it runs."""
+
+    def pubs_of_queues(self, node: NodeT) -> Mapping[int, tuple[int, ...]]:
+        """By queue id, the pubs whose items may be in it."""
+        return {}
 
     @abstractmethod
     def describe(self, service: ServiceT, node: NodeT, status: NodeStatusResponse) -> None:
@@ -108,6 +117,8 @@ class ReplicaRole(Generic[NodeT, ServiceT]):
         self._server_tls: ServerTls | None = None
         self._client_tls: ClientTls | None = None
         self._log = Logger(namespace=f"phxqueue.{kind.role.value}")
+        self.console = Console(self.name, node.admin, node.tls, reactor)
+        self.console.collectors.append(self._families)
 
     async def start(self, fail: Callable[[str], None]) -> None:
         """Recover, join the other nodes, open the client port. Raises ExpectedFailure with what to do."""
@@ -119,7 +130,9 @@ class ReplicaRole(Generic[NodeT, ServiceT]):
                 self._server_tls.require(Identity.make(self._kind.role, name, node.node.node_id))
             host = self._host = self._make_host()
             await host.start(fail)
-            self._service = self._kind.service(node, host, TurnClock(self._reactor))
+            for group in host.groups.values():
+                group.on_mastership.append(partial(self._mastership_event, group.group_id))
+            self._service = self._kind.service(node, host, TurnClock(self._reactor), self.console.desk)
             service = RpcService(self.name)
             self._service.register(service)
             service.register(methods.NODE_STATUS, self.status)
@@ -193,6 +206,16 @@ class ReplicaRole(Generic[NodeT, ServiceT]):
 
     def status(self, request: NodeStatusRequest, context: CallContext) -> NodeStatusResponse:
         """Tell an operator about this node."""
+        return self._status(state_hash=request.state_hash)
+
+    def _families(self) -> Iterable[Metric]:
+        return replica_families(self._status(), self._kind.pubs_of_queues(self.node))
+
+    def _mastership_event(self, group_id: int, is_master: bool) -> None:
+        what = "is master now" if is_master else "is master no more"
+        self.console.event("master", f"group {group_id}: this node {what}", group=group_id, is_master=is_master)
+
+    def _status(self, *, state_hash: bool = False) -> NodeStatusResponse:
         node, host, service = self.node, self._host, self._service
         status = NodeStatusResponse(
             node_id=node.node.node_id,
@@ -203,10 +226,12 @@ class ReplicaRole(Generic[NodeT, ServiceT]):
         if host is not None and service is not None:
             status.incarnation = host.incarnation
             status.accepting = host.accepting
-            status.groups.extend(group.status(state_hash=request.state_hash) for group in host.groups.values())
+            status.groups.extend(group.status(state_hash=state_hash) for group in host.groups.values())
             status.notices.extend(host.notices())
             self._kind.describe(service, node, status)
             usage = os.statvfs(node.data_dir)
+            status.journal.CopyFrom(host.journal_status())
+            status.alarms.extend(alarm_statuses(self.console.alarms))
             status.disk_free_bytes = usage.f_bavail * usage.f_frsize
         return status
 

@@ -16,8 +16,11 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from phxqueue.console.console import Console
 from phxqueue.daemon.readiness import notify
 from phxqueue.net.clock import use_monotonic_time
+from phxqueue.net.endpoints import ListenError
+from phxqueue.net.tls import TlsError
 
 
 class ExpectedFailure(Exception):
@@ -28,6 +31,10 @@ class Role(Protocol):
     """One role of one node. `name` is for people: "store 1 node 0"."""
 
     name: str
+
+    @property
+    def console(self) -> Console | None:
+        """Through which it is observed; None: it is not."""
 
     async def start(self, fail: Callable[[str], None]) -> None:
         """Come up completely: when this returns, the role serves. `fail(reason)` may be called any time later."""
@@ -54,15 +61,39 @@ class RoleService(Service):
     def startService(self) -> None:
         """Start the role; readiness is announced when it serves."""
         super().startService()  # type: ignore[no-untyped-call]
-        self._starting = Deferred.fromCoroutine(self.role.start(self.fail))
+        self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addCallbacks(self._ready, self._start_failed)
+
+    async def _start(self) -> None:
+        """The admin port comes first: whoever asks is told that the role is on its way."""
+        if self.role.console is not None:
+            try:
+                self.role.console.open()
+            except (ListenError, TlsError) as error:
+                raise ExpectedFailure(str(error)) from error
+        await self.role.start(self.fail)
+
+    async def _stop_role(self) -> None:
+        try:
+            await self.role.stop()
+        finally:
+            if self.role.console is not None:
+                await self.role.console.close()
+
+    def reload(self) -> None:
+        """Read certificates and configuration again; raises what is wrong with them."""
+        self.role.reload()
+        if self.role.console is not None:
+            self.role.console.reload()
 
     def stopService(self) -> Deferred[None]:
         """Drain the role; fires when it has let go of everything."""
         super().stopService()  # type: ignore[no-untyped-call]
+        if self.role.console is not None:
+            self.role.console.stopping()
         notify({"STOPPING": "1", **self._identity()})
         self._log.info("{name}: stopping", name=self.role.name)
-        stopping = Deferred.fromCoroutine(self.role.stop())
+        stopping = Deferred.fromCoroutine(self._stop_role())
         stopping.addErrback(self._stop_failed)
         return stopping
 
@@ -72,6 +103,8 @@ class RoleService(Service):
             return
         self.exit_status = 1
         self._log.critical("{name}: {reason}", name=self.role.name, reason=reason)
+        if self.role.console is not None:
+            self.role.console.failed(reason)
         notify({"STATUS": reason, "ERRNO": "1", **self._identity()})
         _exit_with_status(reason)
         self._reactor.callWhenRunning(_stop, self._reactor)
@@ -79,6 +112,8 @@ class RoleService(Service):
     def _ready(self, _: None) -> None:
         self._log.info("{name}: ready", name=self.role.name)
         notify({"READY": "1", "STATUS": "serving", **self._identity()})
+        if self.role.console is not None:
+            self.role.console.ready()
         self.started.callback(None)
 
     def _start_failed(self, failure: Failure) -> None:
@@ -108,7 +143,7 @@ def prepare_process(reactor: Any, services: list[RoleService]) -> None:
     def reload_all() -> None:
         for service in services:
             try:
-                service.role.reload()
+                service.reload()
             except Exception:
                 log.failure("{name}: reload failed, the previous state stays in use", name=service.role.name)
             else:

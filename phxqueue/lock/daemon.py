@@ -8,6 +8,7 @@ from typing import Any
 from twisted.application.service import MultiService
 
 from phxqueue.config import LockGroup, LockNode, load_lock_node
+from phxqueue.console.desk import AlarmSink
 from phxqueue.daemon.options import NodeOptions
 from phxqueue.daemon.replica_role import ReplicaKind, ReplicaRole
 from phxqueue.daemon.role_service import process_of
@@ -43,7 +44,7 @@ class LockKind(ReplicaKind[LockNode, LockService]):
         """The locks and strings of one Paxos group."""
         return LockTable()
 
-    def service(self, node: LockNode, host: ReplicaHost, clock: Any) -> LockService:
+    def service(self, node: LockNode, host: ReplicaHost, clock: Any, alarms: AlarmSink) -> LockService:
         """What answers lock clients."""
         return LockService(node, host.groups, clock, accepting=lambda: host.accepting)
 

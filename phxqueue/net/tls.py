@@ -15,7 +15,7 @@ from OpenSSL import SSL
 
 from phxqueue.config.certificates import TlsPaths as TlsPaths
 from phxqueue.net.identity import Identity, IdentityError, identity_of
-from phxqueue.net.tls_engine import TlsEngine, make_context, openssl_reason
+from phxqueue.net.tls_engine import ALPN, TlsEngine, make_context, openssl_reason
 
 
 class TlsError(Exception):
@@ -27,9 +27,15 @@ class _Tls:
 
     _server_side: bool
 
-    def __init__(self, paths: TlsPaths) -> None:
+    def __init__(self, paths: TlsPaths, *, alpn: str | None = ALPN) -> None:
         self.paths = paths
-        self._context, self.identity = _load(paths, server_side=self._server_side)
+        self._alpn = alpn  # None: another protocol than ours
+        self._context, self.identity = _load(paths, server_side=self._server_side, alpn=alpn)
+
+    @property
+    def context(self) -> SSL.Context:
+        """For one new connection that somebody else makes."""
+        return self._context
 
     def reload(self) -> None:
         """Read the files again; connections made from now on use what they hold.
@@ -37,7 +43,7 @@ class _Tls:
         Raises:
             TlsError: and then what was loaded before stays in use.
         """
-        self._context, self.identity = _load(self.paths, server_side=self._server_side)
+        self._context, self.identity = _load(self.paths, server_side=self._server_side, alpn=self._alpn)
 
     def require(self, wanted: Identity) -> None:
         """Refuse a certificate that was issued to somebody else.
@@ -85,9 +91,9 @@ def client_tls(paths: TlsPaths) -> ClientTls:
 # ---- loading -----------------------------------------------------------------------------------
 
 
-def _load(paths: TlsPaths, *, server_side: bool) -> tuple[SSL.Context, Identity]:
+def _load(paths: TlsPaths, *, server_side: bool, alpn: str | None) -> tuple[SSL.Context, Identity]:
     identity = _check_files(paths)
-    context = make_context(server_side=server_side)
+    context = make_context(server_side=server_side, alpn=alpn)
     try:
         context.use_certificate_chain_file(str(paths.certificate))
         context.use_privatekey_file(str(paths.key))

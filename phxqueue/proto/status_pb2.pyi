@@ -303,6 +303,179 @@ class LockTableStatus(_message.Message):
 Global___LockTableStatus: _TypeAlias = LockTableStatus  # noqa: Y015
 
 @_typing.final
+class AuditStatus(_message.Message):
+    """What became of the acknowledgements that a node has checked since it started (reconciliation), as master of the queue's
+    group at that time.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    CONSUMER_GROUP_ID_FIELD_NUMBER: _builtins.int
+    PUB_IDS_FIELD_NUMBER: _builtins.int
+    AGREED_FIELD_NUMBER: _builtins.int
+    DISPUTED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    UNCLAIMED_FIELD_NUMBER: _builtins.int
+    UNCHECKED_FIELD_NUMBER: _builtins.int
+    queue_id: _builtins.int
+    consumer_group_id: _builtins.int
+    agreed: _builtins.int
+    """acknowledgements that what is stored confirms"""
+    disputed: _builtins.int
+    """... contradicts"""
+    refused: _builtins.int
+    """of those, the ones that moved nothing (reconcile = strict)"""
+    unclaimed: _builtins.int
+    """that claim nothing"""
+    unchecked: _builtins.int
+    """about items that are trimmed already"""
+    @_builtins.property
+    def pub_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """whose items may be in the queue"""
+
+    def __init__(
+        self,
+        *,
+        queue_id: _builtins.int = ...,
+        consumer_group_id: _builtins.int = ...,
+        pub_ids: _abc.Iterable[_builtins.int] | None = ...,
+        agreed: _builtins.int = ...,
+        disputed: _builtins.int = ...,
+        refused: _builtins.int = ...,
+        unclaimed: _builtins.int = ...,
+        unchecked: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreed", b"agreed", "consumer_group_id", b"consumer_group_id", "disputed", b"disputed", "pub_ids", b"pub_ids", "queue_id", b"queue_id", "refused", b"refused", "unchecked", b"unchecked", "unclaimed", b"unclaimed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditStatus: _TypeAlias = AuditStatus  # noqa: Y015
+
+@_typing.final
+class AlarmStatus(_message.Message):
+    """An alarm that stands on this node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FactsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """in this process"""
+    kind: _builtins.str
+    name: _builtins.str
+    """kind and subject: what it is cleared by"""
+    cause: _builtins.str
+    remedy: _builtins.str
+    since: _builtins.float
+    """Unix seconds"""
+    last: _builtins.float
+    count: _builtins.int
+    """how often it came"""
+    @_builtins.property
+    def facts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        name: _builtins.str = ...,
+        cause: _builtins.str = ...,
+        remedy: _builtins.str = ...,
+        since: _builtins.float = ...,
+        last: _builtins.float = ...,
+        count: _builtins.int = ...,
+        facts: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "count", b"count", "facts", b"facts", "kind", b"kind", "last", b"last", "name", b"name", "number", b"number", "remedy", b"remedy", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlarmStatus: _TypeAlias = AlarmStatus  # noqa: Y015
+
+@_typing.final
+class JournalStatus(_message.Message):
+    """The journal of a node since it started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMITS_FIELD_NUMBER: _builtins.int
+    SUBMISSIONS_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    LONGEST_SECONDS_FIELD_NUMBER: _builtins.int
+    BOUNDS_S_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    PENDING_BYTES_FIELD_NUMBER: _builtins.int
+    commits: _builtins.int
+    submissions: _builtins.int
+    """what was committed together counts one by one"""
+    bytes: _builtins.int
+    seconds: _builtins.float
+    """spent committing"""
+    longest_seconds: _builtins.float
+    pending_bytes: _builtins.int
+    """that wait to be committed"""
+    @_builtins.property
+    def bounds_s(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """commits by their time: upper bounds, ..."""
+
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """... and how many were within each and not within the one before; the last has no bound"""
+
+    def __init__(
+        self,
+        *,
+        commits: _builtins.int = ...,
+        submissions: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+        longest_seconds: _builtins.float = ...,
+        bounds_s: _abc.Iterable[_builtins.float] | None = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+        pending_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounds_s", b"bounds_s", "bytes", b"bytes", "commits", b"commits", "counts", b"counts", "longest_seconds", b"longest_seconds", "pending_bytes", b"pending_bytes", "seconds", b"seconds", "submissions", b"submissions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JournalStatus: _TypeAlias = JournalStatus  # noqa: Y015
+
+@_typing.final
 class NodeStatusResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -320,6 +493,9 @@ class NodeStatusResponse(_message.Message):
     LOCK_ID_FIELD_NUMBER: _builtins.int
     LOCK_TABLES_FIELD_NUMBER: _builtins.int
     PASSED_ON_FIELD_NUMBER: _builtins.int
+    AUDITS_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
+    JOURNAL_FIELD_NUMBER: _builtins.int
     store_id: _builtins.int
     """a store's node"""
     node_id: _builtins.int
@@ -350,6 +526,12 @@ class NodeStatusResponse(_message.Message):
     def passed_on(self) -> _containers.RepeatedCompositeFieldContainer[Global___PassedOn]:
         """of the groups this node is master of"""
 
+    @_builtins.property
+    def audits(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditStatus]: ...
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlarmStatus]: ...
+    @_builtins.property
+    def journal(self) -> Global___JournalStatus: ...
     def __init__(
         self,
         *,
@@ -367,10 +549,13 @@ class NodeStatusResponse(_message.Message):
         lock_id: _builtins.int = ...,
         lock_tables: _abc.Iterable[Global___LockTableStatus] | None = ...,
         passed_on: _abc.Iterable[Global___PassedOn] | None = ...,
+        audits: _abc.Iterable[Global___AuditStatus] | None = ...,
+        alarms: _abc.Iterable[Global___AlarmStatus] | None = ...,
+        journal: Global___JournalStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["journal", b"journal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "disk_free_bytes", b"disk_free_bytes", "groups", b"groups", "incarnation", b"incarnation", "lock_id", b"lock_id", "lock_tables", b"lock_tables", "node_id", b"node_id", "notices", b"notices", "passed_on", b"passed_on", "queues", b"queues", "resident_bytes", b"resident_bytes", "store_id", b"store_id", "uptime_s", b"uptime_s", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "alarms", b"alarms", "audits", b"audits", "disk_free_bytes", b"disk_free_bytes", "groups", b"groups", "incarnation", b"incarnation", "journal", b"journal", "lock_id", b"lock_id", "lock_tables", b"lock_tables", "node_id", b"node_id", "notices", b"notices", "passed_on", b"passed_on", "queues", b"queues", "resident_bytes", b"resident_bytes", "store_id", b"store_id", "uptime_s", b"uptime_s", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

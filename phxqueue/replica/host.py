@@ -16,6 +16,7 @@ from phxqueue.config.settings import ReplicaSettings as ConfiguredReplica
 from phxqueue.journal.errors import JournalError
 from phxqueue.journal.journal import Journal
 from phxqueue.journal.records import WantedIdentity
+from phxqueue.journal.writer import LATENCY_BOUNDS_MS
 from phxqueue.net.address import Address
 from phxqueue.net.endpoints import RpcListener, listen
 from phxqueue.net.identity import Role
@@ -25,6 +26,7 @@ from phxqueue.net.tls import ClientTls, ServerTls
 from phxqueue.net.turn import TurnClock
 from phxqueue.paxos.config import GroupConfig, Member, MemberKind
 from phxqueue.paxos.entry import entry_checksum
+from phxqueue.proto.status_pb2 import JournalStatus
 from phxqueue.replica.admission import Admission
 from phxqueue.replica.backup_calls import Origin
 from phxqueue.replica.census import KINDS, differences
@@ -98,6 +100,23 @@ class ReplicaHost:
     def incarnation(self) -> int:
         """The incarnation of this node's data directory."""
         return self._journal.identity.incarnation if self._journal is not None else 0
+
+    def journal_status(self) -> JournalStatus:
+        """What the journal has done since this node started."""
+        journal = self._journal
+        if journal is None:
+            return JournalStatus()
+        stats = journal.stats
+        return JournalStatus(
+            commits=stats.commits,
+            submissions=stats.submissions,
+            bytes=stats.bytes,
+            seconds=stats.seconds,
+            longest_seconds=stats.longest_seconds,
+            bounds_s=[bound / 1000 for bound in LATENCY_BOUNDS_MS],
+            counts=stats.latencies,
+            pending_bytes=journal.pending_bytes,
+        )
 
     async def start(self, fail: Callable[[str], None]) -> None:
         """Open the journal, recover all groups, open the Paxos port and dial the peers.

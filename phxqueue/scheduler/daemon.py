@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.metrics_core import Metric
 from twisted.application.service import MultiService
 from twisted.logger import Logger
 
 from phxqueue.config import Consumer, SchedulerNode, Topic, load_scheduler_node
 from phxqueue.config.topic_settings import TopicSettings
+from phxqueue.console.console import Console
+from phxqueue.console.scheduler_families import scheduler_families
 from phxqueue.daemon.options import NodeOptions
 from phxqueue.daemon.role_service import ExpectedFailure, process_of
 from phxqueue.lock.client import LockClient
@@ -43,6 +46,8 @@ class SchedulerRole:
         self._locks: LockClient | None = None
         self._mastership: Mastership | None = None
         self._log = Logger(namespace="phxqueue.scheduler")
+        self.console = Console(self.name, node.admin, node.tls, reactor)
+        self.console.collectors.append(self._families)
 
     async def start(self, fail: Callable[[str], None]) -> None:
         """Open the port and stand for mastership. Raises ExpectedFailure with what to do."""
@@ -95,6 +100,10 @@ class SchedulerRole:
             await self._listener.close()
         if self._locks is not None:
             await self._locks.close()
+
+    def _families(self) -> Iterable[Metric]:
+        service = self._service
+        return () if service is None else scheduler_families(service.term, service.weights(), service.loads())
 
     def reload(self) -> None:
         """Read certificates and the cluster's files again; raises TlsError or ConfigError and changes nothing then."""

@@ -15,20 +15,18 @@ nothing either: the items come again.
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from phxqueue.config import group_bit
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.digest import MASK64, MOST_DROPPED, Claim
 from phxqueue.proto.store_pb2 import AckClaim, GetRequest
 from phxqueue.store.batcher import Stretches
+from phxqueue.store.disputes import alarm_name, mismatch_alarm
 from phxqueue.store.entries import ParsedEntry
 from phxqueue.store.passed_on import DROP_VERSION
 from phxqueue.store.reading import Reading
-from phxqueue.store.reconciliation import Audit, dispute
+from phxqueue.store.reconciliation import Audit
 from phxqueue.store.served import ServedQueue
-
-log = Logger(namespace="phxqueue.store.reconciliation")
 
 #: Most claims of one request: a consumer adds up the oldest when it has more that are not durable.
 MOST_CLAIMS = 256
@@ -63,7 +61,7 @@ def acknowledge(request: GetRequest, queue: ServedQueue, reading: Reading) -> bo
     if queue.reconcile == "off":
         return _move(request, reading)
     if claim.start < machine.first_cursor(request.queue_id):
-        reading.audits.unchecked += 1
+        reading.audits.of(key).unchecked += 1
         return _move(request, reading)
     return _Check(request, claim, queue, reading).start()
 
@@ -136,7 +134,7 @@ def _take_unclaimed(request: GetRequest, queue: ServedQueue, reading: Reading) -
             f"prev_cursor: queue {request.queue_id} is reconciled strictly (reconcile of its pub): an acknowledgement "
             "has to carry claims, see docs/wire-protocol.md",
         )
-    reading.audits.unclaimed += 1
+    reading.audits.of((request.queue_id, request.consumer_group_id)).unclaimed += 1
     return _move(request, reading)
 
 
@@ -211,25 +209,23 @@ class _Check:
         if claim.start > acked:
             return False
         if claim.start < reading.machine.first_cursor(request.queue_id):
-            reading.audits.unchecked += 1
+            reading.audits.of(key).unchecked += 1
             return _move(request, reading)
         return self._judge()
 
     def _judge(self) -> bool:
         request, reading, claim = self._request, self._reading, self._claim
+        counts = reading.audits.of((request.queue_id, request.consumer_group_id))
         if self._audit.agrees(claim):
-            reading.audits.agreed += 1
+            counts.agreed += 1
+            if 0 < counts.open_until <= claim.stop:
+                counts.open_until = 0
+                reading.alarms.clear(alarm_name(request), "the items came again, and what was finished of them agrees")
             return _move(request, reading)
-        reading.audits.disputed += 1
-        strict = self._queue.reconcile == "strict"
-        log.error(
-            "reconciliation: queue {queue} of store {store}, consumer group {group}, {problem}. {consequence}",
-            queue=request.queue_id,
-            store=request.store_id,
-            group=request.consumer_group_id,
-            problem=dispute(claim, self._audit),
-            consequence="The acknowledgement is refused, the items come again (reconcile = strict)."
-            if strict
-            else "The acknowledgement counts nevertheless (reconcile = alarm).",
-        )
-        return False if strict else _move(request, reading)
+        counts.disputed += 1
+        reading.alarms.raise_alarm(mismatch_alarm(request, claim, self._audit, self._queue, reading))
+        if self._queue.reconcile != "strict":
+            return _move(request, reading)
+        counts.refused += 1
+        counts.open_until = max(counts.open_until, claim.stop)
+        return False

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
 
 from phxqueue.config import Store, StoreNode, load_store_node
+from phxqueue.console.desk import AlarmSink
 from phxqueue.daemon.options import NodeOptions
 from phxqueue.daemon.replica_role import ReplicaKind, ReplicaRole
 from phxqueue.daemon.role_service import process_of
@@ -15,6 +17,7 @@ from phxqueue.net.identity import Role
 from phxqueue.proto.status_pb2 import NodeStatusResponse
 from phxqueue.replica.host import ReplicaHost
 from phxqueue.store.queues import COMMAND_VERSION, StoreQueues
+from phxqueue.store.served import pubs_of_queues
 from phxqueue.store.service import StoreService
 
 
@@ -40,13 +43,17 @@ class StoreKind(ReplicaKind[StoreNode, StoreService]):
         """The queues of one Paxos group."""
         return StoreQueues(node.limits.index_segment_rows)
 
-    def service(self, node: StoreNode, host: ReplicaHost, clock: Any) -> StoreService:
+    def service(self, node: StoreNode, host: ReplicaHost, clock: Any, alarms: AlarmSink) -> StoreService:
         """What answers producers and consumers."""
-        return StoreService(node, host.groups, clock, accepting=lambda: host.accepting)
+        return StoreService(node, host.groups, clock, accepting=lambda: host.accepting, alarms=alarms)
 
     def reconfigure(self, service: StoreService, node: StoreNode) -> None:
         """Pubs, groups and limits follow the files."""
         service.reconfigure(node)
+
+    def pubs_of_queues(self, node: StoreNode) -> Mapping[int, tuple[int, ...]]:
+        """Of all queues that the store serves."""
+        return pubs_of_queues(node.topic, node.store)
 
     def describe(self, service: StoreService, node: StoreNode, status: NodeStatusResponse) -> None:
         """Its queues, and what an operator should know of them."""
@@ -54,6 +61,7 @@ class StoreKind(ReplicaKind[StoreNode, StoreService]):
         status.notices.extend(service.notices())
         status.passed_on.extend(service.passed_on())
         status.queues.extend(service.queue_statuses())
+        status.audits.extend(service.audits())
 
 
 def store_role(node: StoreNode, reactor: Any) -> ReplicaRole[StoreNode, StoreService]:

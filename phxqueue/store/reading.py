@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred
 
+from phxqueue.console.desk import AlarmSink
 from phxqueue.net.status import RpcError
 from phxqueue.replica.interfaces import Clock
 from phxqueue.store.beginning import Beginning
@@ -54,6 +55,7 @@ class Reading:
     wall_ms: Callable[[], int]
     refuse: Callable[[], RpcError]
     beginning: Beginning
+    alarms: AlarmSink
     audits: Audits = field(default_factory=Audits)
 
     def replaying(self, key: tuple[int, int]) -> bool:

@@ -120,20 +120,49 @@ def _readable(batch: StoredBatch) -> Sequence[QItem]:
 
 
 @dataclass(slots=True)
-class Audits:
-    """What became of the acknowledgements of one Paxos group's queues since this node became its master.
+class AuditCounts:
+    """What became of the acknowledgements of one queue and consumer group on this node.
 
     Attributes:
         agreed: claims that the stored items confirm.
         disputed: claims that they do not: something was lost, invented or altered on the way.
+        refused: of those, the ones that moved nothing.
         unclaimed: acknowledgements that claim nothing (of clients that do not count).
         unchecked: claims of which the stored side is trimmed already.
+        open_until: end of a refused claim that no true one has covered yet; 0: there is none.
     """
 
     agreed: int = 0
     disputed: int = 0
+    refused: int = 0
     unclaimed: int = 0
     unchecked: int = 0
+    open_until: int = 0
+
+
+class Audits:
+    """The same by (queue id, consumer group id), since the process began."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[int, int], AuditCounts] = {}
+
+    def of(self, key: tuple[int, int]) -> AuditCounts:
+        """Of one queue and consumer group."""
+        found = self.counts.get(key)
+        if found is None:
+            found = self.counts[key] = AuditCounts()
+        return found
+
+    def total(self) -> AuditCounts:
+        """Of all of them."""
+        total = AuditCounts()
+        for counts in self.counts.values():
+            total.agreed += counts.agreed
+            total.disputed += counts.disputed
+            total.refused += counts.refused
+            total.unclaimed += counts.unclaimed
+            total.unchecked += counts.unchecked
+        return total
 
 
 def dispute(claim: Claim, audit: Audit) -> str:

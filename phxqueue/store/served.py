@@ -85,6 +85,11 @@ class ServedQueues:
             if queue.by_mask and pub_id in queue.pubs and queue_id % self.paxos_groups == paxos_group
         )
 
+    def pubs_of(self, queue_id: int) -> list[int]:
+        """The pubs whose items may be in a queue."""
+        queue = self._queues.get(queue_id)
+        return [] if queue is None else sorted(queue.pubs)
+
     def expected_readers(self, queue_id: int) -> set[int]:
         """The consumer groups that have to read a queue; none for dead letters, which anybody may look after."""
         queue = self._queues.get(queue_id)
@@ -125,6 +130,11 @@ def _queues(topic: Topic, store: Store) -> dict[int, ServedQueue]:
             {pub.pub_id: mask}, ALL_GROUPS, 0, by_mask=False, retention=retention, reconcile=pub.reconcile
         )
     return queues
+
+
+def pubs_of_queues(topic: Topic, store: Store) -> dict[int, tuple[int, ...]]:
+    """By queue id, the pubs whose items may be in it."""
+    return {queue_id: tuple(sorted(queue.pubs)) for queue_id, queue in _queues(topic, store).items()}
 
 
 def _longest(one: RetentionPolicy, other: RetentionPolicy) -> RetentionPolicy:

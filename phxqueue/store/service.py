@@ -9,10 +9,11 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList
 
 from phxqueue.config import StoreNode
+from phxqueue.console.desk import AlarmSink, LogDesk
 from phxqueue.net.service import CallContext, RpcService
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto import methods
-from phxqueue.proto.status_pb2 import PassedOn, QueueGroupStatus, QueueStatus
+from phxqueue.proto.status_pb2 import AuditStatus, PassedOn, QueueGroupStatus, QueueStatus
 from phxqueue.proto.store_pb2 import (
     AddRequest,
     AddResponse,
@@ -67,6 +68,7 @@ class GroupService:
         wall_ms: Callable[[], int],
         retention: Callable[[int], RetentionPolicy | None],
         look_s: float,
+        alarms: AlarmSink,
     ) -> None:
         self.group = group
         self.machine: StoreQueues = group.state_machine
@@ -98,6 +100,7 @@ class GroupService:
             wall_ms=wall_ms,
             refuse=self.refusal,
             beginning=self.beginning,
+            alarms=alarms,
         )
         self.trimming = Trimming(group, self.machine, retention, self._timestamp_ms)
         self.delays = Delays(
@@ -219,6 +222,7 @@ class StoreService:
         accepting: False while the disk is below its low-water mark.
         wall: Unix time in seconds.
         look_s: longest time between looks at it while something is delayed.
+        alarms: where they are raised; None: in the log alone.
     """
 
     def __init__(
@@ -230,18 +234,29 @@ class StoreService:
         accepting: Callable[[], bool],
         wall: Callable[[], float] = time.time,
         look_s: float = LOOK_S,
+        alarms: AlarmSink | None = None,
     ) -> None:
         self._node = node
         self._served = ServedQueues(node.topic, node.store)
         self._accepting = accepting
         self._stopping = False
+        self._alarms = LogDesk(clock.seconds, wall) if alarms is None else alarms
         self.polls = LongPolls(clock, node.limits.max_long_polls)
         # What is parsed is what was read a moment ago: a fraction of the entries kept in memory will do.
         parsed = ParsedEntries(max_bytes=node.limits.cache_bytes // 4)
         cold = ParsedEntries(max_bytes=node.limits.cache_bytes // 8)
         self._groups = {
             group_id: GroupService(
-                group, node, self.polls, parsed, cold, clock, lambda: int(wall() * 1000), self._retention, look_s
+                group,
+                node,
+                self.polls,
+                parsed,
+                cold,
+                clock,
+                lambda: int(wall() * 1000),
+                self._retention,
+                look_s,
+                self._alarms,
             )
             for group_id, group in groups.items()
         }
@@ -280,6 +295,23 @@ class StoreService:
             [machine.replays.skipped for machine in machines],
         )
 
+    def audits(self) -> list[AuditStatus]:
+        """What became of the acknowledgements checked here, whoever is master now."""
+        return [
+            AuditStatus(
+                queue_id=queue_id,
+                consumer_group_id=consumer_group_id,
+                pub_ids=self._served.pubs_of(queue_id),
+                agreed=counts.agreed,
+                disputed=counts.disputed,
+                refused=counts.refused,
+                unclaimed=counts.unclaimed,
+                unchecked=counts.unchecked,
+            )
+            for group in self._groups.values()
+            for (queue_id, consumer_group_id), counts in sorted(group.reading.audits.counts.items())
+        ]
+
     def notices(self) -> list[str]:
         """What an operator should know, a sentence each."""
         return [notice for group in self._groups.values() if (notice := group.delays.notice())]
@@ -294,6 +326,7 @@ class StoreService:
         for group in self._groups.values():
             group.trimming.look()
             group.delays.warn()
+        self._alarms.look()
 
     def drain(self) -> Deferred[Any]:
         """Take no more requests, end all long polls, and fire when everything taken before has its outcome.

@@ -102,7 +102,7 @@ async def test_takes_no_more_than_asked_and_purges_the_rest(logged_errors: Any) 
         assert await contents(cluster) == before[3:]
         assert (await taken(cluster, Filter())).taken == 5
         assert await contents(cluster) == []
-        [audits] = [group.reading.audits for group in cluster._stores._services[1]._groups.values()]
+        [audits] = [group.reading.audits.total() for group in cluster._stores._services[1]._groups.values()]
         assert audits.disputed == audits.unclaimed == 0
 
 

@@ -13,7 +13,14 @@ from phxqueue.admin.node_status import NodeReport, backlogs, master_of, without_
 from phxqueue.admin.status import as_document, as_text
 from phxqueue.admin.sums import sums
 from phxqueue.config import DEAD_LETTER_BASE, Topic, load_cluster
-from phxqueue.proto.status_pb2 import GroupStatus, NodeStatusResponse, QueueGroupStatus, QueueStatus
+from phxqueue.proto.status_pb2 import (
+    AlarmStatus,
+    AuditStatus,
+    GroupStatus,
+    NodeStatusResponse,
+    QueueGroupStatus,
+    QueueStatus,
+)
 from tests.admin.conftest import Invoke
 
 
@@ -176,3 +183,30 @@ def test_a_node_that_still_fetches_what_belongs_to_its_checkpoint(topic: Topic) 
     behind.groups[0].incomplete = True
     text = "\n".join(as_text(topic, reports_of(topic, answer(0, master=True, applied=5), behind, None)))
     assert "3 (older entries are being fetched)" in text
+
+
+def test_reconciliation_and_alarms_of_all_nodes(topic: Topic) -> None:
+    master, former, other = (answer(node, master=node == 0, applied=90) for node in range(3))
+    master.audits.append(AuditStatus(queue_id=3, consumer_group_id=1, pub_ids=[1], agreed=7, disputed=1, refused=1))
+    master.audits.append(AuditStatus(queue_id=4, consumer_group_id=1, pub_ids=[1], agreed=2))
+    former.audits.append(AuditStatus(queue_id=3, consumer_group_id=1, pub_ids=[1], agreed=5, unclaimed=2))
+    alarm = AlarmStatus(
+        name="mismatch store 1 queue 3 group 1",
+        cause="one was lost",
+        remedy="look",
+        count=3,
+        last=0,
+        facts={"pub": "1"},
+    )
+    former.alarms.append(alarm)
+    lines = as_text(topic, reports_of(topic, master, former, other))
+    [row] = [line for line in lines if line.split()[:2] == ["1", "1"] and len(line.split()) == 7]
+    assert row.split() == ["1", "1", "14", "1", "1", "2", "0"]
+    [place] = [number for number, line in enumerate(lines) if line.startswith("ALARM")]
+    assert lines[place].startswith("ALARM of store 1 node 1: mismatch store 1 queue 3 group 1 (pub 1), 3 times, last ")
+    assert lines[place + 1 : place + 3] == ["  one was lost.", "  look."]
+
+
+def test_nothing_reconciled_yet(topic: Topic) -> None:
+    lines = as_text(topic, reports_of(topic, *(answer(node, master=node == 0, applied=90) for node in range(3))))
+    assert "  reconciliation: no acknowledgement was checked yet by the nodes that are up" in lines

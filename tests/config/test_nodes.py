@@ -201,3 +201,36 @@ class TestConsumer:
         node, _ = files.consumer_node()
         with pytest.raises(TypeError):
             node.handlers[1] = "c:D"
+
+
+class TestAdmin:
+    def test_none_unless_asked_for(self, files: Any) -> None:
+        node, _ = files.store_node()
+        assert (node.admin.ip, node.admin.port) == ("127.0.0.1", 0)
+
+    def test_where_it_is(self, files: Any) -> None:
+        files.store["admin"] = {"ip": "0.0.0.0", "port": 9100, "webhook_url": "https://pager/phxqueue"}
+        node, report = files.store_node()
+        assert report.ok
+        assert (node.admin.ip, node.admin.port) == ("0.0.0.0", 9100)
+
+    @pytest.mark.parametrize(
+        ("admin", "field"),
+        [
+            ({"port": 5200}, "admin.port"),
+            ({"ip": "0.0.0.0", "port": 5201}, "admin.port"),
+            ({"webhook_url": "pager"}, "admin.webhook_url"),
+            ({"webhook_url": "ftp://pager/"}, "admin.webhook_url"),
+            ({"webhook_backoff_s": 5, "webhook_backoff_max_s": 1}, "admin.webhook_backoff_max_s"),
+        ],
+    )
+    def test_what_makes_no_sense(self, files: Any, admin: dict[str, Any], field: str) -> None:
+        files.store["admin"] = admin
+        assert only_error(files.store_node()[1])[0] == field
+
+    def test_plain_on_loopback_only(self, files: Any) -> None:
+        files.edit("globalconfig", "tls", "off")
+        files.store["admin"] = {"ip": "10.0.0.1", "port": 9100}
+        assert only_error(files.store_node()[1])[0] == "admin.ip"
+        files.store["admin"] = {"port": 9100}
+        assert files.store_node()[1].ok

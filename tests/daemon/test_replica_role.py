@@ -16,7 +16,7 @@ from phxqueue.daemon.role_service import ExpectedFailure
 from phxqueue.net.endpoints import ListenError
 from phxqueue.net.identity import Role
 from phxqueue.net.service import RpcService
-from phxqueue.proto.status_pb2 import NodeStatusRequest, NodeStatusResponse
+from phxqueue.proto.status_pb2 import JournalStatus, NodeStatusRequest, NodeStatusResponse
 from phxqueue.replica.errors import ReplicaStartError
 
 NO_CONTEXT: Any = None
@@ -50,6 +50,9 @@ class FakeHost:
 
     def serve_operators(self, service: RpcService) -> None:
         self._diary.note("host serves operators")
+
+    def journal_status(self) -> JournalStatus:
+        return JournalStatus(commits=3)
 
     def notices(self) -> list[str]:
         return ["a notice"]
@@ -109,7 +112,7 @@ class FakeKind(ReplicaKind[LockNode, FakeService]):
     def state_machine(self, node: LockNode) -> Any:
         raise AssertionError("the host makes no groups here")
 
-    def service(self, node: LockNode, host: Any, clock: Any) -> FakeService:
+    def service(self, node: LockNode, host: Any, clock: Any, alarms: Any) -> FakeService:
         self._diary.note("service made")
         return FakeService(self._diary)
 

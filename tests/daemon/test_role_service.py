@@ -46,6 +46,7 @@ class Reactor:
 
 class FakeRole:
     name = "store 1 node 0"
+    console = None
 
     def __init__(self) -> None:
         self.starting: Deferred[None] = Deferred()
@@ -163,6 +164,7 @@ from phxqueue.daemon.role_service import ExpectedFailure, RoleService, prepare_p
 
 class Role:
     name = "store 1 node 0"
+    console = None
 
     async def start(self, fail):
         await deferLater(reactor, 0)

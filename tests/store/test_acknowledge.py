@@ -32,7 +32,7 @@ def acknowledge(made: StoreUnderTest, *claims: Claim, limit: int = 0) -> Call:
 
 
 def audits(made: StoreUnderTest) -> tuple[int, int, int, int]:
-    found = made.service._groups[0].reading.audits
+    found = made.service._groups[0].reading.audits.total()
     return found.agreed, found.disputed, found.unclaimed, found.unchecked
 
 
@@ -55,7 +55,12 @@ def test_an_alarm_is_logged_and_the_cursor_moves() -> None:
         answer = acknowledge(made, WRONG).answer
     assert (answer.prev_cursor, answer.reset) == (5, False)
     [event] = [event for event in logged if event["log_level"] is LogLevel.error]
-    assert event["problem"] == "cursors 0 to 4: 5 items are stored and only 4 were finished: 1 were lost"
+    assert event["cause"] == (
+        "cursors 0 to 4: 5 items are stored and only 4 were finished: 1 were lost; the acknowledgement counts "
+        "nevertheless (reconcile = alarm)"
+    )
+    place = {name: event[name] for name in ("store", "queue", "group", "pub", "first_cursor", "last_cursor")}
+    assert place == {"store": 1, "queue": 1, "group": 1, "pub": "1", "first_cursor": 0, "last_cursor": 4}
     assert audits(made) == (0, 1, 0, 0)
 
 
