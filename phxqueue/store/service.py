@@ -30,9 +30,9 @@ from phxqueue.proto.store_pb2 import (
 )
 from phxqueue.replica.interfaces import Clock
 from phxqueue.store.add import add, check_address, group_of_request
-from phxqueue.store.batcher import BatcherLimits
 from phxqueue.store.beginning import Beginning
-from phxqueue.store.delays import LOOK_S, DelayLimits, Delays
+from phxqueue.store.configured import batcher_limits, delay_limits, get_limits, replay_limits
+from phxqueue.store.delays import LOOK_S, Delays
 from phxqueue.store.entries import ParsedEntries
 from phxqueue.store.fencing import Fencing
 from phxqueue.store.get import get
@@ -44,9 +44,9 @@ from phxqueue.store.passed_on import passed_on
 from phxqueue.store.positions import Positions
 from phxqueue.store.proposals import Proposals
 from phxqueue.store.queues import StoreQueues
-from phxqueue.store.reading import GetLimits, Reading
+from phxqueue.store.reading import Reading
 from phxqueue.store.replay_calls import ReplayCalls
-from phxqueue.store.replay_service import ReplayLimits, ReplayService
+from phxqueue.store.replay_service import ReplayService
 from phxqueue.store.retention import RetentionPolicy
 from phxqueue.store.rows import oldest_waiting
 from phxqueue.store.served import ServedQueues
@@ -435,49 +435,3 @@ class StoreService:
 
 #: Disks do not empty themselves within milliseconds.
 _DISK_RETRY_MS = 1000
-
-
-def batcher_limits(node: StoreNode) -> BatcherLimits:
-    """The batcher's bounds, as configured."""
-    settings, limits = node.topic.settings, node.limits
-    return BatcherLimits(
-        entry_batches=settings.store_paxos_batch_count,
-        entry_bytes=settings.store_paxos_batch_bytes,
-        open_entries=settings.store_paxos_open_entries,
-        delay_s=settings.store_paxos_batch_delay_time_ms / 1000,
-        sync_s=settings.store_sync_interval_ms / 1000,
-        queue_requests=limits.add_queue_requests,
-        queue_bytes=limits.add_queue_bytes,
-    )
-
-
-def delay_limits(node: StoreNode) -> DelayLimits:
-    """The bounds of delayed batches, as configured."""
-    limits = node.limits
-    return DelayLimits(
-        longest_ms=round(limits.max_delay_s * 1000),
-        waiting=limits.max_delayed,
-        pin_entries=limits.delayed_pin_entries,
-        retry_after_ms=limits.retry_after_ms,
-    )
-
-
-def replay_limits(node: StoreNode) -> ReplayLimits:
-    """How long replays are remembered, as configured."""
-    limits = node.limits
-    return ReplayLimits(
-        kept=limits.replays_kept,
-        kept_ms=round(limits.replays_kept_s * 1000),
-        retry_after_ms=limits.retry_after_ms,
-    )
-
-
-def get_limits(node: StoreNode) -> GetLimits:
-    """The reading side's bounds, as configured."""
-    limits = node.limits
-    return GetLimits(
-        wait_max_ms=limits.get_wait_max_ms,
-        items=limits.limit_items,
-        size=limits.limit_bytes,
-        scan_rows=limits.scan_rows,
-    )
