@@ -73,7 +73,9 @@ def cursor_moves_not_applied(patch: Patch) -> None:
 @mutant(0)
 def cursor_moves_not_proposed(patch: Patch) -> None:
     """Acknowledgements stay in the master's memory."""
-    replace(patch, Batcher, "move", lambda self, queue_id, consumer_group_id, acked, now, dropped=(): None)
+    replace(
+        patch, Batcher, "move", lambda self, queue_id, consumer_group_id, acked, now, dropped=(), generation=0: None
+    )
 
 
 @mutant(0)
