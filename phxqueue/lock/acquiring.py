@@ -246,8 +246,9 @@ class Acquiring:
         )
 
     def _not_acquired(self, name: str, held: Record | None) -> AcquireLockResponse:
+        """Not acquired, and who holds it: unless our table may be out of date, because another node may be master."""
         response = AcquireLockResponse(acquired=False)
-        if isinstance(held, Lock):
+        if isinstance(held, Lock) and self._keeping.serving():
             response.lock_info.CopyFrom(self._keeping.lock_info(name, held, self.waiters.count(name)))
         return response
 

@@ -14,12 +14,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
 
 from phxqueue.admin.gather import gather
-from phxqueue.admin.lock_status import ask_lock_nodes
-from phxqueue.admin.processes.child import Child
 from phxqueue.admin.processes.files import ClusterSpec
 from phxqueue.lock.client import Held, LockClient, LockLost, LockTimeout
-from phxqueue.lock.client.connecting import lock_pool
 from tests.integration.cluster import REPOSITORY, TestedCluster
+from tests.integration.locks import lock_master
 
 pytestmark = pytest.mark.shared_reactor
 
@@ -36,20 +34,6 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Tes
 async def client(cluster: TestedCluster) -> AsyncIterator[LockClient]:
     async with await LockClient.connect(cluster.cluster, cluster.topic.topic_id) as client:
         yield client
-
-
-async def master(cluster: TestedCluster) -> Child:
-    """The node that is master now; waits for an election to end."""
-    pool = lock_pool(reactor, cluster.cluster, cluster.topic)
-    try:
-        while True:
-            for report in await ask_lock_nodes(pool, cluster.topic, 2.0):
-                group = report.group(0)
-                if group is not None and group.is_master:
-                    return cluster.locks[report.node.node_id]
-            await cluster.pause()
-    finally:
-        await pool.close()
 
 
 @pytest_twisted.ensureDeferred
@@ -74,7 +58,7 @@ async def test_a_lock_and_its_queue_survive_the_death_of_the_master(cluster: Tes
                 await cluster.pause()
         while (state := await client.lock_state("a")) is None or state.waiters < 200:
             await cluster.pause()
-        killed = await master(cluster)
+        killed = await lock_master(cluster)
         await cluster.kill(killed)
         while (state := await client.lock_state("a")) is None or state.waiters < 200:
             await cluster.pause()
@@ -110,7 +94,7 @@ async def test_nobody_loses_or_repeats_a_count_while_masters_die(cluster: Tested
         counting = [Deferred.fromCoroutine(count_up(contender)) for contender in (client, other, client)]
         while (value := await client.get("count")) is None or int(value.value) < 20:
             await cluster.pause()
-        killed = await master(cluster)
+        killed = await lock_master(cluster)
         await cluster.kill(killed)
         await gather(_done(each) for each in counting)
     value = await client.get("count")

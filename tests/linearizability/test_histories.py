@@ -106,7 +106,7 @@ def test_undecided_is_worse_than_linearizable_and_better_than_not() -> None:
 def test_an_unknown_kind_of_object() -> None:
     recorder = Recorder(Ticks())
     recorder.call("vase", "k", "c", "break")
-    with pytest.raises(HistoryError, match="vase k: no such kind of object; known are cursor, queue-end"):
+    with pytest.raises(HistoryError, match="vase k: no such kind of object; known are cursor, lock, queue-end"):
         check_history(recorder.operations())
 
 

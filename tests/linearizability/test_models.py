@@ -63,7 +63,41 @@ def failover(call: float, returned: float, floor: int) -> Any:
     return op(call, returned, "failover", {}, floor=floor)
 
 
+def acquire(call: float, returned: float, client: str, version: int) -> Any:
+    return op(call, returned, "acquire", {"version": version}, client_id=client)
+
+
+def denied(call: float, returned: float, client: str, holder: str, version: int) -> Any:
+    return op(call, returned, "acquire", {"holder": holder, "version": version}, client_id=client)
+
+
+def renew(call: float, returned: float, client: str, version: int, held: bool) -> Any:
+    return op(call, returned, "renew", {"held": held}, client_id=client, version=version)
+
+
+def release(call: float, returned: float | None, client: str, version: int, released: bool | None = True) -> Any:
+    result = UNKNOWN if returned is None else {"released": released}
+    return op(call, returned, "release", result, client_id=client, version=version)
+
+
+def holder(call: float, returned: float, client: str, version: int) -> Any:
+    return op(call, returned, "read", {"holder": client, "version": version})
+
+
+def expire(call: float, client: str) -> Any:
+    return op(call, None, "expire", UNKNOWN, client_id=client)
+
+
 GOOD: dict[str, list[list[Operation]]] = {
+    "lock": [
+        [holder(0, 1, "", 0), acquire(2, 3, "a", 5), denied(4, 5, "b", "a", 5), release(6, 7, "a", 5)],
+        [acquire(0, 1, "a", 5), acquire(2, 9, "b", 6), release(4, 5, "a", 5), holder(6, 7, "b", 6)],
+        [acquire(0, 1, "a", 5), renew(2, 3, "a", 5, True), expire(4, "a"), renew(6, 7, "a", 5, False)],
+        [acquire(0, 1, "a", 5), expire(1, "a"), acquire(2, 3, "b", 6), release(4, 5, "a", 5, False)],
+        [acquire(0, 1, "a", 5), release(2, None, "a", 5), acquire(4, 5, "b", 6)],
+        [acquire(0, 1, "a", 5), release(2, None, "a", 5), renew(4, 5, "a", 5, True)],
+        [acquire(0, 1, "a", 5), expire(1, "a"), release(2, 3, "a", 5, None), holder(4, 5, "", 0)],
+    ],
     "register": [
         [read(0, 1, None)],
         [write(0, 1, 5), read(2, 3, 5)],
@@ -104,6 +138,23 @@ GOOD: dict[str, list[list[Operation]]] = {
 }
 
 BAD: dict[str, dict[str, list[Operation]]] = {
+    "lock": {
+        "two holders": [acquire(0, 1, "a", 5), acquire(2, 3, "b", 6)],
+        "a version that does not rise": [acquire(0, 1, "a", 5), release(2, 3, "a", 5), acquire(4, 5, "b", 5)],
+        "a lease that ended early": [acquire(0, 1, "a", 5), expire(9, "a"), acquire(2, 3, "b", 6)],
+        "renewed after somebody else had it": [
+            *(acquire(0, 1, "a", 5), expire(1, "a"), acquire(2, 3, "b", 6)),
+            renew(4, 5, "a", 5, True),
+        ],
+        "a stale read": [acquire(0, 1, "a", 5), release(2, 3, "a", 5), holder(4, 5, "a", 5)],
+        "denied by nobody": [acquire(0, 1, "a", 5), release(2, 3, "a", 5), denied(4, 5, "b", "a", 5)],
+        "released and still there": [
+            *(acquire(0, 1, "a", 5), release(2, 3, "a", 5, None)),
+            renew(4, 5, "a", 5, True),
+        ],
+        "not released although held": [acquire(0, 1, "a", 5), release(2, 3, "a", 5, False)],
+        "lost for no reason": [acquire(0, 1, "a", 5), renew(2, 3, "a", 5, False)],
+    },
     "register": {
         "a value nobody wrote": [write(0, 1, 5), read(2, 3, 6)],
         "a read of what is written later": [read(0, 1, 5), write(2, 3, 5)],

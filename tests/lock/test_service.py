@@ -223,6 +223,16 @@ def test_who_has_waited_long_enough_is_told_who_holds_it(lock: LockUnderTest) ->
     assert lock.info().answer.lock_info.waiters == 0
 
 
+def test_who_has_waited_long_enough_is_told_nothing_that_may_be_out_of_date(lock: LockUnderTest) -> None:
+    """The master's lease is over: another node may have given the lock to somebody else."""
+    lock.version()
+    waiting = lock.acquire("you", wait_ms=1000)
+    lock.group.lease = False
+    lock.clock.advance(1)
+    assert not waiting.answer.acquired
+    assert not waiting.answer.HasField("lock_info")
+
+
 def test_who_gives_up_waiting_is_passed_over(lock: LockUnderTest) -> None:
     version = lock.version("first")
     gone = lock.acquire("gone", wait_ms=60_000)

@@ -11,7 +11,7 @@ Correctness Condition for Concurrent Objects", ACM TOPLAS 12(3), 1990).
   Computation 29(4), 2017);
 - :mod:`.check`: whole histories, object by object (P-compositionality: Horn and Kroening, "Faster Linearizability
   Checking via P-Compositionality", FORTE 2015; for separate objects already the locality theorem of Herlihy and Wing);
-- :mod:`.register`, :mod:`.versioned_register`, :mod:`.queue_end`, :mod:`.cursor`: the sequential models.
+- :mod:`.register`, :mod:`.versioned_register`, :mod:`.queue_end`, :mod:`.cursor`, :mod:`.lock`: the sequential models.
 
 Everything here is pure but the reading of files. ``python -m phxqueue.testing.linearizability FILE ...`` checks
 recorded histories.

@@ -12,6 +12,7 @@ from typing import Any
 
 from phxqueue.testing.linearizability.cursor import Cursor
 from phxqueue.testing.linearizability.history import HistoryError, Operation
+from phxqueue.testing.linearizability.lock import Lock
 from phxqueue.testing.linearizability.queue_end import QueueEnd
 from phxqueue.testing.linearizability.register import Register
 from phxqueue.testing.linearizability.search import MAX_STATES, Model, Result, Verdict, search
@@ -22,6 +23,7 @@ MODELS: Mapping[str, Model[Any]] = {
     "versioned-register": VersionedRegister(),
     "queue-end": QueueEnd(),
     "cursor": Cursor(),
+    "lock": Lock(),
 }
 """The models by the name that a history calls its objects by."""
 

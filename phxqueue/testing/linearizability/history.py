@@ -5,8 +5,8 @@ The file holds one JSON object per line, in any order::
     {"object": "cursor", "key": "1/3/7", "client": "consumer 2", "name": "ack", "arguments": {"position": 40},
      "call": 12.034, "return": 12.041, "result": {}}
 
-- `object`: the model it belongs to (``register``, ``versioned-register``, ``queue-end``, ``cursor``), `key`: which
-  object of that kind. Objects are independent of each other.
+- `object`: the model it belongs to (``register``, ``versioned-register``, ``queue-end``, ``cursor``, ``lock``), `key`:
+  which object of that kind. Objects are independent of each other.
 - `client`: who did it, for people to read.
 - `call`, `return`: seconds, on one clock for the whole history (of one machine: ``time.monotonic()`` in every process).
 - an operation that was answered has a `result`.
