@@ -8,7 +8,9 @@ counted and logged. Nobody waits for any of it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -57,7 +59,7 @@ class Webhook:
         self._waiting: dict[int, dict[str, object]] = {}  # by number of the alarm
         self._soon: IDelayedCall | None = None
         self._sending: Deferred[None] | None = None
-        self._next = clock.seconds()  # no post before
+        self._next = -math.inf  # no post before
         self._closed = False
 
     def tell(self, state: str, standing: Standing) -> None:
@@ -144,8 +146,6 @@ def http_post(reactor: Any, url: str, connect_timeout_s: float) -> Post:
             raise PostRefused(f"it answered {response.code} {response.phrase.decode('latin-1')}")
 
     def post(body: bytes) -> Deferred[None]:
-        from io import BytesIO
-
         sent: Deferred[Any] = agent.request(b"POST", url.encode("ascii"), headers, FileBodyProducer(BytesIO(body)))
         return sent.addCallback(taken)
 

@@ -27,8 +27,8 @@ from tests.integration.ledger import Books, Entry, HandledLog, check
 DRAIN_SILENCE_S = 45.0
 EQUAL_TIMEOUT_S = 60.0
 HISTORY_STATES = 300_000
-#: How a store's log tells of an acknowledgement that does not fit what is stored (phxqueue/store/acknowledge.py).
-_DISPUTE = "reconciliation: queue"
+#: How a store's log tells of an acknowledgement that does not fit what is stored (phxqueue/store/disputes.py).
+_DISPUTE = "ALARM mismatch"
 #: What no log may contain, whatever was done to the process. Being told that its disk is full is no defect.
 _DEFECT = re.compile(r"Traceback \(most recent call last\)|Unhandled error|AssertionError")
 

@@ -1,0 +1,128 @@
+"""Admin ports of real processes: a consumer that lies is seen through every window, and only there where it lied."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest_twisted
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from phxqueue.admin.node_status import master_of
+from phxqueue.admin.processes.files import STORE_ID
+from phxqueue.admin.processes.ports import PortReservation
+from phxqueue.net.address import Address
+from phxqueue.producer import NewItem
+from phxqueue.proto.methods import GET
+from phxqueue.proto.store_pb2 import AckClaim, GetRequest, GetResponse
+from tests.console.test_port import fetch
+from tests.integration.cluster import TestedCluster
+from tests.integration.conftest import MakeCluster
+
+
+class Pager(Resource):
+    """Takes what a webhook posts."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alarms: list[dict[str, Any]] = []
+
+    def render_POST(self, request: Any) -> bytes:
+        self.alarms += json.loads(request.content.read())["alarms"]
+        return b""
+
+
+async def page(port: int, path: str) -> str:
+    code, _, body = await deferToThread(fetch, port, "GET", path)
+    assert code == 200, body
+    return str(body.decode())
+
+
+async def metrics(port: int) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    """By name, then by labels."""
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    for family in text_string_to_metric_families(await page(port, "/metrics")):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+    return found
+
+
+async def acknowledge_unhandled(cluster: TestedCluster, group: int, stop: int) -> GetResponse:
+    """What a consumer does that has thrown everything away: it claims to have finished nothing, up to `stop`."""
+    store = cluster.topic.stores[0]
+    master = master_of(await cluster.reports(), STORE_ID, 0)
+    assert master is not None
+    connection = await cluster.pool.connection(Address(master.node.ip, master.node.port))
+    request = GetRequest(
+        topic_id=cluster.topic.topic_id,
+        store_id=store.store_id,
+        queue_id=0,
+        consumer_group_id=group,
+        prev_cursor=stop,
+        claims=[AckClaim(start=0, stop=stop, count=0, digest_sum=0)],
+    )
+    answer: GetResponse = await connection.call(GET, request, 5.0)
+    return answer
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_consumer_that_lies_is_seen_through_every_window(make_cluster: MakeCluster) -> None:
+    pager = Pager()
+    hook = reactor.listenTCP(0, Site(pager), interface="127.0.0.1")
+    ports = PortReservation(4)
+    try:
+        cluster = make_cluster(
+            groups=(1, 2),
+            consumers=1,
+            consumer_groups=(1,),
+            handlers={1: "tests.integration.handlers:record"},
+            store_node={"log": {"format": "json"}},
+        )
+        url = f"http://127.0.0.1:{hook.getHost().port}/alarms"
+        for node, port in enumerate(ports.ports[:3]):
+            cluster.change(f"store.{node}.conf", admin={"port": port, "webhook_url": url})
+        cluster.change("consumer.0.conf", admin={"port": ports.ports[3]})
+        await cluster.start()
+        assert [await page(port, "/readyz") for port in ports.ports] == ["ok\n"] * 4
+        producer = await cluster.producer()
+        await producer.enqueue_many([NewItem(1, 1, b"item %d" % number) for number in range(100)])
+        consumer = ports.ports[3]
+        while (await metrics(consumer))["phxqueue_consumer_items_total"][(("did", "ok"),)] < 100:
+            await cluster.pause()
+        assert (await acknowledge_unhandled(cluster, 2, 100)).prev_cursor == 100
+
+        master = await cluster.master()
+        port = ports.ports[cluster.stores.index(master)]
+        labels = ("node", str(cluster.stores.index(master))), ("pub", "1")
+        told = await metrics(port)
+        audits = told["phxqueue_reconcile_audits_total"]
+        disputed = {dict(key)["group"]: n for key, n in audits.items() if dict(key)["result"] == "disputed"}
+        assert disputed == {"1": 0, "2": 1}, labels
+        standing = (("group", "2"), ("kind", "mismatch"), ("pub", "1"), ("queue", "0"), ("store", "1"))
+        assert told["phxqueue_alarm"] == {standing: 1}
+        events = [json.loads(line) for line in (await page(port, "/events?kind=alarm")).splitlines()]
+        [alarm] = json.loads(await page(port, "/alarms"))
+        logged = [json.loads(line) for line in cluster.log_of(master).splitlines() if "ALARM mismatch" in line]
+        while not pager.alarms:
+            await cluster.pause()
+        for seen in (*events, *logged, *pager.alarms, alarm):
+            facts = {**seen, **seen.get("facts", {})}
+            assert (facts["store"], facts["queue"], facts["group"], facts["pub"]) == (1, 0, 2, "1")
+            assert (facts["first_cursor"], facts["last_cursor"]) == (0, 99)
+            assert (facts["stored_items"], facts["claimed_items"]) == (100, 0)
+            assert "phxqueue peek" in facts["remedy"]
+        assert (len(events), len(logged), len(pager.alarms)) == (1, 1, 1)
+        status, output, errors = await cluster.run("status")
+        assert status == 0, errors
+        assert "ALARM of store 1 node" in output
+        assert "mismatch store 1 queue 0 group 2 (pub 1)" in output
+        assert await cluster.stop() == []
+    finally:
+        ports.close()
+        await hook.stopListening()
