@@ -20,11 +20,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from phxqueue.config import Cluster, Topic
+from phxqueue.producer.atomic import AtomicCall, AtomicPlan
 from phxqueue.producer.attempts import NextAttempt, next_attempt
 from phxqueue.producer.cancelling import cancel_delayed
 from phxqueue.producer.dispatch import Dispatch
 from phxqueue.producer.entries import ManyCall, SingleEntry
-from phxqueue.producer.errors import EnqueueError
+from phxqueue.producer.errors import EnqueueError, InvalidItem
 from phxqueue.producer.items import body_digest, encode_item
 from phxqueue.producer.many import Cutter, NewItem
 from phxqueue.producer.plans import Planner
@@ -179,15 +180,29 @@ class Producer:
             return self._refused()
         return self._enter(SingleEntry(target, key, 1, payload, digest, planner.now, planner.atime_ms))
 
-    def enqueue_many(self, items: Iterable[NewItem]) -> Deferred[Receipts]:
+    def enqueue_many(
+        self, items: Iterable[NewItem], *, atomic: bool = False, store: int | None = None
+    ) -> Deferred[Receipts]:
         """Put many items into their queues; the order of equal uins is the order given.
 
+        Args:
+            atomic: all of them become visible at once, or none does. They have to lead to one Paxos group of one
+                store: one uin at most, the items without any follow it. At most `batch_limit` items and
+                `items_byte_size_limit` bytes together.
+            store: for an atomic call without any uin: the store it goes to; None: any.
+
         Returns:
-            A Deferred (await it) of one Receipt or EnqueueError per item. It does not fail because items do.
+            A Deferred (await it) of one Receipt or EnqueueError per item. It does not fail because items do; an atomic
+            call does: with Refused (surely nothing is written; NotOnePlace or TooMuchAtOnce when it cannot be done at
+            once), or OutcomeUnknown (all is, or nothing).
         """
         try:
             if not self._dispatch.turn_open:
                 self._dispatch.open_turn()
+            if atomic:
+                return self._enqueue_atomic(items, store)
+            if store is not None:
+                raise InvalidItem("store= is for atomic calls: other items go where their uins lead, or anywhere")
         except EnqueueError:
             return fail()
         call = ManyCall()
@@ -197,6 +212,17 @@ class Producer:
         self.stats.refused += cutter.refused
         self.stats.dropped += cutter.dropped
         cutter.line_up(self._dispatch.admit)
+        return call.deferred
+
+    def _enqueue_atomic(self, items: Iterable[NewItem], store_id: int | None) -> Deferred[Receipts]:
+        settings, call = self.settings, AtomicCall()
+        plan = AtomicPlan(self._planner, settings.batch_items, settings.item_size_limit)
+        entry = plan.entry(items, store_id, call)
+        if entry is None:
+            return succeed(Receipts(len(call.dropped), call.dropped))
+        self.stats.enqueued += entry.count
+        self.stats.dropped += len(call.dropped)
+        self._dispatch.admit(entry)
         return call.deferred
 
     def cancel_delayed(self, delayed: Receipt | str) -> Deferred[bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -52,6 +53,8 @@ class Entry:
     void = False
     left = False
     answered = False
+    pieces: Sequence[Entry] = ()  # of an entry that takes several batches, which belong together
+    together = 1  # the first of those: how many there are
 
     def __init__(
         self, target: Target, uin: int, count: int, payload: bytes, digest: int, arrived: float, atime_ms: int
@@ -115,7 +118,7 @@ class SingleEntry(Entry):
 class PieceEntry(Entry):
     """Some items of one enqueue_many()."""
 
-    call: ManyCall
+    call: Settles
     positions: Sequence[int]
 
     def succeed(self, first_cursor: int) -> None:
@@ -134,6 +137,13 @@ class PieceEntry(Entry):
         if not self.answered:
             self.answered = True
             self.call.settle(Segment(self.positions, self.target.store_id, self.target.queue_id, 0, error))
+
+
+class Settles(Protocol):
+    """A call that has pieces."""
+
+    def settle(self, segment: Segment) -> None:
+        """The outcome of one of them."""
 
 
 class ManyCall:

@@ -4,7 +4,8 @@ EnqueueError
   Refused               surely NOT in the queue: enqueue it again, or give up, as you like
     InvalidItem         the call itself is wrong; trying again cannot help
       UnknownTopic, UnknownPub, UnknownHandle, UnknownGroup,
-      BufferNotBytes, UinOutOfRange, BadText, BadKey, ItemTooLarge
+      BufferNotBytes, UinOutOfRange, BadText, BadKey, ItemTooLarge,
+      NotOnePlace, TooMuchAtOnce
     KeyReused           the idempotency_key is another item's
     BufferFull          the producer's own bound; try again later
     ProducerClosed
@@ -59,6 +60,14 @@ class InvalidItem(Refused):
     """The call is wrong; the message names the field, what it was and what is allowed."""
 
     status = Status.INVALID_ARGUMENT
+
+
+class NotOnePlace(InvalidItem):
+    """The items of an atomic call lead to several places; the message says which to where."""
+
+
+class TooMuchAtOnce(InvalidItem):
+    """The items of an atomic call are more than fit into one batch; the message names the limit."""
 
 
 class UnknownTopic(InvalidItem):

@@ -15,7 +15,7 @@ from xxhash import xxh3_64_intdigest
 
 from phxqueue.config import QueueInfo, Topic
 from phxqueue.producer.entries import Target
-from phxqueue.producer.errors import BadKey, InvalidItem, Refused, UinOutOfRange
+from phxqueue.producer.errors import BadKey, InvalidItem, Refused, UinOutOfRange, UnknownPub
 from phxqueue.producer.items import ItemEncoder
 from phxqueue.producer.receipts import NOT_STORED, Receipt
 from phxqueue.producer.routes import PubRoutes, RouteTable
@@ -132,6 +132,23 @@ class Planner:
             plan.sticky = plan.routes.target(plan.info, self._turn_key, plan.mask, self._avoid)
             plan.turn = self._turn
         return plan.sticky, 0
+
+    def target_in_store(self, plan: Plan, store_id: int | None) -> Target:
+        """Where an item without key goes, in a store that the caller has chosen; None: in any.
+
+        Raises:
+            UnknownPub: no store serves the pub, or the store does not.
+        """
+        if store_id is None:
+            return self.target(plan, 0)[0]
+        found = plan.routes.target_in_store(plan.info, self._turn_key, plan.mask, store_id)
+        if found is None:
+            raise UnknownPub(f"store {store_id} does not serve pub {plan.routes.pub_id}, or has scale 0")
+        return found
+
+    def target_in_lane(self, plan: Plan, lane: tuple[int, int]) -> Target | None:
+        """Where an item without key goes in a given Paxos group of a store; None: there is no queue for it."""
+        return plan.routes.target_in_group(plan.info, self._turn_key, plan.mask, *lane)
 
     def _find_place(self, plan: Plan, uin: int) -> Target:
         if self._places >= MAX_PLACES:

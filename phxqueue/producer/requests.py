@@ -76,6 +76,8 @@ class Request:
         header.digest_sum = sum([entry.digest for entry in entries]) & MASK64
         header.producer_id = producer_id
         header.sequence = number
+        if entries[0].together > 1:
+            header.atomic_batches = entries[0].together
         if target.origin:
             header.origin = target.origin
         if target.deliver_at_ms:
@@ -106,11 +108,16 @@ class Request:
 
 def _by_batch(entries: list[Entry]) -> list[list[Entry]]:
     """Entries by queue and pub, each list in order. What came behind one with a batch for itself stays behind it."""
-    if len({id(entry.target) for entry in entries}) == 1:
+    if len({id(entry.target) for entry in entries}) == 1 and not any(entry.pieces for entry in entries):
         return [entries]
     batches: list[list[Entry]] = []
     growing: dict[tuple[int, ...], list[Entry]] = {}
     for entry in entries:
+        if entry.pieces:
+            growing.clear()
+            batches += [[piece] for piece in entry.pieces]
+            entry.left = True
+            continue
         target = entry.target
         if target.idempotency_key:
             growing.pop(target.batch[:-1], None)

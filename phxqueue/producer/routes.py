@@ -82,6 +82,9 @@ class PubRoutes:
             )
         store_id = choice.choose(key)
         queue_id = dead_letter_queue(self.pub_id) if info is None else choose_queue(info.queue_ids, key)
+        return self._target(store_id, queue_id, mask, origin)
+
+    def _target(self, store_id: int, queue_id: int, mask: int, origin: Origin) -> Target:
         found = self._targets.get((store_id, queue_id, mask, origin))
         if found is None:
             if len(self._targets) >= MAX_TARGETS:
@@ -92,6 +95,20 @@ class PubRoutes:
             found = Target(store_id, queue_id, self.pub_id, mask, (store_id, group), batch, origin)
             self._targets[store_id, queue_id, mask, origin] = found
         return found
+
+    def target_in_store(self, info: QueueInfo, key: int, mask: int, store_id: int) -> Target | None:
+        """The same in a given store; None: it does not serve the pub."""
+        if store_id not in self._choice.store_ids:
+            return None
+        return self._target(store_id, choose_queue(info.queue_ids, key), mask, Origin.NEW)
+
+    def target_in_group(self, info: QueueInfo, key: int, mask: int, store_id: int, group: int) -> Target | None:
+        """The same in a given Paxos group of a store; None: no queue of the queue_info is there."""
+        if store_id not in self._choice.store_ids:
+            return None
+        store = self._topic.store(store_id)
+        queue_ids = [queue_id for queue_id in info.queue_ids if store.group_of_queue(queue_id) == group]
+        return self._target(store_id, choose_queue(queue_ids, key), mask, Origin.NEW) if queue_ids else None
 
 
 class RouteTable:

@@ -203,6 +203,7 @@ class BatchHeader(_message.Message):
     ORIGIN_FIELD_NUMBER: _builtins.int
     DELIVER_AT_MS_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    ATOMIC_BATCHES_FIELD_NUMBER: _builtins.int
     BODY_DIGEST_FIELD_NUMBER: _builtins.int
     queue_id: _builtins.int
     pub_id: _builtins.int
@@ -224,6 +225,8 @@ class BatchHeader(_message.Message):
     """0 = now; else kept aside until then (Unix milliseconds) and known by a timer number"""
     idempotency_key: _builtins.bytes
     """the application's own: of batches of a pub with one key, the first is stored; empty = none"""
+    atomic_batches: _builtins.int
+    """this one and those behind it in its request, so many in all, are stored, or none is"""
     body_digest: _builtins.int
     """of what must be equal for two batches with one key to be the same one"""
     def __init__(
@@ -241,11 +244,12 @@ class BatchHeader(_message.Message):
         origin: _builtins.int = ...,
         deliver_at_ms: _builtins.int = ...,
         idempotency_key: _builtins.bytes = ...,
+        atomic_batches: _builtins.int = ...,
         body_digest: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_digest", b"body_digest", "consumer_group_ids", b"consumer_group_ids", "count", b"count", "deliver_at_ms", b"deliver_at_ms", "digest_sum", b"digest_sum", "first_atime_ms", b"first_atime_ms", "idempotency_key", b"idempotency_key", "last_atime_ms", b"last_atime_ms", "origin", b"origin", "producer_id", b"producer_id", "pub_id", b"pub_id", "queue_id", b"queue_id", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["atomic_batches", b"atomic_batches", "body_digest", b"body_digest", "consumer_group_ids", b"consumer_group_ids", "count", b"count", "deliver_at_ms", b"deliver_at_ms", "digest_sum", b"digest_sum", "first_atime_ms", b"first_atime_ms", "idempotency_key", b"idempotency_key", "last_atime_ms", b"last_atime_ms", "origin", b"origin", "producer_id", b"producer_id", "pub_id", b"pub_id", "queue_id", b"queue_id", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
 from phxqueue.proto.store_pb2 import AddRequest, AddResponse
+from phxqueue.store.atomic import check_atomic
 from phxqueue.store.batcher import frame_batch
 from phxqueue.store.delays import Delays
-from phxqueue.store.keyed import Keyed
+from phxqueue.store.group import StoreGroup
+from phxqueue.store.keyed import key_bounds
 from phxqueue.store.outcomes import Outcome
 from phxqueue.store.proposals import Proposals, add_response
 from phxqueue.store.queues import BATCH_VERSION, StoreQueues
 from phxqueue.store.served import ServedQueues, groups_of
 from phxqueue.store.state import KEYS_VERSION
+from phxqueue.store.understood import check_understood
 
 #: No serialized BatchHeader is larger, tag and length included, its idempotency key left out: a larger batch surely
 #: has items.
@@ -49,21 +53,25 @@ def group_of_request(served: ServedQueues, request: AddRequest) -> int:
     return groups.pop() if groups else 0
 
 
-def add(
-    request: AddRequest,
-    served: ServedQueues,
-    machine: StoreQueues,
-    proposals: Proposals,
-    delays: Delays,
-    keyed: Keyed,
-) -> AddResponse | Deferred[AddResponse]:
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What Adds of one Paxos group work with."""
+
+    group: StoreGroup
+    machine: StoreQueues
+    proposals: Proposals
+    delays: Delays
+
+
+def add(request: AddRequest, served: ServedQueues, intake: Intake) -> AddResponse | Deferred[AddResponse]:
     """Check a request and have its batches stored; the caller has checked address, group and mastership."""
     batches = request.batches
+    machine, proposals, delays = intake.machine, intake.proposals, intake.delays
     if len(batches) == 1:  # the hot path: nothing here that is not needed
         batch = batches[0]
         header = batch.header
-        if header.idempotency_key:
-            return _add_several(batches, served, machine, proposals, delays, keyed)
+        if header.idempotency_key or header.atomic_batches > 1:
+            return _add_several(batches, served, intake)
         raw = batch.SerializeToString()
         _check(served, header, len(raw), batch)
         sequence = header.sequence
@@ -76,16 +84,11 @@ def add(
         if header.origin:
             return proposals.add(frame_batch(raw), (header.count,), delays.best_version)
         return proposals.add(frame_batch(raw), (header.count,))
-    return _add_several(batches, served, machine, proposals, delays, keyed)
+    return _add_several(batches, served, intake)
 
 
 def _add_several(
-    batches: Sequence[ItemBatch],
-    served: ServedQueues,
-    machine: StoreQueues,
-    proposals: Proposals,
-    delays: Delays,
-    keyed: Keyed,
+    batches: Sequence[ItemBatch], served: ServedQueues, intake: Intake
 ) -> AddResponse | Deferred[AddResponse]:
     if not batches:
         raise RpcError(Status.INVALID_ARGUMENT, "batches: the request has none")
@@ -101,18 +104,35 @@ def _add_several(
             f"batches: {size} bytes together, more than max_message_bytes {served.max_request_bytes}; "
             "send several requests",
         )
+    atomic = check_atomic(batches)
     counts = tuple(batch.header.count for batch in batches)
-    known = _all_known(batches, machine)
+    known = _all_known(batches, intake.machine)
     if known is not None:
         return add_response(known, counts)
-    delayed = [batch.header for batch in batches if batch.header.deliver_at_ms]
-    counted = any(batch.header.origin for batch in batches)
-    version = delays.admit(delayed) if delayed else delays.best_version if counted else BATCH_VERSION
-    with_key = [batch.header for batch in batches if batch.header.idempotency_key]
-    if with_key:
-        frames.insert(0, keyed.admit(with_key, served))
+    version, front = _admit([batch.header for batch in batches], served, intake, atomic)
+    return intake.proposals.add(front + b"".join(frames), counts, version)
+
+
+def _admit(headers: Sequence[BatchHeader], served: ServedQueues, intake: Intake, atomic: bool) -> tuple[int, bytes]:
+    """Let batches in that need more than a plain command; returns its version, and what has to stand in front of them.
+
+    Raises:
+        RpcError: a bound is reached, or not all members know such a command yet.
+    """
+    delays, version, front = intake.delays, BATCH_VERSION, b""
+    if any(header.origin for header in headers):
+        version = delays.best_version
+    delayed = [header for header in headers if header.deliver_at_ms]
+    if delayed:
+        version = delays.admit(delayed)
+    keyed = [header for header in headers if header.idempotency_key]
+    if atomic or keyed:
+        what = "idempotency keys" if keyed else "batches that belong together"
+        check_understood(intake.group, intake.machine, KEYS_VERSION, what)
         version = KEYS_VERSION
-    return proposals.add(b"".join(frames), counts, version)
+    if keyed:
+        front = key_bounds(intake.machine.keys, keyed, served)
+    return version, front
 
 
 def _all_known(batches: Sequence[ItemBatch], machine: StoreQueues) -> list[Outcome] | None:

@@ -16,12 +16,13 @@ from google.protobuf.message import DecodeError
 from zope.interface import implementer
 
 from phxqueue.net.status import Status
-from phxqueue.proto.item_pb2 import BatchHeader
+from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
 from phxqueue.proto.store_pb2 import CursorMove, Fence, QueueTrim, Replay, StoreCommand
 from phxqueue.replica.errors import Halted
 from phxqueue.replica.interfaces import Checkpoint, IStateMachine
+from phxqueue.store.atomic import fates_of_atomic
 from phxqueue.store.delayed import cancel, fire, keep_aside
-from phxqueue.store.idempotence import Idempotence, ProducerWindow
+from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import SOLE, UNIFORM, QueueIndex
 from phxqueue.store.outcomes import TIMER_BIT, Delayed, Duplicate, KeyDuplicate, Outcome, Refusal, Replayed
 from phxqueue.store.passed_on import DROP_VERSION, count_dropped
@@ -156,69 +157,77 @@ class StoreQueues(QueueState):
         refused: list[int] = []
         window, now_ms = self.window, self.clock_ms
         may_delay, delayed = command.version >= TIMER_VERSION, False
-        may_have_key = command.version >= KEYS_VERSION
+        extended = command.version >= KEYS_VERSION  # may have keys, and say that batches belong together
+        fates: list[Outcome] = []  # of the next batches, when they share what is wrong with one of them
         row: _Row | None = None
         producer = None
         producer_id = row_queue = -1
         for batch in command.batches:
             header = batch.header
             queue_id, count, sequence = header.queue_id, header.count, header.sequence
+            kept_out: Outcome | None = None
+            if extended and (fates or header.atomic_batches > 1):
+                fates = fates or fates_of_atomic(self, command.batches, len(outcomes))
+                kept_out = fates.pop(0) if fates else None
             if not count:
-                refused.append(len(outcomes))
-                outcomes.append(Refusal(Status.INVALID_ARGUMENT, "the batch's header counts no items"))
-                continue
-            if sequence:
+                kept_out = kept_out or Refusal(Status.INVALID_ARGUMENT, "the batch's header counts no items")
+            elif sequence and kept_out is None:
                 if producer is None or header.producer_id != producer_id:
                     producer_id = header.producer_id
                     producer = window.producer(producer_id, now_ms)
                 if sequence <= producer.highest:
-                    earlier = self.recall(producer_id, sequence, queue_id)
-                    if earlier is not None:
-                        refused.append(len(outcomes))
-                        outcomes.append(earlier)
-                        continue
-            keyed = may_have_key and header.idempotency_key
-            if keyed:
-                other = self.keys.recall(header) or self.keys.no_room(header)
-                if other is not None:
-                    refused.append(len(outcomes))
-                    outcomes.append(other)
-                    if producer is not None and sequence and isinstance(other, KeyDuplicate):
-                        self._remember_other(producer, header, other)
-                    continue
+                    kept_out = self.recall(producer_id, sequence, queue_id)
+            keyed = extended and header.idempotency_key
+            if keyed and kept_out is None:
+                kept_out = self._recall_key(header)
+            if kept_out is not None:
+                refused.append(len(outcomes))
+                outcomes.append(kept_out)
+                continue
             if may_delay and header.deliver_at_ms:
                 delayed = True
-                number = keep_aside(self, header, instance, len(outcomes), len(batch.items))
-                if producer is not None and sequence:
-                    window.remember(producer, sequence, TIMER_BIT | number, queue_id << 32 | count, now_ms)
-                if keyed:
-                    self.keys.remember(header, TIMER_BIT | number, now_ms)
-                outcomes.append(Delayed(number))
-                continue
-            mask = header.consumer_group_ids
-            if may_delay and header.origin:
-                count_passed_on(self.passed_on, mask, header.origin, count)
-            if queue_id != row_queue or row is None:
-                row_queue = queue_id
-                row = rows.get(queue_id)
-                if row is None:
-                    row = rows[queue_id] = self._open_row(queue_id, mask, header.pub_id)
-            if mask != row.mask or header.pub_id != row.pub_id:
-                row.pub_id = -1
-                row.union |= mask
-            cursor = row.cursor
-            row.cursor = cursor + count
-            row.digest += header.digest_sum
-            row.size += len(batch.items)
+                place = self._keep_aside(instance, batch, outcomes)
+            else:
+                mask = header.consumer_group_ids
+                if may_delay and header.origin:
+                    count_passed_on(self.passed_on, mask, header.origin, count)
+                if queue_id != row_queue or row is None:
+                    row_queue = queue_id
+                    row = rows.get(queue_id)
+                    if row is None:
+                        row = rows[queue_id] = self._open_row(queue_id, mask, header.pub_id)
+                if mask != row.mask or header.pub_id != row.pub_id:
+                    row.pub_id = -1
+                    row.union |= mask
+                place = row.cursor
+                row.cursor = place + count
+                row.digest += header.digest_sum
+                row.size += len(batch.items)
+                outcomes.append(place)
             if producer is not None and sequence:
-                window.remember(producer, sequence, cursor, queue_id << 32 | count, now_ms)
+                window.remember(producer, sequence, place, queue_id << 32 | count, now_ms)
             if keyed:
-                self.keys.remember(header, cursor, now_ms)
-            outcomes.append(cursor)
+                self.keys.remember(header, place, now_ms)
         if refused and rows:
             self.refused[instance] = tuple(refused)
         self._close_rows(instance, rows, SOLE if len(rows) == 1 and not refused and not delayed else 0)
         return outcomes
+
+    def _keep_aside(self, instance: int, batch: ItemBatch, outcomes: list[Outcome]) -> int:
+        """A batch that gets no cursor now; returns by what it is remembered."""
+        number = keep_aside(self, batch.header, instance, len(outcomes), len(batch.items))
+        outcomes.append(Delayed(number))
+        return TIMER_BIT | number
+
+    def _recall_key(self, header: BatchHeader) -> Outcome | None:
+        """What keeps a batch with an idempotency key out: another one with that key, or too many keys."""
+        other = self.keys.recall(header)
+        if isinstance(other, KeyDuplicate) and header.sequence and other.queue_id == header.queue_id:
+            # The outcome of that one is this one's from now on, also when the key is forgotten.
+            place = TIMER_BIT | other.first_cursor if other.delayed else other.first_cursor
+            producer = self.window.producer(header.producer_id, self.clock_ms)
+            self.window.remember(producer, header.sequence, place, other.queue_id << 32 | other.count, self.clock_ms)
+        return other or self.keys.no_room(header)
 
     def _open_row(self, queue_id: int, mask: int, pub_id: int) -> _Row:
         index = self.queues.get(queue_id)
@@ -253,13 +262,6 @@ class StoreQueues(QueueState):
                 f"{queue_id}: a retry must not change its queue, another batch needs another sequence",
             )
         return Duplicate(cursor & ~TIMER_BIT, count, delayed=True) if cursor & TIMER_BIT else Duplicate(cursor, count)
-
-    def _remember_other(self, producer: ProducerWindow, header: BatchHeader, other: KeyDuplicate) -> None:
-        """The outcome of another batch with its key is this one's from now on, also when the key is forgotten."""
-        if other.queue_id == header.queue_id:
-            place = TIMER_BIT | other.first_cursor if other.delayed else other.first_cursor
-            packed = other.queue_id << 32 | other.count
-            self.window.remember(producer, header.sequence, place, packed, self.clock_ms)
 
     def _move_cursor(self, move: CursorMove, version: int) -> None:
         """Raise a cursor; never lower it, never beyond the end of its queue, not after a replay it knows nothing of."""

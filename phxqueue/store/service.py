@@ -29,7 +29,7 @@ from phxqueue.proto.store_pb2 import (
     SetSettingResponse,
 )
 from phxqueue.replica.interfaces import Clock
-from phxqueue.store.add import add, check_address, group_of_request
+from phxqueue.store.add import Intake, add, check_address, group_of_request
 from phxqueue.store.beginning import Beginning
 from phxqueue.store.configured import batcher_limits, delay_limits, get_limits, replay_limits
 from phxqueue.store.delays import LOOK_S, Delays
@@ -38,7 +38,6 @@ from phxqueue.store.fencing import Fencing
 from phxqueue.store.get import get
 from phxqueue.store.group import StoreGroup, not_serving
 from phxqueue.store.index import QueueIndex
-from phxqueue.store.keyed import Keyed
 from phxqueue.store.long_poll import LongPolls
 from phxqueue.store.passed_on import passed_on
 from phxqueue.store.positions import Positions
@@ -113,7 +112,7 @@ class GroupService:
             refuse=self.refusal,
             look_s=look_s,
         )
-        self.keyed = Keyed(group, self.machine)
+        self.intake = Intake(group, self.machine, self.proposals, self.delays)
         self.settings = SettingsService(
             group,
             self.machine,
@@ -357,7 +356,7 @@ class StoreService:
             raise self._refusal(group)
         if not self._accepting():
             raise self._disk_full()
-        return add(request, served, group.machine, group.proposals, group.delays, group.keyed)
+        return add(request, served, group.intake)
 
     def get(self, request: GetRequest, context: CallContext) -> GetResponse | Deferred[GetResponse]:
         """Read and acknowledge; see :mod:`phxqueue.store.get`."""
