@@ -24,6 +24,8 @@ class Sums:
         unread: dead letters of its pubs that it has not acknowledged (`phxqueue dlq` does when it takes them out).
         acknowledged: of all its queues; every attempt of an item counts.
         retried: attempts after the first.
+        replayed: put back by replays after they were acknowledged: each goes through one of the places once more.
+        skipped: passed over by replays that moved forward.
     """
 
     consumer_group_id: int
@@ -35,16 +37,22 @@ class Sums:
     unread: int = 0
     acknowledged: int = 0
     retried: int = 0
+    replayed: int = 0
+    skipped: int = 0
 
     @property
     def finished(self) -> int:
-        """Acknowledged, and neither passed on nor dropped. What is not for the group counts too."""
-        return max(self.acknowledged - self.retried - self.dead - self.expired - self.dropped, 0)
+        """Acknowledged, and neither passed on, dropped nor skipped; what was replayed, once more. What is not for the
+        group counts too.
+        """
+        elsewhere = self.retried + self.dead + self.expired + self.dropped + self.skipped
+        return max(self.acknowledged + self.replayed - elsewhere, 0)
 
     @property
     def enqueued(self) -> int:
-        """All that was ever enqueued: each is in exactly one of these places."""
-        return self.finished + self.waiting + self.delayed + self.dead + self.expired + self.dropped
+        """All that was ever enqueued: each, and each that was replayed once more, is in exactly one of these places."""
+        places = self.finished + self.waiting + self.delayed + self.dead + self.expired + self.dropped + self.skipped
+        return places - self.replayed
 
 
 def sums(topic: Topic, reports: Sequence[NodeReport]) -> list[Sums]:
@@ -79,6 +87,8 @@ def _with_passed_on(one: Sums, reports: Sequence[NodeReport]) -> Sums:
                 one.dead += passed.dead - min(passed.requeued, passed.dead)
                 one.expired += passed.expired - max(passed.requeued - passed.dead, 0)
                 one.dropped += passed.dropped
+                one.replayed += passed.replayed
+                one.skipped += passed.skipped
             else:
                 others += passed.retried + passed.requeued
     one.acknowledged -= min(others, one.acknowledged)
@@ -107,18 +117,20 @@ def sum_lines(found: Sequence[Sums]) -> list[str]:
     header = (
         "CONSUMER GROUP",
         "ENQUEUED",
+        "+ REPLAYED",
         "= FINISHED",
         "+ WAITING",
         "+ DELAYED",
         "+ DEAD",
         "+ EXPIRED",
         "+ DROPPED",
+        "+ SKIPPED",
         "UNREAD",
     )
     rows = [
         (
-            one.consumer_group_id, one.enqueued, one.finished, one.waiting, one.delayed, one.dead, one.expired,
-            one.dropped, one.unread,
+            one.consumer_group_id, one.enqueued, one.replayed, one.finished, one.waiting, one.delayed, one.dead,
+            one.expired, one.dropped, one.skipped, one.unread,
         )
         for one in found
     ]  # fmt: skip

@@ -354,6 +354,26 @@ def test_a_reader_after_it_is_no_suspect() -> None:
     assert made.get(group_id=1, reader_id=3).answer.begins == 1
 
 
+def test_locks_hold_on_both_sides_of_it() -> None:
+    """The holder goes on under its lock; who has lost it is refused, whatever it acknowledges."""
+    made = store()
+    call = made.get(group_id=1, next_cursor=10, fencing_token=5)
+    made.clock.advance(0)
+    old = call.answer
+    ask(made, queue_id=1, to_cursor=3)
+    fail_over(made)
+    stale = made.get(group_id=1, limit=0, prev_cursor=10, fencing_token=5, generation=old.generation).answer
+    assert (stale.reset, stale.prev_cursor) == (True, 3)
+    call = made.get(group_id=1, fencing_token=6)
+    made.clock.advance(0)
+    new = call.answer
+    assert new.batches[0].first_cursor == 0
+    late = made.get(group_id=1, limit=0, prev_cursor=10, fencing_token=5, generation=new.generation)
+    assert late.error.status is Status.FENCED
+    done = made.get(group_id=1, limit=0, prev_cursor=10, fencing_token=6, generation=new.generation).answer
+    assert (done.reset, done.prev_cursor) == (False, 10)
+
+
 # ---- retention ----------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,31 @@
+"""Points of time as people write them. Pure."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+
+from phxqueue.admin.errors import AdminError
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def parse_time(text: str, now: float) -> int:
+    """Return Unix milliseconds: of ISO 8601 (UTC unless it says otherwise), Unix seconds, or an age such as 15m.
+
+    Raises:
+        AdminError: it is none of these.
+    """
+    age = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if age is not None:
+        return round((now - float(age[1]) * _UNITS[age[2]]) * 1000)
+    if re.fullmatch(r"\d{9,12}(\.\d+)?", text):
+        return round(float(text) * 1000)
+    try:
+        # Before Python 3.11 the letter for UTC is not read.
+        when = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
+    except ValueError:
+        raise AdminError(
+            f"{text!r} is no time: write 2026-01-31T12:00:00Z, Unix seconds, or an age such as 90s, 15m, 2h, 3d"
+        ) from None
+    return round((when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp() * 1000)
