@@ -271,6 +271,22 @@ class TopicSettings(Block):
         "Weights follow `scale` alone: the scheduler gives the queues of the dead to the living and does nothing else.",
     )
 
+    scheduler_share_lease_ms: Whole = setting(
+        3000,
+        "How long a consumer keeps to the part of a speed limit that the scheduler gave it. When it hears nothing for "
+        "twice as long, it goes by its queues.",
+        unit="ms",
+        ge=300,
+        le=60_000,
+    )
+    scheduler_share_limits: Whole = setting(
+        1000,
+        "Speed limits that a scheduler shares out by demand; with more of them, consumers go by their queues.",
+        unit="limits",
+        ge=0,
+        le=100_000,
+    )
+
     obsolete: ClassVar[dict[str, str]] = {
         "store_make_cp_interval_s": "checkpoints are set per node: journal.checkpoint_interval_s of the node's file",
         "store_sync_interval_s": "use store_sync_interval_ms",

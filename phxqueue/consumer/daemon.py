@@ -21,6 +21,7 @@ from phxqueue.consumer.handlers import Handler, HandlerError, load_handlers
 from phxqueue.consumer.pool import ProcessPool
 from phxqueue.consumer.service import ConsumerService
 from phxqueue.consumer.settings_watch import SettingsWatch
+from phxqueue.consumer.shares import Shares
 from phxqueue.consumer.weights import Usage, Weights
 from phxqueue.daemon.options import NodeOptions
 from phxqueue.daemon.role_service import ExpectedFailure, process_of
@@ -51,6 +52,7 @@ class ConsumerRole:
         self._locks: LockClient | None = None
         self._schedulers: ConnectionPool | None = None
         self._weights: Weights | None = None
+        self._shares: Shares | None = None
         self._settings: SettingsWatch | None = None
         self.console = Console(self.name, node.admin, node.tls, reactor)
         self.console.collectors.append(self._families)
@@ -79,8 +81,8 @@ class ConsumerRole:
             node.topic, caller, self._reactor, self._service.take_settings, node.settings_interval_s
         )
         self._settings.start()
-        if weighted:
-            self._follow_scheduler(self._service)
+        if node.topic.scheduler:
+            self._follow_scheduler(self._service, weighted=weighted)
 
     async def _connect_locks(self) -> None:
         """A lock client, if queues are owned through locks."""
@@ -96,16 +98,22 @@ class ConsumerRole:
                 reactor=self._reactor,
             )
 
-    def _follow_scheduler(self, service: ConsumerService) -> None:
-        """Report to the scheduler, and own what its weights say."""
+    def _follow_scheduler(self, service: ConsumerService, *, weighted: bool) -> None:
+        """Own what the scheduler's weights say, if they count for any group, and keep to its parts of speed limits."""
         node, topic = self.node, self.node.topic
         expected = {Address(one.ip, one.port): Identity(Role.SCHEDULER, one.name) for one in topic.scheduler}
         self._schedulers = cluster_pool(self._reactor, node.cluster, expected, self._tls, node.net)
         caller = MasterClient(self._schedulers, self._reactor, Random(), settings=routing_settings(node.net, topic))
+        address = node.consumer.address
+        self._shares = Shares(topic, address, caller, self._reactor, service.speed, service.share_of_queues)
+        service.set_share(self._shares.share)
+        self._shares.start()
+        if not weighted:
+            return
         meter = UsageMeter(lambda: service.handlers_at_work / node.nhandler)
         weights = self._weights = Weights(
             topic,
-            node.consumer.address,
+            address,
             caller,
             self._reactor,
             meter.read,
@@ -128,6 +136,8 @@ class ConsumerRole:
 
     async def stop(self) -> None:
         """Stop fetching, let handlers finish, acknowledge what is finished, flush later attempts, disconnect."""
+        if self._shares is not None:
+            self._shares.stop()
         if self._weights is not None:
             await self._weights.stop()
         if self._settings is not None:
@@ -170,6 +180,8 @@ class ConsumerRole:
             self._producer.reconfigure(node.topic)
         if self._weights is not None:
             self._weights.reconfigure(node.topic)
+        if self._shares is not None:
+            self._shares.reconfigure(node.topic)
         if self._service is not None:
             self._service.reconfigure(node)
         if self._settings is not None:

@@ -9,7 +9,7 @@ nothing else. What follows a failed attempt: next_attempts.py.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
@@ -98,6 +98,10 @@ class Handling:
     def holding(self) -> bool:
         """Whether items wait for nothing but a limit on their speed."""
         return self._lineup.holding
+
+    def held_by_gate(self) -> Iterator[tuple[Gate, int]]:
+        """How many items each limit holds back; see speed.Waiter."""
+        return self._lineup.held_by_gate()
 
     def pump(self) -> None:
         """Start what may start, for a slice of time."""

@@ -13,7 +13,7 @@ Whatever it waits for, its lane waits with it, and nobody else does. So a batch 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 from phxqueue.consumer.lanes import Lanes
@@ -58,6 +58,10 @@ class Lineup:
     def held(self) -> int:
         """Items that gates hold back."""
         return sum(len(items) for items in self._held.values())
+
+    def held_by_gate(self) -> Iterator[tuple[Gate, int]]:
+        """How many each gate holds back."""
+        return ((gate, len(items)) for gate, items in self._held.items())
 
     def add(self, slot: Slot) -> None:
         """Another item, behind all others."""

@@ -96,7 +96,7 @@ class ConsumerService(Service):
         self._refresh: IDelayedCall | None = None
         self._leaving: dict[Owned, Deferred[None]] = {}
         self._set_later = Throttle()
-        self.speed = Speed(clock, self._owned_share)
+        self.speed = Speed(clock, self.share_of_queues)
         self._workshop = Workshop(
             clock=clock,
             settings=self.settings,
@@ -180,10 +180,11 @@ class ConsumerService(Service):
 
     def set_share(self, share: Share | None) -> None:
         """Have somebody else say what part of each limit is ours (a scheduler); None: as many as our queues are."""
-        self.speed.share = share or self._owned_share
+        self.speed.share = share or self.share_of_queues
         self.speed.refresh()
 
-    def _owned_share(self, limit: Limit) -> float:
+    def share_of_queues(self, limit: Limit) -> float:
+        """The part of a limit that follows from the queues that are read here, 0 to 1."""
         return owned_share(self._node.topic, self.queues, limit)
 
     def _throttle(self) -> None:

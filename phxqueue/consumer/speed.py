@@ -7,7 +7,8 @@ paused them and each limit that counts them has a token left. Limits may change 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -30,6 +31,24 @@ class Waiter(Protocol):
     def pump(self) -> None:
         """Some of them may go on now."""
 
+    def held_by_gate(self) -> Iterator[tuple[Gate, int]]:
+        """How many of them each gate holds back."""
+
+
+@dataclass(slots=True)
+class Use:
+    """What became of the items that a limit counts.
+
+    Attributes:
+        taken: let through, ever.
+        held: waiting now for nothing but their limits.
+        rate: allowed, items per second.
+    """
+
+    taken: int
+    held: int
+    rate: float
+
 
 class _KindGate:
     """The gate of one kind of items."""
@@ -49,6 +68,11 @@ class _KindGate:
             self._epoch = self._speed.epoch
             self._open, self._buckets = self._speed.rules(self._kind)
         return bool(self._buckets) or not self._open
+
+    @property
+    def counted_by(self) -> list[TokenBucket]:
+        """The buckets that its items wait for; none while they are paused."""
+        return self._buckets if self.look() and self._open else []
 
     def admit(self) -> bool:
         """See lineup.Gate."""
@@ -118,6 +142,15 @@ class Speed:
         self.short.clear()
         if self._waiting:
             self._wake_in(0.0)
+
+    def use(self) -> dict[Limit, Use]:
+        """How each limit is being used."""
+        found = {bucket: Use(bucket.taken, 0, bucket.rate) for bucket in self._buckets.values()}
+        for waiter in self._waiting:
+            for gate, held in waiter.held_by_gate():
+                for bucket in gate.counted_by if isinstance(gate, _KindGate) else ():
+                    found[bucket].held += held
+        return {limit: found[bucket] for limit, bucket in self._buckets.items()}
 
     def rules(self, kind: Kind) -> tuple[bool, list[TokenBucket]]:
         """Whether items of a kind are let through at all, and which buckets they cost a token."""

@@ -16,12 +16,16 @@ class TokenBucket:
 
     Args:
         rate: tokens per second; 0: none at all.
+
+    Attributes:
+        taken: tokens taken, ever.
     """
 
-    __slots__ = ("_at", "_tokens", "rate")
+    __slots__ = ("_at", "_tokens", "rate", "taken")
 
     def __init__(self, rate: float, now: float) -> None:
         self.rate = rate
+        self.taken = 0
         self._at = now
         self._tokens = self._capacity if rate > 0 else 0.0
 
@@ -44,6 +48,7 @@ class TokenBucket:
     def take(self) -> None:
         """Take one; `has` has just said that there is one."""
         self._tokens -= 1.0
+        self.taken += 1
 
     def wait(self, now: float) -> float:
         """Seconds until it is worth while to look again; infinite when there never will be a token."""

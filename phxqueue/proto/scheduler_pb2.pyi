@@ -118,3 +118,143 @@ class ReportResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportResponse: _TypeAlias = ReportResponse  # noqa: Y015
+
+@_typing.final
+class LimitDemand(_message.Message):
+    """A speed limit, as in freq_infos[] of topicconfig.conf: -1 matches anything."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUB_ID_FIELD_NUMBER: _builtins.int
+    CONSUMER_GROUP_ID_FIELD_NUMBER: _builtins.int
+    HANDLE_ID_FIELD_NUMBER: _builtins.int
+    QUEUE_INFO_ID_FIELD_NUMBER: _builtins.int
+    WANTED_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    KEEPS_FIELD_NUMBER: _builtins.int
+    pub_id: _builtins.int
+    consumer_group_id: _builtins.int
+    handle_id: _builtins.int
+    queue_info_id: _builtins.int
+    wanted: _builtins.float
+    """part of the limit that the consumer could use now, 0 to 1"""
+    weight: _builtins.float
+    """its part of the queues that the limit is about, 0 to 1"""
+    keeps: _builtins.float
+    """the part that it keeps to as it says this, 0 to 1"""
+    def __init__(
+        self,
+        *,
+        pub_id: _builtins.int = ...,
+        consumer_group_id: _builtins.int = ...,
+        handle_id: _builtins.int = ...,
+        queue_info_id: _builtins.int = ...,
+        wanted: _builtins.float = ...,
+        weight: _builtins.float = ...,
+        keeps: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_id", b"consumer_group_id", "handle_id", b"handle_id", "keeps", b"keeps", "pub_id", b"pub_id", "queue_info_id", b"queue_info_id", "wanted", b"wanted", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitDemand: _TypeAlias = LimitDemand  # noqa: Y015
+
+@_typing.final
+class ShareRequest(_message.Message):
+    """"This is what I could use of the speed limits": answered when the consumer should keep to other parts of them, or
+    when wait_ms are over. A consumer has one such call under way; a newer one takes the place of the one before.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    DEMANDS_FIELD_NUMBER: _builtins.int
+    WAIT_MS_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.int
+    consumer: _builtins.str
+    """host:port, as in consumerconfig.conf"""
+    wait_ms: _builtins.int
+    @_builtins.property
+    def demands(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitDemand]:
+        """of every limit in force"""
+
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.int = ...,
+        consumer: _builtins.str = ...,
+        demands: _abc.Iterable[Global___LimitDemand] | None = ...,
+        wait_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "demands", b"demands", "topic_id", b"topic_id", "wait_ms", b"wait_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShareRequest: _TypeAlias = ShareRequest  # noqa: Y015
+
+@_typing.final
+class LimitShare(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUB_ID_FIELD_NUMBER: _builtins.int
+    CONSUMER_GROUP_ID_FIELD_NUMBER: _builtins.int
+    HANDLE_ID_FIELD_NUMBER: _builtins.int
+    QUEUE_INFO_ID_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    pub_id: _builtins.int
+    consumer_group_id: _builtins.int
+    handle_id: _builtins.int
+    queue_info_id: _builtins.int
+    share: _builtins.float
+    """0 to 1"""
+    def __init__(
+        self,
+        *,
+        pub_id: _builtins.int = ...,
+        consumer_group_id: _builtins.int = ...,
+        handle_id: _builtins.int = ...,
+        queue_info_id: _builtins.int = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_id", b"consumer_group_id", "handle_id", b"handle_id", "pub_id", b"pub_id", "queue_info_id", b"queue_info_id", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitShare: _TypeAlias = LimitShare  # noqa: Y015
+
+@_typing.final
+class ShareResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARES_FIELD_NUMBER: _builtins.int
+    LEASE_MS_FIELD_NUMBER: _builtins.int
+    PACE_MS_FIELD_NUMBER: _builtins.int
+    lease_ms: _builtins.int
+    """they hold for so long, counted from when the request was sent"""
+    pace_ms: _builtins.int
+    """ask again after so long at the earliest"""
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitShare]:
+        """of every limit asked about"""
+
+    def __init__(
+        self,
+        *,
+        shares: _abc.Iterable[Global___LimitShare] | None = ...,
+        lease_ms: _builtins.int = ...,
+        pace_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_ms", b"lease_ms", "pace_ms", b"pace_ms", "shares", b"shares"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShareResponse: _TypeAlias = ShareResponse  # noqa: Y015

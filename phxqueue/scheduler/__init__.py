@@ -5,6 +5,9 @@ weight for each of them. From the weights every consumer computes by itself whic
 (`phxqueue.consumer.assignment`), so the scheduler knows no queues, keeps nothing on disk, and is not asked when
 an item is to be handled: while no scheduler answers, consumers go on with the weights they have.
 
+It also shares out the speed limits: consumers say what they could use of each, and are told what they may.
+
 Pure, time passed in: `load` (what reports say, smoothed), `balance` (weights from loads), `roll` (who lives; ties the
-others together). `service` answers reports; `mastership` makes one of several processes the master, through Lock.
+others together), `shares` (of one speed limit). `service` answers reports, and `share_desk` who asks for shares;
+`mastership` makes one of several processes the master, through Lock.
 """

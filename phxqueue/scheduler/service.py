@@ -1,4 +1,4 @@
-"""Answers the consumers' reports while this process is the master of the schedulers.
+"""Answers the consumers while this process is the master of the schedulers: their reports, and who asks for shares.
 
 The roll begins anew with every mastership: what a former one knew may be old. Nothing of it is worth keeping, because
 everybody who lives reports within a second or two, and tells the weight that is in force.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -16,12 +17,14 @@ from phxqueue.net.identity import Role
 from phxqueue.net.service import CallContext, RpcService
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto import methods
-from phxqueue.proto.scheduler_pb2 import ConsumerWeight, ReportRequest, ReportResponse
+from phxqueue.proto.scheduler_pb2 import ConsumerWeight, ReportRequest, ReportResponse, ShareRequest, ShareResponse
 from phxqueue.scheduler.load import Report
 from phxqueue.scheduler.roll import Roll, RollRule, UnknownConsumer
+from phxqueue.scheduler.share_desk import ShareDesk
 
 #: More than any machine has: a thousand cores.
 _MOST_PERCENT = 100_000.0
+_NOT_MASTER = "another scheduler is the master; ask the others of schedulerconfig.conf"
 
 
 class SchedulerService:
@@ -45,6 +48,7 @@ class SchedulerService:
         self._consumer_of = consumer_of
         self._term = 0
         self._roll: Roll | None = None
+        self._desk: ShareDesk | None = None
         self._said = 0  # version of the weights that were logged
         self._timer: IDelayedCall | None = None
 
@@ -56,12 +60,20 @@ class SchedulerService:
     def register(self, service: RpcService) -> None:
         """Answer the scheduler's calls on this port."""
         service.register(methods.REPORT, self.report)
+        service.register(methods.SHARES, self.shares)
 
     def begin(self, term: int) -> None:
         """Mastership begins. `term` must be higher than that of every mastership before (a fencing token is)."""
         self._term = term
         self._said = 0
         self._roll = Roll(self._scales(), self._rule, self._clock.seconds())
+        settings = self._topic.settings
+        self._desk = ShareDesk(
+            self._clock,
+            settings.scheduler_share_lease_ms / 1000,
+            settings.scheduler_share_limits,
+            len(self._topic.consumers),
+        )
         self.log.info(
             "this scheduler is the master (term {term}); weights follow when the consumers have reported", term=term
         )
@@ -72,6 +84,9 @@ class SchedulerService:
         if self._roll is not None:
             self.log.info("this scheduler is the master no more (term {term})", term=self._term)
         self._roll = None
+        if self._desk is not None:
+            self._desk.close()
+            self._desk = None
         self._look_later()
 
     def reconfigure(self, topic: Topic) -> None:
@@ -80,6 +95,8 @@ class SchedulerService:
         if self._roll is not None:
             self._roll.reconfigure(self._scales())
             self._look_later()
+        if self._desk is not None:
+            self._desk.consumers = len(topic.consumers)
 
     def weights(self) -> dict[str, int]:
         """The weights in force; empty while there are none, or another scheduler has them."""
@@ -89,7 +106,7 @@ class SchedulerService:
         """The load of every consumer that lives, in percent."""
         return {} if self._roll is None else self._roll.loads()
 
-    # ---- the call ----------------------------------------------------------------------
+    # ---- the calls ---------------------------------------------------------------------
 
     def report(self, request: ReportRequest, context: CallContext) -> ReportResponse:
         """Take a report in and answer the weights.
@@ -98,13 +115,8 @@ class SchedulerService:
         """
         roll = self._roll
         if roll is None:
-            raise RpcError(Status.NOT_MASTER, "another scheduler is the master; ask the others of schedulerconfig.conf")
-        if request.topic_id != self._topic.topic_id:
-            raise RpcError(
-                Status.INVALID_ARGUMENT,
-                f"topic_id: this scheduler is of topic {self._topic.topic_id}, the request says {request.topic_id}",
-            )
-        self._check_identity(request, context)
+            raise RpcError(Status.NOT_MASTER, _NOT_MASTER)
+        self._check(request.topic_id, request.consumer, context)
         for field, number in (("cpu", request.cpu), ("slots", request.slots)):
             if not 0.0 <= number < _MOST_PERCENT:
                 raise RpcError(Status.INVALID_ARGUMENT, f"{field}: {number} is no load in percent")
@@ -119,6 +131,21 @@ class SchedulerService:
         self._look()
         return self._answer(roll, request)
 
+    def shares(self, request: ShareRequest, context: CallContext) -> Deferred[ShareResponse]:
+        """Say what parts of the speed limits a consumer has, when it should know or has waited long enough.
+
+        Raises RpcError: as `report`.
+        """
+        if self._roll is None or self._desk is None:
+            raise RpcError(Status.NOT_MASTER, _NOT_MASTER)
+        self._check(request.topic_id, request.consumer, context)
+        if request.consumer not in self._scales():
+            raise RpcError(Status.INVALID_ARGUMENT, f"consumer: {UnknownConsumer(request.consumer)}")
+        for demand in request.demands:
+            if not all(0.0 <= part <= 1.0 for part in (demand.wanted, demand.weight, demand.keeps)):
+                raise RpcError(Status.INVALID_ARGUMENT, f"demands: {demand!s} has a part that is not from 0 to 1")
+        return self._desk.ask(request)
+
     def _answer(self, roll: Roll, request: ReportRequest) -> ReportResponse:
         response = ReportResponse(term=self._term, version=roll.version)
         if (request.term, request.version) != (self._term, roll.version):
@@ -127,14 +154,19 @@ class SchedulerService:
             )
         return response
 
-    def _check_identity(self, request: ReportRequest, context: CallContext) -> None:
-        """A consumer speaks for itself only: another's good-bye would take its queues away."""
+    def _check(self, topic_id: int, consumer: str, context: CallContext) -> None:
+        """A consumer speaks for itself only: another's good-bye would take its queues away. Raises RpcError."""
+        if topic_id != self._topic.topic_id:
+            raise RpcError(
+                Status.INVALID_ARGUMENT,
+                f"topic_id: this scheduler is of topic {self._topic.topic_id}, the request says {topic_id}",
+            )
         if self._consumer_of is None:
             return
-        peer, name = context.peer, self._consumer_of(request.consumer)
+        peer, name = context.peer, self._consumer_of(consumer)
         if peer.role is not Role.CONSUMER or peer.name != name:
             raise RpcError(
-                Status.PERMISSION_DENIED, f"{peer} reports for consumer {request.consumer}, which is consumer/{name}"
+                Status.PERMISSION_DENIED, f"{peer} reports for consumer {consumer}, which is consumer/{name}"
             )
 
     # ---- time --------------------------------------------------------------------------

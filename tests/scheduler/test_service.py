@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from phxqueue.config import Consumer, Topic, TopicSettings
 from phxqueue.net.identity import Identity, Role
 from phxqueue.net.status import RpcError, Status
-from phxqueue.proto.scheduler_pb2 import ReportRequest, ReportResponse
+from phxqueue.proto.scheduler_pb2 import LimitDemand, ReportRequest, ReportResponse, ShareRequest
 from phxqueue.scheduler.roll import RollRule
 from phxqueue.scheduler.service import SchedulerService
 
@@ -135,6 +135,34 @@ def test_a_consumer_speaks_for_itself_only(rig: Rig) -> None:
     error = rig.refused(name=A, peer="10.0.0.2", leaving=True)
     assert error.status is Status.PERMISSION_DENIED
     assert "reports for consumer 10.0.0.1:8001, which is consumer/10.0.0.1" in error.message
+
+
+def test_shares_are_for_the_masters_own_consumers_and_sensible_demands(rig: Rig) -> None:
+    def refusal(name: str = A, topic_id: int = 1000, peer: str = "", limits: int = 1, **fields: float) -> RpcError:
+        context: Any = SimpleNamespace(peer=Identity(Role.CONSUMER, peer or name.split(":")[0]))
+        demands = [LimitDemand(pub_id=number, **fields) for number in range(limits)]
+        with pytest.raises(RpcError) as refused:
+            rig.service.shares(ShareRequest(topic_id=topic_id, consumer=name, demands=demands), context)
+        return refused.value
+
+    assert refusal(topic_id=1).status is Status.INVALID_ARGUMENT
+    assert refusal(peer="10.0.0.2").status is Status.PERMISSION_DENIED
+    assert "is not in consumerconfig.conf" in refusal("10.0.0.9:8001").message
+    assert "not from 0 to 1" in refusal(wanted=1.5).message
+    assert "not from 0 to 1" in refusal(keeps=float("nan")).message
+    assert "scheduler_share_limits" in refusal(limits=1001).message
+    rig.service.end()
+    assert refusal().status is Status.NOT_MASTER
+
+
+def test_who_waits_for_shares_is_told_when_mastership_ends(rig: Rig) -> None:
+    context: Any = SimpleNamespace(peer=Identity(Role.CONSUMER, "10.0.0.1"))
+    demand = LimitDemand(pub_id=1, wanted=0.5, weight=0.5)
+    waiting = rig.service.shares(ShareRequest(topic_id=1000, consumer=A, demands=[demand], wait_ms=1000), context)
+    rig.service.end()
+    failures: list[Any] = []
+    waiting.addErrback(failures.append)
+    assert failures[0].value.status is Status.NOT_MASTER
 
 
 def test_another_topic_is_refused(rig: Rig) -> None:
