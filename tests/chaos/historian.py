@@ -154,11 +154,11 @@ class Historian:
                 ack = self.recorder.call(*cursor, "ack", position=request.prev_cursor)
             try:
                 response: GetResponse = await client.call(route, GET, request, CALL_S)
-            except RpcError as error:
+            except RpcError:
                 for token in tokens:
                     self.recorder.refused(token)
-                if ack is not None:
-                    (self.recorder.unknown if error.maybe_executed else self.recorder.refused)(ack)
+                if ack is not None:  # also when refused: a Get takes it in before it may have to wait for the disk
+                    self.recorder.unknown(ack)
             else:
                 acked = response.prev_cursor
                 self.recorder.returned(tokens[0], position=response.prev_cursor)
