@@ -20,6 +20,7 @@ class Tally:
             items of some uin waited for a consumer, in seconds.
         operations: recorded and checked for linearizability.
         locks: taken by holders that are judged.
+        audited: acknowledgements that agreed with what is stored, after the last restart of each node.
     """
 
     rounds: int = 0
@@ -33,6 +34,7 @@ class Tally:
     twice: int = 0
     operations: int = 0
     locks: int = 0
+    audited: int = 0
     findings: list[str] = field(default_factory=list)
 
     def saw(self, kind: str, gap: float, lag: float) -> None:
@@ -62,6 +64,7 @@ def report(tally: Tally, seed: int, minutes: float, skipped: Sequence[str]) -> l
         f"items: {tally.sent:,} sent, {tally.confirmed:,} confirmed, {tally.unknown:,} of unknown outcome",
         f"items: {tally.refused:,} refused, {tally.handled:,} handled, {tally.twice:,} times again",
         f"operations in recorded histories: {tally.operations:,}; locks taken by holders: {tally.locks:,}",
+        f"acknowledgements that reconciliation compared after the last restarts: {tally.audited:,}",
         *skipped,
         "",
         "| fault | times | nothing confirmed: median | longest | a uin not handled: median | longest |",

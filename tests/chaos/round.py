@@ -158,6 +158,9 @@ class Round:
         log = HandledLog(cluster.ledger)
         self.find(*await verdict.drained(self.reactor, books, log))
         self.tally.count(books, log)
+        agreed, disputed = await verdict.audited(cluster)
+        self.tally.audited += agreed
+        self.find(*disputed)
         await self.historian.settle()
         self.find(*self.historian.complaints)
         self.find(*await verdict.stored_as_told(cluster, self.workload.receipts))
@@ -172,7 +175,7 @@ class Round:
         self.find(*await verdict.equal_replicas(cluster))
         await cluster.stop(*cluster.stores, *cluster.locks)
         self.find(*verdict.defects_in_logs(cluster.everybody))
-        self.find(*verdict.disputes_in_logs(cluster.stores))
+        self.find(*verdict.alarms_in_logs(cluster.everybody))
 
     def _check_history(self, operations: list[Operation]) -> None:
         findings, line = verdict.linearizable(operations, self.directory / "history.jsonl")

@@ -27,8 +27,8 @@ from tests.integration.ledger import Books, Entry, HandledLog, check
 DRAIN_SILENCE_S = 45.0
 EQUAL_TIMEOUT_S = 60.0
 HISTORY_STATES = 300_000
-#: How a store's log tells of an acknowledgement that does not fit what is stored (phxqueue/store/disputes.py).
-_DISPUTE = "ALARM mismatch"
+#: How a log tells of an alarm: nothing that is done here is a reason for one.
+_ALARM = re.compile(r"\bALARM ")
 #: What no log may contain, whatever was done to the process. Being told that its disk is full is no defect.
 _DEFECT = re.compile(r"Traceback \(most recent call last\)|Unhandled error|AssertionError")
 
@@ -168,14 +168,23 @@ def defects_in_logs(children: Iterable[Child]) -> list[str]:
     return found
 
 
-def disputes_in_logs(children: Iterable[Child]) -> list[str]:
-    """Acknowledgements that did not fit what is stored: as nothing was lost, false alarms, or worse."""
+def alarms_in_logs(children: Iterable[Child]) -> list[str]:
+    """Alarms, those of reconciliation above all: as nothing was lost, false ones, or worse."""
     found = []
     for child in children:
-        lines = [line for line in child.output.read_text(errors="replace").splitlines() if _DISPUTE in line]
+        lines = [line for line in child.output.read_text(errors="replace").splitlines() if _ALARM.search(line)]
         if lines:
-            found.append(f"{child.name}: {len(lines)} acknowledgements were disputed, first: {lines[0]}")
+            found.append(f"{child.name}: {len(lines)} alarms, first: {lines[0]}")
     return found
+
+
+async def audited(cluster: ChaosCluster) -> tuple[int, list[str]]:
+    """Acknowledgements that agreed with what is stored, since the nodes' last starts; what did not agree."""
+    reports = await cluster.reports()
+    audits = [audit for report in reports if report.answer is not None for audit in report.answer.audits]
+    agreed = sum(audit.agreed for audit in audits)
+    found = [f"queue {one.queue_id}: {one.disputed} acknowledgements were disputed" for one in audits if one.disputed]
+    return agreed, found if agreed else [*found, "no acknowledgement was compared with what is stored"]
 
 
 def ended_badly(children: Iterable[Child]) -> list[str]:
