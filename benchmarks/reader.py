@@ -22,6 +22,7 @@ from phxqueue.admin.gather import gather
 from phxqueue.admin.histogram import PERCENTILES, Histogram
 from phxqueue.config import Topic, load_cluster
 from phxqueue.net.routing import MasterClient
+from phxqueue.net.status import Retry, RpcError
 from phxqueue.producer.connecting import connection_pool, routing_settings
 from phxqueue.producer.routes import store_route
 from phxqueue.proto.item_pb2 import QItems
@@ -45,11 +46,13 @@ class Tally:
         self.latencies = Histogram()
         self._measure = measure
 
-    def take(self, response: GetResponse) -> None:
-        """Parse and count everything in an answer."""
+    def take(self, response: GetResponse, seen: int) -> None:
+        """Parse and count everything in an answer from cursor `seen` on."""
         self.answers += 1
         now = time.time_ns()
         for batch in response.batches:
+            if batch.first_cursor < seen:
+                continue  # it came before, and its acknowledgement was lost with a master
             items = QItems.FromString(batch.items).items
             self.items += len(items)
             self.bytes += len(batch.items)
@@ -73,6 +76,7 @@ async def read_queue(
     """Read one queue for ever."""
     route = store_route(topic, store_id, topic.store(store_id).group_of_queue(queue_id))
     position: int | None = None
+    seen = 0
     while True:
         request = GetRequest(
             topic_id=topic.topic_id,
@@ -85,9 +89,15 @@ async def read_queue(
         )
         if position is not None:
             request.prev_cursor = request.next_cursor = position
-        response = await client.call(route, GET, request, WAIT_MS / 1000 + 10, try_timeout_s=WAIT_MS / 1000 + 2)
-        tally.take(response)
+        try:
+            response = await client.call(route, GET, request, WAIT_MS / 1000 + 10, try_timeout_s=WAIT_MS / 1000 + 2)
+        except RpcError as error:
+            if error.status.retry is Retry.NEVER:
+                raise
+            continue  # the store is electing: the client has waited for it already
+        tally.take(response, seen)
         position = response.next_cursor
+        seen = max(seen, position)
 
 
 def _print_report(tally: Tally) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import xxhash
 
 from phxqueue.proto.store_pb2 import GetResponse
+from phxqueue.testing.sim.chains.accounts import ChainAccounts
 from phxqueue.testing.sim.checkers.cursors import Cursors
 from phxqueue.testing.sim.checkers.delays import Delays
 from phxqueue.testing.sim.checkers.ledger import Ledger
@@ -35,6 +36,7 @@ class Books:
         self.recording = Recording(world)
         self.acknowledgements: list[float] = []
         self.timers = Timers(workload.wall_skew)
+        self.chains = ChainAccounts(lambda queue_id, cursor: self.reference.queues[queue_id][cursor].buffer)
         self._delays = Delays(workload.wall_skew)
         self._world = world
         self._moves: dict[tuple[int, int], dict[Key, int]] = {}  # (group, instance) -> where cursors stand after it
@@ -98,6 +100,8 @@ class Books:
         for key, position in self.reference.chosen(group_id, payload).items():
             self.cursors.chosen(key, position)
             self._moves.setdefault((group_id, instance), {})[key] = position
+        if self.workload.chains:
+            self.chains.chosen(group_id, payload)
 
     def master_began(self, group_id: int, paxos_groups: int) -> None:
         """A node became master of a Paxos group."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from phxqueue.testing.sim.books import Books
+from phxqueue.testing.sim.chains.chain import Chain
 from phxqueue.testing.sim.checkers import Violation
 from phxqueue.testing.sim.cluster import Cluster
 from phxqueue.testing.sim.consumers import Auditor, LedgerConsumer, Newcomer
@@ -29,6 +30,7 @@ def expect_recovery(
     producers: Sequence[LedgerProducer],
     consumers: Sequence[LedgerConsumer],
     delayers: Sequence[Delayer],
+    chain: Chain,
     producer_ids: Iterator[int],
     outage: bool,
 ) -> float:
@@ -48,6 +50,7 @@ def expect_recovery(
     expect("everything sent", lambda: all(producer.done for producer in producers))
     expect("all delayed batches sent and cancelled", lambda: all(delayer.done for delayer in delayers))
     expect("all delayed batches have fired", lambda: not books.reference.delayed)
+    chain.finish(expect)
     contents = _audit(cluster, books, expect)
     books.timers.check_contents(contents)
     _collect(books, consumers, contents, expect)

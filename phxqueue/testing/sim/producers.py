@@ -17,6 +17,8 @@ from phxqueue.testing.sim.books import Books
 from phxqueue.testing.sim.calls import Answer, Caller
 from phxqueue.testing.sim.checkers import Violation
 from phxqueue.testing.sim.cluster import Cluster
+from phxqueue.testing.sim.repeaters import SHARE as REPEATED
+from phxqueue.testing.sim.repeaters import Repeater
 from phxqueue.testing.sim.workload import PUB_ID, STORE_ID, TOPIC_ID
 
 RESTART = 0.01
@@ -179,6 +181,8 @@ class Lane:
                 raise Violation(f"a good batch of {len(batch.items)} items was answered {outcome}")
             self._books.recording.appended(batch.token, outcome.first_cursor)
             self._books.added(batch.queue_id, batch.floor, outcome.first_cursor, batch.items)
+        if self._books.workload.repeaters and self._random.random() < REPEATED:
+            Repeater(self._cluster, self._request, response.results).start()
         self._next()
 
     def _next(self) -> None:

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from phxqueue.journal.errors import JournalFailed
 from phxqueue.store.queues import COMMAND_VERSION
 from phxqueue.testing.sim.books import Books
+from phxqueue.testing.sim.chains.chain import Chain
 from phxqueue.testing.sim.checkers import Violation
 from phxqueue.testing.sim.cluster import Cluster, ClusterShape
 from phxqueue.testing.sim.consumers import LedgerConsumer
@@ -30,6 +31,10 @@ from phxqueue.testing.sim.world import WallClocks, World
 SAFETY_SECONDS = 4.0
 DELAYED = 0.3
 """Share of the seeds in which clients enqueue delayed batches."""
+CHAINS, CHAIN_SALT = 0.12, 0x5EED
+"""Share of the seeds in which items walk an attempt chain."""
+REPEATING, REPEAT_SALT = 0.15, 0xEC40
+"""Share of the seeds in which producers repeat what has long been answered."""
 FAULTS_BEGIN = 0.3
 OUTAGE = 0.4
 """How many of the runs end with an outage of all nodes."""
@@ -106,6 +111,10 @@ def plan(seed: int) -> Plan:
     workload = draw(random, busy=profile.time_scale < 1)
     if Random(~seed).random() < DELAYED:
         workload = replace(workload, delayers=2)
+    if Random(seed ^ CHAIN_SALT).random() < CHAINS:
+        workload = replace(workload, chains=2)
+    if Random(seed ^ REPEAT_SALT).random() < REPEATING:
+        workload = replace(workload, repeaters=True)
     if profile.leave_every or profile.upgrade_every:  # both are about trimming
         workload = replace(workload, retention_bytes=0)
         shape = replace(
@@ -147,6 +156,7 @@ class Simulation:
             for group in workload.groups
         ]
 
+        self.chain = Chain(self.cluster, self.books, factory.topic, self.producer_ids, workload.chains)
         self.delayers = [Delayer(self.cluster, self.books, self.producer_ids) for _ in range(workload.delayers)]
 
     def _mastership(self, node_id: int, group_id: int, is_master: bool) -> None:
@@ -174,6 +184,7 @@ class Simulation:
                 self.producers,
                 self.consumers,
                 self.delayers,
+                self.chain,
                 self.producer_ids,
                 outage=self.outcome.profile != CALM.name and self.world.random.random() < OUTAGE,
             )
@@ -203,6 +214,7 @@ class Simulation:
         starts = [lane.start for producer in self.producers for lane in producer.lanes]
         starts += [consumer.start for consumer in self.consumers]
         starts += [delayer.start for delayer in self.delayers]
+        starts += self.chain.starts()
         for start in starts:
             self.world.call_later(self.world.random.uniform(0, 1.0), start)
 

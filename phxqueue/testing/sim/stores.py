@@ -14,11 +14,13 @@ from phxqueue.config.cluster import ConsumerGroup, NodeAddress, Pub, QueueInfo, 
 from phxqueue.config.nodes import StoreNode
 from phxqueue.config.settings import StoreLimits, TopicSettings
 from phxqueue.net.service import Registered, RpcService
+from phxqueue.proto.status_pb2 import NodeStatusResponse
 from phxqueue.proto.store_pb2 import StoreCommand
 from phxqueue.replica.errors import Halted
 from phxqueue.replica.node import ReplicaNode
 from phxqueue.store.queues import COMMAND_VERSION, TRIM_VERSION, VALUE_KIND, StoreQueues
 from phxqueue.store.service import StoreService
+from phxqueue.testing.sim.chains import fates
 from phxqueue.testing.sim.cluster import Applied, ClusterShape
 from phxqueue.testing.sim.journal import SimJournal
 from phxqueue.testing.sim.workload import (
@@ -75,6 +77,10 @@ class SimStore:
         """The handlers by number of method."""
         return self._rpc.table
 
+    def status(self) -> NodeStatusResponse:
+        """What the node tells of its queues, as the store's role does."""
+        return NodeStatusResponse(queues=self._service.queue_statuses(), passed_on=self._service.passed_on())
+
     def stop(self) -> Deferred[Any]:
         """Drain and close, as the store's role does on SIGTERM."""
         drained = self._service.drain()
@@ -87,11 +93,13 @@ class StoreFactory:
 
     Attributes:
         versions: which program is installed on each node, by the version of its commands.
+        topic: the configuration of all nodes.
     """
 
     def __init__(self, shape: ClusterShape, workload: Workload, walls: WallClocks) -> None:
         self.versions: Mapping[int, int] = {}
         self._nodes = _nodes(shape, workload)
+        self.topic = self._nodes[0].topic
         self._walls = walls
 
     def state_machine(self, node_id: int, group_id: int, report: Applied) -> StoreQueues:
@@ -128,6 +136,7 @@ def _nodes(shape: ClusterShape, workload: Workload) -> list[StoreNode]:
         queue_infos=(
             QueueInfo(queue_info_id=1, ranges=((min(PLAIN_QUEUES), max(PLAIN_QUEUES)),)),
             QueueInfo(queue_info_id=2, ranges=((DELAYED_QUEUE, DELAYED_QUEUE),), delay=DELAY),
+            *(fates.QUEUE_INFOS if workload.chains else ()),
         ),
         pubs=(
             Pub(
@@ -136,8 +145,12 @@ def _nodes(shape: ClusterShape, workload: Workload) -> list[StoreNode]:
                 consumer_group_ids=workload.groups,
                 retention_bytes=workload.retention_bytes,
             ),
+            *((fates.PUB,) if workload.chains else ()),
         ),
-        consumer_groups=tuple(ConsumerGroup(consumer_group_id=group) for group in workload.groups),
+        consumer_groups=(
+            *(ConsumerGroup(consumer_group_id=group) for group in workload.groups),
+            *(fates.CONSUMER_GROUPS if workload.chains else ()),
+        ),
         stores=(store,),
     )
     cluster = ClusterConfig(path=Path("simulated"), topics=(topic,))

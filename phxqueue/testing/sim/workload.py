@@ -26,6 +26,8 @@ class Workload:
     entry_batches, sync_interval_ms: the store's settings for batches per entry and for replicating cursors.
     retention_bytes: what a queue keeps of what everybody has acknowledged.
     delayers: clients that enqueue delayed batches, and cancel some.
+    chains: clients that enqueue what will walk an attempt chain.
+    repeaters: whether producers repeat, late, requests that have long been answered.
     """
 
     queues: tuple[int, ...] = PLAIN_QUEUES
@@ -41,6 +43,8 @@ class Workload:
     sync_interval_ms: int = 100
     retention_bytes: int = 1 << 30
     delayers: int = 0
+    chains: int = 0
+    repeaters: bool = False
 
     @property
     def mask(self) -> int:
