@@ -137,6 +137,43 @@ class TopicSettings(Block):
     producer_close_timeout_s: Decimal = setting(
         10.0, "Longest close() waits for what is still to be confirmed.", unit="s", ge=0.0, le=3600.0
     )
+    producer_report_interval_s: Decimal = setting(
+        60.0,
+        "How often a producer reports to the stores' ledgers what they confirmed to it (reconciliation); it reports "
+        "when it is closed, too. 0: never.",
+        unit="s",
+        ge=0.0,
+        le=3600.0,
+    )
+    producer_report_rows: Whole = setting(
+        4096,
+        "Rows (minute, pub, consumer groups, kind) that a producer holds until they are reported; of more the oldest "
+        "are given up, and stay unreported.",
+        unit="rows",
+        ge=16,
+        le=1_000_000,
+    )
+    ledger_retention_h: Decimal = setting(
+        24.0,
+        "How long a store's ledger (reconciliation) keeps its rows apart; older ones are added up in one row per pub "
+        "and consumer group.",
+        unit="h",
+        ge=0.05,
+        le=8784.0,
+        restart=Restart.LIVE,
+    )
+    ledger_max_rows: Whole = setting(
+        20_000,
+        "Rows (minute, pub, consumer group) that the ledger of a Paxos group keeps apart; of more the oldest are added "
+        "up earlier.",
+        unit="rows",
+        ge=16,
+        le=1_000_000,
+        restart=Restart.LIVE,
+    )
+    ledger_answer_rows: Whole = setting(
+        5000, "Rows of a ledger in one answer; the rest comes with the next.", unit="rows", ge=16, le=100_000
+    )
 
     consumer_ignore_consumer_group_ids: tuple[Id, ...] = setting(
         (), "Consumer groups that nobody consumes for now.", restart=Restart.LIVE

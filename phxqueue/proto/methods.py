@@ -11,7 +11,16 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from phxqueue.proto import backup_pb2, lock_pb2, members_pb2, paxos_pb2, scheduler_pb2, status_pb2, store_pb2
+from phxqueue.proto import (
+    backup_pb2,
+    ledger_pb2,
+    lock_pb2,
+    members_pb2,
+    paxos_pb2,
+    scheduler_pb2,
+    status_pb2,
+    store_pb2,
+)
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -35,6 +44,9 @@ GET_SETTINGS = Method(20, "GetSettings", store_pb2.GetSettingsRequest, store_pb2
 SET_SETTING = Method(21, "SetSetting", store_pb2.SetSettingRequest, store_pb2.SetSettingResponse)
 REPLAY = Method(22, "Replay", store_pb2.ReplayRequest, store_pb2.ReplayResponse)
 LIST_REPLAYS = Method(23, "ListReplays", store_pb2.ListReplaysRequest, store_pb2.ListReplaysResponse)
+REPORT_PRODUCED = Method(35, "ReportProduced", ledger_pb2.ReportProducedRequest, ledger_pb2.ReportProducedResponse)
+GET_LEDGER = Method(36, "GetLedger", ledger_pb2.GetLedgerRequest, ledger_pb2.GetLedgerResponse)
+VERIFY_RANGE = Method(37, "VerifyRange", ledger_pb2.VerifyRangeRequest, ledger_pb2.VerifyRangeResponse)
 GET_LOCK_INFO = Method(100, "GetLockInfo", lock_pb2.GetLockInfoRequest, lock_pb2.GetLockInfoResponse)
 ACQUIRE_LOCK = Method(101, "AcquireLock", lock_pb2.AcquireLockRequest, lock_pb2.AcquireLockResponse)
 RENEW_LOCK = Method(102, "RenewLock", lock_pb2.RenewLockRequest, lock_pb2.RenewLockResponse)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from phxqueue.proto import item_pb2 as _item_pb2
+from phxqueue.proto import ledger_pb2 as _ledger_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -66,6 +67,7 @@ class AddResult(_message.Message):
     BY_KEY_FIELD_NUMBER: _builtins.int
     QUEUE_ID_FIELD_NUMBER: _builtins.int
     DELIVER_AT_MS_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_MS_FIELD_NUMBER: _builtins.int
     status: _builtins.int
     message: _builtins.str
     first_cursor: _builtins.int
@@ -84,6 +86,8 @@ class AddResult(_message.Message):
     """... and this its queue"""
     deliver_at_ms: _builtins.int
     """... and this when it is due, if it was delayed"""
+    timestamp_ms: _builtins.int
+    """of the entry it was stored in, Unix milliseconds: its minute in the ledger; 0 = not counted"""
     def __init__(
         self,
         *,
@@ -98,10 +102,11 @@ class AddResult(_message.Message):
         by_key: _builtins.bool = ...,
         queue_id: _builtins.int = ...,
         deliver_at_ms: _builtins.int = ...,
+        timestamp_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_key", b"by_key", "count", b"count", "delayed", b"delayed", "deliver_at_ms", b"deliver_at_ms", "duplicate", b"duplicate", "first_cursor", b"first_cursor", "message", b"message", "queue_id", b"queue_id", "retry_after_ms", b"retry_after_ms", "status", b"status", "timer_number", b"timer_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_key", b"by_key", "count", b"count", "delayed", b"delayed", "deliver_at_ms", b"deliver_at_ms", "duplicate", b"duplicate", "first_cursor", b"first_cursor", "message", b"message", "queue_id", b"queue_id", "retry_after_ms", b"retry_after_ms", "status", b"status", "timer_number", b"timer_number", "timestamp_ms", b"timestamp_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -233,6 +238,9 @@ class AckClaim(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     DIGEST_SUM_FIELD_NUMBER: _builtins.int
     DROPPED_FIELD_NUMBER: _builtins.int
+    RETRIED_FIELD_NUMBER: _builtins.int
+    DEAD_FIELD_NUMBER: _builtins.int
+    EXPIRED_FIELD_NUMBER: _builtins.int
     start: _builtins.int
     stop: _builtins.int
     """one past the last cursor"""
@@ -240,6 +248,10 @@ class AckClaim(_message.Message):
     """items received in [start, stop) and finished, those included that are for other groups only"""
     digest_sum: _builtins.int
     """sum of their digests mod 2^64, see docs/wire-protocol.md"""
+    retried: _builtins.int
+    """Of these items: stored again as later attempts, as dead letters, as expired dead letters."""
+    dead: _builtins.int
+    expired: _builtins.int
     @_builtins.property
     def dropped(self) -> _containers.RepeatedCompositeFieldContainer[Global___CursorRange]:
         """items among them whose time had passed and which were dropped; rising"""
@@ -252,10 +264,13 @@ class AckClaim(_message.Message):
         count: _builtins.int = ...,
         digest_sum: _builtins.int = ...,
         dropped: _abc.Iterable[Global___CursorRange] | None = ...,
+        retried: _builtins.int = ...,
+        dead: _builtins.int = ...,
+        expired: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "digest_sum", b"digest_sum", "dropped", b"dropped", "start", b"start", "stop", b"stop"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "dead", b"dead", "digest_sum", b"digest_sum", "dropped", b"dropped", "expired", b"expired", "retried", b"retried", "start", b"start", "stop", b"stop"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -925,12 +940,22 @@ class CursorMove(_message.Message):
     ACKED_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     DROPPED_FIELD_NUMBER: _builtins.int
+    RETRIED_FIELD_NUMBER: _builtins.int
+    DEAD_FIELD_NUMBER: _builtins.int
+    EXPIRED_FIELD_NUMBER: _builtins.int
+    UNPROVEN_FIELD_NUMBER: _builtins.int
     queue_id: _builtins.int
     consumer_group_id: _builtins.int
     acked: _builtins.int
     """cursors only rise: the state machine takes the maximum"""
     generation: _builtins.int
     """of the group in the queue when this was acknowledged: of another one it is void"""
+    retried: _builtins.int
+    """What became of acknowledged items, added up since the ledger was opened, as claims told it; since version 10."""
+    dead: _builtins.int
+    expired: _builtins.int
+    unproven: _builtins.int
+    """acknowledged without a claim, or unchecked"""
     @_builtins.property
     def dropped(self) -> _containers.RepeatedCompositeFieldContainer[Global___CursorRange]:
         """Items that were dropped because their time had passed, rising; counted as far as this move passes them. Since
@@ -945,14 +970,68 @@ class CursorMove(_message.Message):
         acked: _builtins.int = ...,
         generation: _builtins.int = ...,
         dropped: _abc.Iterable[Global___CursorRange] | None = ...,
+        retried: _builtins.int = ...,
+        dead: _builtins.int = ...,
+        expired: _builtins.int = ...,
+        unproven: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "consumer_group_id", b"consumer_group_id", "dropped", b"dropped", "generation", b"generation", "queue_id", b"queue_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "consumer_group_id", b"consumer_group_id", "dead", b"dead", "dropped", b"dropped", "expired", b"expired", "generation", b"generation", "queue_id", b"queue_id", "retried", b"retried", "unproven", b"unproven"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CursorMove: _TypeAlias = CursorMove  # noqa: Y015
+
+@_typing.final
+class AckDispute(_message.Message):
+    """A claim that what is stored contradicts: it counts if it moves its cursor, or has none to move (it was refused). Since
+    version 10.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    CONSUMER_GROUP_ID_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    STORED_COUNT_FIELD_NUMBER: _builtins.int
+    STORED_DIGEST_FIELD_NUMBER: _builtins.int
+    CLAIMED_COUNT_FIELD_NUMBER: _builtins.int
+    CLAIMED_DIGEST_FIELD_NUMBER: _builtins.int
+    MOVE_FIELD_NUMBER: _builtins.int
+    queue_id: _builtins.int
+    consumer_group_id: _builtins.int
+    start: _builtins.int
+    stop: _builtins.int
+    stored_count: _builtins.int
+    stored_digest: _builtins.int
+    claimed_count: _builtins.int
+    claimed_digest: _builtins.int
+    @_builtins.property
+    def move(self) -> Global___CursorMove:
+        """to `stop`"""
+
+    def __init__(
+        self,
+        *,
+        queue_id: _builtins.int = ...,
+        consumer_group_id: _builtins.int = ...,
+        start: _builtins.int = ...,
+        stop: _builtins.int = ...,
+        stored_count: _builtins.int = ...,
+        stored_digest: _builtins.int = ...,
+        claimed_count: _builtins.int = ...,
+        claimed_digest: _builtins.int = ...,
+        move: Global___CursorMove | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["move", b"move"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed_count", b"claimed_count", "claimed_digest", b"claimed_digest", "consumer_group_id", b"consumer_group_id", "move", b"move", "queue_id", b"queue_id", "start", b"start", "stop", b"stop", "stored_count", b"stored_count", "stored_digest", b"stored_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AckDispute: _TypeAlias = AckDispute  # noqa: Y015
 
 @_typing.final
 class ReplayTarget(_message.Message):
@@ -1260,6 +1339,9 @@ class StoreCommand(_message.Message):
     KEY_BOUNDS_FIELD_NUMBER: _builtins.int
     REPLAYS_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    LEDGER_FIELD_NUMBER: _builtins.int
+    REPORTS_FIELD_NUMBER: _builtins.int
+    DISPUTES_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """command version, gated by what all members understand"""
     timestamp_ms: _builtins.int
@@ -1288,6 +1370,14 @@ class StoreCommand(_message.Message):
     def replays(self) -> _containers.RepeatedCompositeFieldContainer[Global___Replay]:
         """after the cursor moves of the same command; since version 7"""
 
+    @_builtins.property
+    def ledger(self) -> _ledger_pb2.LedgerBounds:
+        """since version 10, and so are the next two"""
+
+    @_builtins.property
+    def reports(self) -> _containers.RepeatedCompositeFieldContainer[_ledger_pb2.ProducedReport]: ...
+    @_builtins.property
+    def disputes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AckDispute]: ...
     def __init__(
         self,
         *,
@@ -1304,10 +1394,13 @@ class StoreCommand(_message.Message):
         key_bounds: _abc.Iterable[Global___KeyBounds] | None = ...,
         replays: _abc.Iterable[Global___Replay] | None = ...,
         history: _builtins.int = ...,
+        ledger: _ledger_pb2.LedgerBounds | None = ...,
+        reports: _abc.Iterable[_ledger_pb2.ProducedReport] | None = ...,
+        disputes: _abc.Iterable[Global___AckDispute] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fire", b"fire"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fire", b"fire", "ledger", b"ledger"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "begins", b"begins", "cancels", b"cancels", "cursor_moves", b"cursor_moves", "fences", b"fences", "fire", b"fire", "history", b"history", "key_bounds", b"key_bounds", "replays", b"replays", "settings", b"settings", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "begins", b"begins", "cancels", b"cancels", "cursor_moves", b"cursor_moves", "disputes", b"disputes", "fences", b"fences", "fire", b"fire", "history", b"history", "key_bounds", b"key_bounds", "ledger", b"ledger", "replays", b"replays", "reports", b"reports", "settings", b"settings", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

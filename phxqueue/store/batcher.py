@@ -62,6 +62,11 @@ def frame_batch(raw: bytes) -> bytes:
     return (_BATCH_PREFIX[length] if length < _SHORT else _BATCH_TAG + _varint(length)) + raw
 
 
+def frame_field(number: int, raw: bytes) -> bytes:
+    """Another serialized message as it stands inside a serialized StoreCommand, as its field of that number."""
+    return _varint(number << 3 | 2) + _varint(len(raw)) + raw
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatcherLimits:
     """The bounds of one group's batcher.

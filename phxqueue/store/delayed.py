@@ -77,6 +77,10 @@ def _append(state: QueueState, run: list[Timer]) -> None:
     index = state.queues.get(first.queue_id)
     if index is None:
         index = state.queues[first.queue_id] = QueueIndex(first.queue_id)
+    cursor = index.end_cursor
+    for timer in run if state.ledger.opened else ():
+        state.ledger.come_due(timer.number, timer.queue_id, cursor, timer.pub_id, timer.mask, timer.items)
+        cursor += timer.items
     index.append_reference(
         first.instance,
         (first.ordinal, len(run)),
@@ -92,7 +96,10 @@ def cancel(state: QueueState, cancels: Iterable[CancelTimer]) -> list[Outcome]:
     """Drop delayed batches; the outcome of each is how many items it has, or a refusal with NOT_FOUND."""
     outcomes: list[Outcome] = []
     for one in cancels:
+        timer = state.timers.get(one.deliver_at_ms, one.timer_number)
         count = state.timers.cancel(one.deliver_at_ms, one.timer_number)
+        if timer is not None and state.ledger.opened:
+            state.ledger.cancel(timer.number, timer.pub_id, timer.mask, timer.items)
         if count is None:
             text = f"no delayed batch has timer number {one.timer_number} and is due at {one.deliver_at_ms}"
             outcomes.append(Refusal(Status.NOT_FOUND, f"{text}: it is in its queue already, or was never there"))

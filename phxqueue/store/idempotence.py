@@ -208,6 +208,12 @@ class Idempotence:
         packed = producer.packed[row]
         return packed >> 32, producer.cursors[row], packed & 0xFFFFFFFF
 
+    def stored_ms(self, producer_id: int, sequence: int) -> int:
+        """When a known batch was stored, by the timestamp of its entry; 0: it is not known."""
+        producer = self._producers.get(producer_id)
+        row = -1 if producer is None else producer.find(sequence)
+        return producer.times[row] if producer is not None and row >= 0 else 0
+
     def floor(self, producer_id: int) -> int:
         """The highest sequence of the producer of which it is no longer known whether it was stored; 0 = none."""
         producer = self._producers.get(producer_id)

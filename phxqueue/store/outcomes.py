@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from phxqueue.net.status import Status
@@ -12,18 +13,22 @@ if TYPE_CHECKING:
 
 #: Set in the remembered cursor of a delayed batch: what is below is its timer number.
 TIMER_BIT = 1 << 63
+#: Set in the remembered cursor of a batch that was not stored itself, because another one had its idempotency key.
+COPY_BIT = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
     """A batch that was stored before: its first outcome.
 
-    `delayed`: it was delayed; what stands in `first_cursor` is its timer number.
+    `delayed`: it was delayed; what stands in `first_cursor` is its timer number. `stored_ms`: when it was stored, by
+    its entry's timestamp; 0: before the ledger was opened, or by another name.
     """
 
     first_cursor: int
     count: int
     delayed: bool = False
+    stored_ms: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +64,13 @@ class Replayed:
 
 #: What became of a batch: the cursor of its first item when it was stored (the usual case), or why not.
 Outcome = int | Duplicate | Delayed | Refusal | Replayed
+
+
+class Outcomes(list[Outcome]):
+    """What became of the parts of one entry. `stored_ms`: its time, if the ledger counts it; else 0."""
+
+    __slots__ = ("stored_ms",)
+
+    def __init__(self, outcomes: Iterable[Outcome] = (), stored_ms: int = 0) -> None:
+        super().__init__(outcomes)
+        self.stored_ms = stored_ms

@@ -21,7 +21,7 @@ from phxqueue.replica.errors import NotServing, OutcomeUnknown, Overloaded
 from phxqueue.replica.interfaces import Clock, DelayedCall
 from phxqueue.store.batcher import Batcher, BatcherLimits, Proposal, Stretches
 from phxqueue.store.group import StoreGroup
-from phxqueue.store.outcomes import Delayed, Duplicate, KeyDuplicate, Outcome, Refusal
+from phxqueue.store.outcomes import Delayed, Duplicate, KeyDuplicate, Outcome, Outcomes, Refusal
 from phxqueue.store.queues import BATCH_VERSION
 
 #: How often to look whether something blocked may leave.
@@ -211,7 +211,7 @@ class Proposals:
         while entries and entries[0].done:
             entries.popleft()
 
-    def _applied(self, outcomes: list[Outcome] | Refusal, entry: _Entry) -> None:
+    def _applied(self, outcomes: Outcomes | Refusal, entry: _Entry) -> None:
         self._finish(entry)
         if isinstance(outcomes, Refusal):
             error = RpcError(Status.INTERNAL, outcomes.message, maybe_executed=False)
@@ -222,7 +222,7 @@ class Proposals:
             for answer, counts in entry.proposal.tokens:
                 last = place + len(counts)
                 if not answer.called:  # else it was cancelled or told that the outcome is unknown
-                    answer.callback(add_response(outcomes[place:last], counts))
+                    answer.callback(add_response(outcomes[place:last], counts, outcomes.stored_ms))
                 place = last
         self._after()
 
@@ -293,23 +293,26 @@ class Proposals:
                 drained.callback(None)
 
 
-def add_response(outcomes: list[Outcome], counts: tuple[int, ...]) -> AddResponse:
-    """The answer to an Add whose batches had these outcomes."""
+def add_response(outcomes: list[Outcome], counts: tuple[int, ...], stored_ms: int = 0) -> AddResponse:
+    """The answer to an Add whose batches had these outcomes. `stored_ms`: of those that were stored just now."""
     response = AddResponse()
     for outcome, count in zip(outcomes, counts, strict=True):
         result = response.results.add()
         if isinstance(outcome, int):
             result.first_cursor = outcome
             result.count = count
+            result.timestamp_ms = stored_ms
         elif isinstance(outcome, Duplicate):
             _tell_place(result, outcome.first_cursor, outcome.delayed)
             result.count = outcome.count
             result.duplicate = True
+            result.timestamp_ms = outcome.stored_ms
             if isinstance(outcome, KeyDuplicate):
                 result.by_key, result.queue_id, result.deliver_at_ms = True, outcome.queue_id, outcome.deliver_at_ms
         elif isinstance(outcome, Delayed):
             _tell_place(result, outcome.number, delayed=True)
             result.count = count
+            result.timestamp_ms = stored_ms
         elif isinstance(outcome, Refusal):
             result.status = outcome.status
             result.message = outcome.message

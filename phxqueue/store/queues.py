@@ -17,14 +17,25 @@ from zope.interface import implementer
 
 from phxqueue.net.status import Status
 from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
-from phxqueue.proto.store_pb2 import CursorMove, Fence, QueueTrim, Replay, StoreCommand
+from phxqueue.proto.store_pb2 import AckDispute, CursorMove, Fence, QueueTrim, Replay, StoreCommand
 from phxqueue.replica.errors import Halted
 from phxqueue.replica.interfaces import Checkpoint, IStateMachine
 from phxqueue.store.atomic import fates_of_atomic
+from phxqueue.store.books import EntryBooks
 from phxqueue.store.delayed import cancel, fire, keep_aside
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import SOLE, UNIFORM, QueueIndex
-from phxqueue.store.outcomes import TIMER_BIT, Delayed, Duplicate, KeyDuplicate, Outcome, Refusal, Replayed
+from phxqueue.store.outcomes import (
+    COPY_BIT,
+    TIMER_BIT,
+    Delayed,
+    Duplicate,
+    KeyDuplicate,
+    Outcome,
+    Outcomes,
+    Refusal,
+    Replayed,
+)
 from phxqueue.store.passed_on import DROP_VERSION, count_dropped
 from phxqueue.store.passed_on import count as count_passed_on
 from phxqueue.store.replay_table import REPLAY_VERSION
@@ -40,6 +51,8 @@ BATCH_VERSION = 1
 TRIM_VERSION = 2
 #: Commands with `history`.
 HISTORY_VERSION = 6
+#: Commands with `ledger`, `reports` and `disputes`, and moves that tell what became of the items.
+LEDGER_VERSION = 10
 #: Consumer groups are numbered 1..64: one bit each.
 MAX_CONSUMER_GROUP_ID = 64
 #: The number of EntryKind.VALUE; entries of other kinds (no-ops, membership) are not ours.
@@ -121,7 +134,14 @@ class StoreQueues(QueueState):
         for bounds in command.key_bounds:
             self.keys.bound(bounds)
         self.keys.begin(self.clock_ms)
+        if command.version >= LEDGER_VERSION and command.HasField("ledger"):
+            self.ledger.open(command.ledger, self.clock_ms)
+        counted = self.ledger.opened
+        if counted:
+            self.ledger.begin(self.clock_ms)
         outcomes = self._store_batches(instance, command)
+        for dispute in command.disputes:
+            self._dispute(dispute, command.version)
         for move in command.cursor_moves:
             self._move_cursor(move, command.version)
         for trim in command.trims:
@@ -139,11 +159,13 @@ class StoreQueues(QueueState):
             outcomes.append(self.settings.apply(change, instance))
         for replay in command.replays:
             outcomes.append(self._replay(replay, instance))
+        for report in command.reports if counted else ():
+            self.ledger.report(report)
         if command.history:
             self.history = command.history
         self.version = max(self.version, command.version)
         self.applied = instance
-        return outcomes
+        return Outcomes(outcomes, self.clock_ms if counted else 0)
 
     def _skip(self, instance: int, message: str) -> Refusal:
         self.unreadable += 1
@@ -159,6 +181,7 @@ class StoreQueues(QueueState):
         may_delay, delayed = command.version >= TIMER_VERSION, False
         extended = command.version >= KEYS_VERSION  # may have keys, and say that batches belong together
         fates: list[Outcome] = []  # of the next batches, when they share what is wrong with one of them
+        books = EntryBooks(self.ledger) if self.ledger.opened else None
         row: _Row | None = None
         producer = None
         producer_id = row_queue = -1
@@ -187,6 +210,8 @@ class StoreQueues(QueueState):
             if may_delay and header.deliver_at_ms:
                 delayed = True
                 place = self._keep_aside(instance, batch, outcomes)
+                if books is not None:
+                    books.set_aside(header, place & ~TIMER_BIT)
             else:
                 mask = header.consumer_group_ids
                 if may_delay and header.origin:
@@ -200,6 +225,8 @@ class StoreQueues(QueueState):
                     row.pub_id = -1
                     row.union |= mask
                 place = row.cursor
+                if books is not None:
+                    books.store(header, queue_id, place, count, mask)
                 row.cursor = place + count
                 row.digest += header.digest_sum
                 row.size += len(batch.items)
@@ -210,6 +237,8 @@ class StoreQueues(QueueState):
                 self.keys.remember(header, place, now_ms)
         if refused and rows:
             self.refused[instance] = tuple(refused)
+        if books is not None:
+            books.close()
         self._close_rows(instance, rows, SOLE if len(rows) == 1 and not refused and not delayed else 0)
         return outcomes
 
@@ -226,6 +255,7 @@ class StoreQueues(QueueState):
             # The outcome of that one is this one's from now on, also when the key is forgotten.
             place = TIMER_BIT | other.first_cursor if other.delayed else other.first_cursor
             producer = self.window.producer(header.producer_id, self.clock_ms)
+            place |= COPY_BIT
             self.window.remember(producer, header.sequence, place, other.queue_id << 32 | other.count, self.clock_ms)
         return other or self.keys.no_room(header)
 
@@ -261,7 +291,14 @@ class StoreQueues(QueueState):
                 f"batch {sequence} of producer {producer_id:x} was stored in queue {first_queue} and now names queue "
                 f"{queue_id}: a retry must not change its queue, another batch needs another sequence",
             )
-        return Duplicate(cursor & ~TIMER_BIT, count, delayed=True) if cursor & TIMER_BIT else Duplicate(cursor, count)
+        place, delayed = cursor & ~(TIMER_BIT | COPY_BIT), bool(cursor & TIMER_BIT)
+        stored_ms = 0 if cursor & COPY_BIT else self._stored_ms(producer_id, sequence)
+        return Duplicate(place, count, delayed, stored_ms=stored_ms)
+
+    def _stored_ms(self, producer_id: int, sequence: int) -> int:
+        """When a known batch was stored, if the ledger has counted it; else 0."""
+        stored_ms = self.window.stored_ms(producer_id, sequence)
+        return stored_ms if self.ledger.opened and stored_ms > self.ledger.opened_ms else 0
 
     def _move_cursor(self, move: CursorMove, version: int) -> None:
         """Raise a cursor; never lower it, never beyond the end of its queue, not after a replay it knows nothing of."""
@@ -276,6 +313,20 @@ class StoreQueues(QueueState):
             self.acked[key] = acked
             if version >= DROP_VERSION:
                 count_dropped(self.passed_on, move.consumer_group_id, before, acked, move.dropped)
+            if self.ledger.opened:
+                self.ledger.acknowledge(move, before, acked)
+
+    def _dispute(self, dispute: AckDispute, version: int) -> None:
+        """A claim that was contradicted: one that was accepted counts if it moves its cursor."""
+        key = (dispute.queue_id, dispute.consumer_group_id)
+        before = self.acked.get(key, 0)
+        if dispute.HasField("move"):
+            self._move_cursor(dispute.move, version)
+            counts = self.acked.get(key, 0) > before
+        else:
+            counts = dispute.stop > before
+        if counts and self.ledger.opened and 1 <= dispute.consumer_group_id <= MAX_CONSUMER_GROUP_ID:
+            self.ledger.dispute(dispute, self.clock_ms)
 
     def _raise_fence(self, fence: Fence) -> None:
         """Remember the highest token of a queue's readers for a consumer group."""
@@ -293,11 +344,14 @@ class StoreQueues(QueueState):
                     self.replays.trimmed_ms[trim.queue_id] = index.timestamps[rows - 1]
                 self.forget_rows(index, rows)
                 self.forget_refused()
+                self.ledger.forget(trim.queue_id, index.first_cursor)
 
     def _replay(self, replay: Replay, instance: int) -> Outcome:
         outcome = apply_replay(self, replay, instance)
         if isinstance(outcome, Replayed) and not outcome.duplicate:
             self.moved.update((one.queue_id, replay.consumer_group_id) for one in outcome.record.moved)
+            for one in outcome.record.moved if self.ledger.opened else ():
+                self.ledger.replay(one.queue_id, replay.consumer_group_id, one.acked, one.target)
         return outcome
 
     def _acked(self, queue_id: int, consumer_group_id: int) -> int:

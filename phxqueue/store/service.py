@@ -38,6 +38,7 @@ from phxqueue.store.fencing import Fencing
 from phxqueue.store.get import get
 from phxqueue.store.group import StoreGroup, not_serving
 from phxqueue.store.index import QueueIndex
+from phxqueue.store.ledger_service import LedgerCalls, LedgerService
 from phxqueue.store.long_poll import LongPolls
 from phxqueue.store.passed_on import passed_on
 from phxqueue.store.positions import Positions
@@ -113,6 +114,9 @@ class GroupService:
             look_s=look_s,
         )
         self.intake = Intake(group, self.machine, self.proposals, self.delays)
+        self.ledger = LedgerService(
+            group, self.machine, self.proposals, self.positions, node.topic.settings, self._timestamp_ms
+        )
         self.settings = SettingsService(
             group,
             self.machine,
@@ -271,10 +275,13 @@ class StoreService:
         service.register(methods.CANCEL_DELAYED, self.cancel_delayed)
         service.register(methods.LIST_DELAYED, self.list_delayed)
         ReplayCalls(self.serving_group).register(service)
+        LedgerCalls(lambda *place: self.serving_group(*place)[0].ledger).register(service)
 
     def reconfigure(self, node: StoreNode) -> None:
         """Serve by a new configuration from the next request on. Limits and times need a restart."""
         self._served = ServedQueues(node.topic, node.store)
+        for group in self._groups.values():
+            group.ledger.settings = node.topic.settings
 
     def queue_statuses(self) -> list[QueueStatus]:
         """The queues of the groups this node is master of, for NODE_STATUS."""
@@ -324,6 +331,7 @@ class StoreService:
         self._look_later = self._clock.callLater(self._node.limits.retention_interval_s, self._look)
         for group in self._groups.values():
             group.trimming.look()
+            group.ledger.look()
             group.delays.warn()
         self._alarms.look()
 

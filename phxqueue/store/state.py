@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 
 import xxhash
 
+from phxqueue.reconcile.ledger import Ledger
 from phxqueue.store.begins import Begin, Begins
 from phxqueue.store.by_group import read_by_group, write_by_group
 from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
@@ -32,7 +33,7 @@ _SEGMENT_MAGIC = b"PhxQsegm"
 _TIMER_ROWS = 2048
 #: The formats read. The first, which has no place for delayed batches, is written until a command of TIMER_VERSION was
 #: applied: so a node that still runs the previous program can take our checkpoints.
-_FORMATS = (2, 3, 4, 5, 7, 9)
+_FORMATS = (2, 3, 4, 5, 7, 9, 10)
 TIMER_FORMAT = 3
 #: Commands with delayed batches, FireTimers and CancelTimer.
 TIMER_VERSION = 3
@@ -49,6 +50,8 @@ REPLAY_FORMAT = 7
 KEYS_FORMAT = 9
 #: Commands with idempotency keys.
 KEYS_VERSION = 9
+#: The format since the ledger.
+LEDGER_FORMAT = 10
 
 
 class QueueState:
@@ -74,6 +77,7 @@ class QueueState:
         begins: where readers began, and how often in vain.
         passed_on: (consumer group id, origin) -> items ever stored that were not new (:mod:`phxqueue.proto.origin`).
         replays: which were carried out, and what moved groups back.
+        ledger: the books of what was stored and what became of it.
         settings: of the topic, in Paxos group 0 of its first store; else empty.
         history: 0 until the store is built from a backup; then, and each time it happens again, another number. A
             cursor means something only within one history.
@@ -95,6 +99,7 @@ class QueueState:
         self.settings = SettingsTable()
         self.replays = ReplayTable()
         self.keys = KeyWindows()
+        self.ledger = Ledger()
         self.history = 0
         self._segment_rows = segment_rows
         self._next_segment = 0
@@ -130,16 +135,16 @@ class QueueState:
 
     @property
     def _knows_timers(self) -> bool:
-        """Whether something was applied that only the current format can hold."""
-        return self.version >= TIMER_VERSION
+        """Whether something was applied that only formats since TIMER_FORMAT can hold."""
+        return self._format >= TIMER_FORMAT
 
     @property
     def _knows_settings(self) -> bool:
-        return self.version >= SETTINGS_VERSION
+        return self._format >= SETTINGS_FORMAT
 
     @property
     def _knows_keys(self) -> bool:
-        return self.version >= KEYS_VERSION
+        return self._format >= KEYS_FORMAT
 
     def state_hash(self) -> int:
         """Hash of everything replicated, computed from the state itself: equal on all replicas at equal `applied`."""
@@ -163,6 +168,8 @@ class QueueState:
             self.replays.write(out)
         if self._knows_keys:
             self.keys.write(out, whole=True)
+        if self.ledger.opened:
+            self._write_ledger(out)
         if self.history:
             out.u64(self.history)
         return xxhash.xxh3_64_intdigest(out.finish())
@@ -256,21 +263,25 @@ class QueueState:
             self.replays.write(out)
         if self._knows_keys:
             self.keys.write(out)
+        if self.ledger.opened:
+            self._write_ledger(out)
         if self.history:  # else as ever, so that older programs can read it
             out.u64(self.history)
         return out.finish()
 
     @property
     def _format(self) -> int:
-        if self._knows_keys:
+        if self.ledger.opened:
+            return LEDGER_FORMAT
+        if self.version >= KEYS_VERSION:
             return KEYS_FORMAT
         if self.version >= REPLAY_VERSION:
             return REPLAY_FORMAT
-        if self._knows_settings:
+        if self.version >= SETTINGS_VERSION:
             return SETTINGS_FORMAT
         if self.version >= FENCE_VERSION:
             return FENCE_FORMAT
-        return TIMER_FORMAT if self._knows_timers else _FORMATS[0]
+        return TIMER_FORMAT if self.version >= TIMER_VERSION else _FORMATS[0]
 
     def _write_numbers(self, out: ColumnWriter) -> None:
         out.i64(self.applied)
@@ -300,6 +311,11 @@ class QueueState:
         out.u32(len(self.passed_on))
         for (group, origin), items in sorted(self.passed_on.items()):
             out.numbers((group, origin, items))
+
+    def _write_ledger(self, out: ColumnWriter) -> None:
+        numbers = self.ledger.dump()
+        out.u64(len(numbers))
+        out.numbers(numbers)
 
     # ---- reading ---------------------------------------------------------------------------------
 
@@ -343,6 +359,8 @@ class QueueState:
             self.replays.read(source)
         if form >= KEYS_FORMAT:
             self.keys.read(source, blobs)
+        if form >= LEDGER_FORMAT:
+            self.ledger.load(iter(source.numbers(source.u64())))
         self.history = 0 if source.at_end else source.u64()
         source.finish()
         for queue_id, index in self.queues.items():

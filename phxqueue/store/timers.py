@@ -218,6 +218,11 @@ class TimerTable:
 
     # ---- looking ---------------------------------------------------------------------------------
 
+    def get(self, deliver_at_ms: int, number: int) -> Timer | None:
+        """Return a delayed batch that waits."""
+        found = self._find(deliver_at_ms, number)
+        return None if found is None else self._chunks[found[0]].rows(found[1], found[1] + 1)[0]
+
     def _find(self, deliver_at_ms: int, number: int) -> tuple[int, int] | None:
         place = max(bisect_left(self._firsts, deliver_at_ms) - 1, 0)
         while place < len(self._chunks) and self._firsts[place] <= deliver_at_ms:

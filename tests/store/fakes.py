@@ -34,6 +34,7 @@ from phxqueue.proto.store_pb2 import (
     StoreCommand,
 )
 from phxqueue.replica.errors import NotServing
+from phxqueue.store.ledger_service import ledger_bounds
 from phxqueue.store.outcomes import Outcome
 from phxqueue.store.queues import COMMAND_VERSION, StoreQueues
 from phxqueue.store.service import StoreService
@@ -271,10 +272,19 @@ class StoreUnderTest:
 
     Attributes:
         disk_ok: what `accepting` says.
+
+    Args:
+        ledger: whether its ledgers are open from the start; else an entry opens them after a while.
     """
 
     def __init__(
-        self, limits: StoreLimits | None = None, *, auto: bool = True, paxos_groups: int = 1, **settings: Any
+        self,
+        limits: StoreLimits | None = None,
+        *,
+        auto: bool = True,
+        paxos_groups: int = 1,
+        ledger: bool = True,
+        **settings: Any,
     ) -> None:
         self.clock = Clock()
         self.wall = Wall(self.clock)
@@ -282,6 +292,8 @@ class StoreUnderTest:
         self.groups = {number: FakeGroup(number, auto=auto) for number in range(paxos_groups)}
         self.group = self.groups[0]
         self.node = store_node(limits, paxos_groups, **settings)
+        for group in self.groups.values() if ledger else ():
+            group.state_machine.ledger.open(ledger_bounds(self.node.topic.settings), NOW_MS)
         self.service = StoreService(self.node, self.groups, self.clock, accepting=lambda: self.disk_ok, wall=self.wall)
 
     def add_request(self, *batches: ItemBatch, topic_id: int = 1000, store_id: int = 1) -> AddRequest:

@@ -11,10 +11,12 @@ from phxqueue.proto.methods import (
     ADD,
     CANCEL_DELAYED,
     GET,
+    GET_LEDGER,
     GET_SETTINGS,
     LIST_DELAYED,
     LIST_REPLAYS,
     REPLAY,
+    REPORT_PRODUCED,
     SET_SETTING,
 )
 from phxqueue.replica.errors import OutcomeUnknown
@@ -26,7 +28,8 @@ def test_registers_its_calls() -> None:
     store = StoreUnderTest()
     store.service.register(service)
     answered = {ADD, GET, GET_SETTINGS, SET_SETTING, CANCEL_DELAYED, LIST_DELAYED, REPLAY, LIST_REPLAYS}
-    assert {method.number for method in answered} == set(service.table)
+    ledger = {REPORT_PRODUCED, GET_LEDGER}
+    assert {method.number for method in answered | ledger} == set(service.table)
 
 
 def test_status_tells_where_every_queue_of_its_groups_stands() -> None:

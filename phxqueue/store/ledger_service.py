@@ -1,0 +1,236 @@
+"""The master's side of a Paxos group's ledger: opens it, takes reports in, tells what it says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from phxqueue.config import TopicSettings
+from phxqueue.net.service import CallContext, RpcService
+from phxqueue.net.status import RpcError, Status
+from phxqueue.proto import methods
+from phxqueue.proto.ledger_pb2 import (
+    GetLedgerRequest,
+    GetLedgerResponse,
+    LedgerAccount,
+    LedgerBounds,
+    LedgerDispute,
+    LedgerRow,
+    ProducedReport,
+    ReportProducedRequest,
+    ReportProducedResponse,
+)
+from phxqueue.proto.store_pb2 import AddResponse, StoreCommand
+from phxqueue.reconcile.columns import COLUMNS
+from phxqueue.reconcile.disputes import Dispute
+from phxqueue.reconcile.kinds import groups_of
+from phxqueue.reconcile.ledger import EARLIER, Ledger
+from phxqueue.replica.errors import ReplicaError
+from phxqueue.store.batcher import frame_field
+from phxqueue.store.group import StoreGroup
+from phxqueue.store.positions import Positions
+from phxqueue.store.proposals import Proposals
+from phxqueue.store.queues import LEDGER_VERSION, StoreQueues
+
+#: Rows of one report: more than a producer can have in an hour.
+MOST_REPORT_ROWS = 10_000
+#: Accounts told in one answer.
+_MOST_ACCOUNTS = 100
+_DISPUTE_FIELDS = tuple(LedgerDispute.DESCRIPTOR.fields_by_name)
+
+
+def ledger_bounds(settings: TopicSettings) -> LedgerBounds:
+    """What the configuration says."""
+    return LedgerBounds(
+        retention_minutes=max(math.ceil(settings.ledger_retention_h * 60), 1), most_rows=settings.ledger_max_rows
+    )
+
+
+class LedgerService:
+    """Of one Paxos group.
+
+    Args:
+        settings: of the topic, as configured now.
+        timestamp_ms: the time for an entry's timestamp, Unix milliseconds.
+    """
+
+    def __init__(
+        self,
+        group: StoreGroup,
+        machine: StoreQueues,
+        proposals: Proposals,
+        positions: Positions,
+        settings: TopicSettings,
+        timestamp_ms: Callable[[], int],
+    ) -> None:
+        self._group = group
+        self._machine = machine
+        self._proposals = proposals
+        self._positions = positions
+        self.settings = settings
+        self._timestamp_ms = timestamp_ms
+        self._opening: Deferred[Any] | None = None
+        self._log = Logger(namespace="phxqueue.store.ledger")
+
+    def look(self) -> None:
+        """Open the books as soon as every member knows them; have their bounds follow the configuration."""
+        group, machine = self._group, self._machine
+        if self._opening is not None or not group.serving() or not group.window_free or not self._understood():
+            return
+        bounds = ledger_bounds(self.settings)
+        if machine.ledger.bounds == (bounds.retention_minutes, bounds.most_rows):
+            return
+        command = StoreCommand(version=LEDGER_VERSION, timestamp_ms=self._timestamp_ms(), ledger=bounds)
+        self._opening = proposed = group.propose(command.SerializeToString())
+        proposed.addBoth(self._settled)
+
+    def _understood(self) -> bool:
+        return self._machine.version >= LEDGER_VERSION or self._group.lowest_version >= LEDGER_VERSION
+
+    def _settled(self, result: Any) -> None:
+        self._opening = None
+        if isinstance(result, Failure) and result.check(ReplicaError) is None:
+            self._log.failure("group {group}: opening the ledger failed", result, group=self._group.group_id)
+
+    def report(self, request: ReportProducedRequest) -> Deferred[ReportProducedResponse]:
+        """Have a producer's report chosen; it travels with the next entry, like an Add.
+
+        Raises:
+            RpcError: INVALID_ARGUMENT; UNAVAILABLE, the books are not open; RESOURCE_EXHAUSTED.
+        """
+        report = request.report
+        _check(report)
+        if not self._machine.ledger.opened:
+            raise RpcError(
+                Status.UNAVAILABLE, "the ledger is not open yet: a node does not know it", maybe_executed=False
+            )
+        frame = frame_field(StoreCommand.REPORTS_FIELD_NUMBER, report.SerializeToString())
+        return self._proposals.add(frame, (), LEDGER_VERSION).addCallback(_reported)
+
+    def get(self, request: GetLedgerRequest) -> GetLedgerResponse:
+        """Tell rows and disputes; `next_minute` where to go on when there are more than one answer holds."""
+        ledger = self._machine.ledger
+        response = GetLedgerResponse(
+            opened=ledger.opened,
+            opened_ms=ledger.opened_ms,
+            floor_minute=ledger.floor,
+            now_ms=self._timestamp_ms(),
+        )
+        if not ledger.opened:
+            return response
+        rows: dict[tuple[int, int, int], LedgerRow] = {}
+        most = self.settings.ledger_answer_rows
+        for minute in sorted(ledger.minutes):
+            if minute != EARLIER and minute < request.since_minute:
+                continue
+            if minute != EARLIER and request.until_minute and minute >= request.until_minute:
+                break
+            if len(rows) >= most:
+                response.next_minute = minute
+                break
+            for (pub_id, group), row in ledger.minutes[minute].items():
+                if request.pub_id in (0, pub_id) and request.consumer_group_id in (0, group):
+                    rows[minute, pub_id, group] = _row(minute, pub_id, group, row)
+        _add_open_accounts(rows, ledger)
+        _add_open_disputes(rows, ledger)
+        self._add_in_hand(rows, ledger)
+        response.rows.extend(rows[key] for key in sorted(rows))
+        response.disputes.extend(_dispute(one) for one in ledger.disputes.known)
+        response.unstored.extend(_unstored(ledger))
+        return response
+
+    def _add_in_hand(self, rows: dict[tuple[int, int, int], LedgerRow], ledger: Ledger) -> None:
+        for queue_id, group in sorted(self._positions.keys()):
+            runs, delivered = ledger.runs.get(queue_id), self._positions.delivered((queue_id, group))
+            acked, end = self._machine.acked_cursor(queue_id, group), self._machine.end_cursor(queue_id)
+            for minute, pub_id, mask, count in runs.pieces(acked, min(delivered or 0, end)) if runs else ():
+                row = rows.get((minute if minute >= ledger.floor else EARLIER, pub_id, group))
+                if row is not None and mask >> (group - 1) & 1:
+                    row.in_hand += count
+
+
+class LedgerCalls:
+    """The calls about ledgers.
+
+    Args:
+        find: the ledger of (topic, store, Paxos group); raises RpcError when it is not served here.
+    """
+
+    def __init__(self, find: Callable[[int, int, int], LedgerService]) -> None:
+        self._find = find
+
+    def register(self, service: RpcService) -> None:
+        """Answer them on this port."""
+        service.register(methods.REPORT_PRODUCED, self.report)
+        service.register(methods.GET_LEDGER, self.get)
+
+    def report(self, request: ReportProducedRequest, context: CallContext) -> Deferred[ReportProducedResponse]:
+        """Take in what a producer says was confirmed to it."""
+        return self._find(request.topic_id, request.store_id, request.group_id).report(request)
+
+    def get(self, request: GetLedgerRequest, context: CallContext) -> GetLedgerResponse:
+        """Tell the ledger of a Paxos group."""
+        return self._find(request.topic_id, request.store_id, request.group_id).get(request)
+
+
+def _check(report: ProducedReport) -> None:
+    if not report.producer_id or not report.sequence:
+        raise RpcError(Status.INVALID_ARGUMENT, "report: it needs a producer_id and a sequence, from 1")
+    if len(report.rows) > MOST_REPORT_ROWS:
+        raise RpcError(
+            Status.INVALID_ARGUMENT, f"report: {len(report.rows)} rows, more than {MOST_REPORT_ROWS}: send several"
+        )
+
+
+def _reported(_: AddResponse) -> ReportProducedResponse:
+    return ReportProducedResponse()
+
+
+def _row(minute: int, pub_id: int, group: int, numbers: Any) -> LedgerRow:
+    row = LedgerRow(minute=minute, pub_id=pub_id, consumer_group_id=group)
+    for name, value in zip(COLUMNS, numbers, strict=True):
+        if value:
+            setattr(row, name, value)
+    return row
+
+
+def _add_open_accounts(rows: dict[tuple[int, int, int], LedgerRow], ledger: Ledger) -> None:
+    for (_, minute, pub_id, mask, _), (count, _) in ledger.accounts.open.items():
+        for group in groups_of(mask):
+            row = rows.get((minute if minute >= ledger.floor else EARLIER, pub_id, group))
+            if row is None:
+                continue
+            if count > 0:
+                row.unreported += count
+            elif count < 0:
+                row.unstored -= count
+            else:
+                row.altered += 1
+
+
+def _add_open_disputes(rows: dict[tuple[int, int, int], LedgerRow], ledger: Ledger) -> None:
+    for one in ledger.disputes.known:
+        minute = one.minute if one.minute >= ledger.floor else EARLIER
+        row = rows.get((minute, one.pub_id, one.consumer_group_id))
+        if one.is_open and row is not None:
+            column, items = one.counted_in
+            setattr(row, COLUMNS[column], getattr(row, COLUMNS[column]) + items)
+
+
+def _dispute(one: Dispute) -> LedgerDispute:
+    return LedgerDispute(**{name: getattr(one, name) for name in _DISPUTE_FIELDS})
+
+
+def _unstored(ledger: Ledger) -> Iterator[LedgerAccount]:
+    left = _MOST_ACCOUNTS
+    for (producer_id, minute, pub_id, mask, kind), (count, _) in ledger.accounts.open.items():
+        if count <= 0 and left:
+            left -= 1
+            yield LedgerAccount(
+                producer_id=producer_id, minute=minute, pub_id=pub_id, consumer_group_ids=mask, kind=kind, count=-count
+            )

@@ -1,0 +1,463 @@
+"""The replicated books of a Paxos group: what each entry does to them, exactly once, and through checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from phxqueue.config import DEAD_LETTER_BASE
+from phxqueue.net.status import Status
+from phxqueue.proto.item_pb2 import ItemBatch
+from phxqueue.proto.ledger_pb2 import (
+    GetLedgerRequest,
+    GetLedgerResponse,
+    LedgerBounds,
+    ProducedReport,
+    ProducedRow,
+    ReportProducedRequest,
+)
+from phxqueue.proto.origin import Origin
+from phxqueue.proto.store_pb2 import AckDispute, CursorMove, FireTimers, StoreCommand
+from phxqueue.reconcile.rows import LedgerRow, Picture
+from phxqueue.store.ledger_service import LedgerService, ledger_bounds
+from phxqueue.store.queues import COMMAND_VERSION, LEDGER_VERSION, StoreQueues
+from tests.store.fakes import NOW_MS, StoreUnderTest, batch, command
+
+VALUE = 0
+MINUTE = NOW_MS // 60_000
+NOBODY: Any = None
+
+
+class Books:
+    """A state machine with open books, and a look at them as a master would tell it."""
+
+    def __init__(self, retention_minutes: int = 60, most_rows: int = 1000) -> None:
+        self.machine = StoreQueues()
+        self.now_ms = NOW_MS
+        bounds = LedgerBounds(retention_minutes=retention_minutes, most_rows=most_rows)
+        self.apply(StoreCommand(ledger=bounds))
+
+    def apply(self, entry: StoreCommand) -> Any:
+        entry.version = COMMAND_VERSION
+        entry.timestamp_ms = self.now_ms
+        return self.machine.apply(self.machine.applied + 1, VALUE, entry.SerializeToString())
+
+    def store(self, *batches: ItemBatch) -> Any:
+        return self.apply(StoreCommand(batches=batches))
+
+    def acknowledge(self, acked: int, queue_id: int = 1, group: int = 1, **passed: int) -> None:
+        dropped = passed.pop("dropped", 0)
+        move = CursorMove(queue_id=queue_id, consumer_group_id=group, acked=acked, **passed)
+        if dropped:
+            move.dropped.add(first=acked - dropped, count=dropped)
+        self.apply(StoreCommand(cursor_moves=[move]))
+
+    def report(self, *rows: ProducedRow, sequence: int = 1, producer_id: int = 7) -> None:
+        self.apply(StoreCommand(reports=[ProducedReport(producer_id=producer_id, sequence=sequence, rows=rows)]))
+
+    def dispute(self, start: int, stop: int, stored: int, claimed: int, *, refused: bool = False) -> None:
+        move = None if refused else CursorMove(queue_id=1, consumer_group_id=1, acked=stop)
+        told = AckDispute(
+            queue_id=1, consumer_group_id=1, start=start, stop=stop, stored_count=stored, claimed_count=claimed,
+            move=move,
+        )  # fmt: skip
+        self.apply(StoreCommand(disputes=[told]))
+
+    def restarted(self) -> None:
+        """From a checkpoint."""
+        checkpoint = self.machine.checkpoint()
+        fresh = StoreQueues()
+        fresh.restore(checkpoint.state, checkpoint.segments)
+        assert fresh.state_hash() == self.machine.state_hash()
+        self.machine = fresh
+
+    @property
+    def told(self) -> GetLedgerResponse:
+        return told(self.machine)
+
+    def row(self, group: int = 1, minute: int = MINUTE, pub_id: int = 1) -> LedgerRow:
+        picture = Picture()
+        picture.take(1, 0, self.told)
+        for row in picture.rows.values():
+            assert row.balance == 0, row
+            assert row.outstanding >= 0, row
+        return picture.rows.get((minute, pub_id, group), LedgerRow())
+
+
+def told(machine: StoreQueues, **request: int) -> GetLedgerResponse:
+    store = StoreUnderTest()
+    group: Any = store.group
+    service = store.service
+    group.state_machine = machine
+    ledger = LedgerService(
+        group, machine, NOBODY, service._groups[0].positions, store.node.topic.settings, lambda: NOW_MS
+    )
+    return ledger.get(GetLedgerRequest(**request))
+
+
+def produced(count: int, digest: int = 0, *, minute: int = MINUTE, kind: int = 0, mask: int = 0b11) -> ProducedRow:
+    return ProducedRow(minute=minute, pub_id=1, consumer_group_ids=mask, kind=kind, count=count, digest_sum=digest)
+
+
+def sent(count: int, digest: int = 0, *, sequence: int = 1, **fields: Any) -> ItemBatch:
+    return batch(count=count, digest=digest, producer_id=7, sequence=sequence, **fields)
+
+
+def of_origin(origin: Origin, count: int, sequence: int, queue_id: int = 8) -> ItemBatch:
+    one = sent(count, queue_id=queue_id, sequence=sequence, mask=0b01)
+    one.header.origin = origin
+    return one
+
+
+def test_nothing_is_counted_before_the_books_are_opened() -> None:
+    machine = StoreQueues()
+    machine.apply(0, VALUE, command(sent(3)))
+    assert not told(machine).opened
+    assert not machine.ledger.dump()[0]
+
+
+def test_what_is_stored_is_outstanding_until_it_is_acknowledged() -> None:
+    books = Books()
+    outcomes = books.store(sent(3, digest=30))
+    assert outcomes == [0]
+    assert outcomes.stored_ms == NOW_MS
+    assert (books.row().stored, books.row().stored_digest, books.row().outstanding) == (3, 30, 3)
+    books.acknowledge(2)
+    assert (books.row().finished, books.row().outstanding) == (2, 1)
+    assert books.row(group=2).outstanding == 3
+    assert books.row().difference == 0
+
+
+def test_what_is_not_reported_yet_is_no_loss() -> None:
+    books = Books()
+    books.store(sent(3, digest=30))
+    assert (books.row().unreported, books.row().difference) == (3, 0)
+    books.report(produced(3, 30))
+    row = books.row()
+    assert (row.produced, row.produced_digest, row.unreported, row.difference) == (3, 30, 0, 0)
+    assert not books.machine.ledger.accounts.open
+
+
+def test_a_report_counts_once() -> None:
+    books = Books()
+    books.store(sent(3, digest=30))
+    for _ in range(2):
+        books.report(produced(3, 30), sequence=1)
+    assert (books.row().produced, books.row().difference) == (3, 0)
+
+
+def test_what_was_confirmed_and_is_not_stored_is_a_loss() -> None:
+    books = Books()
+    books.store(sent(3, digest=30))
+    books.report(produced(5, 50))
+    assert (books.row().unstored, books.row().difference) == (2, 2)
+    assert [(one.producer_id, one.count) for one in books.told.unstored] == [(7, 2)]
+
+
+def test_one_producers_silence_does_not_hide_anothers_loss() -> None:
+    books = Books()
+    books.store(sent(5), batch(count=4, producer_id=8, sequence=1))
+    books.report(produced(6))
+    row = books.row()
+    assert (row.unreported, row.unstored) == (4, 1)
+
+
+def test_as_many_but_other_items_are_a_difference() -> None:
+    books = Books()
+    books.store(sent(3, digest=30))
+    books.report(produced(3, 31))
+    assert (books.row().altered, books.row().difference) == (1, 1)
+
+
+def test_a_late_report_settles_into_the_minute_of_the_items() -> None:
+    books = Books()
+    books.store(sent(3))
+    books.now_ms += 5 * 60_000
+    books.report(produced(3))
+    assert books.row().produced == 3
+    assert books.row(minute=MINUTE + 5).produced == 0
+
+
+def test_a_duplicate_is_stored_once_and_knows_its_minute() -> None:
+    books = Books()
+    books.now_ms += 1
+    books.store(sent(3))
+    books.now_ms += 60_000
+    [again] = books.store(sent(3))
+    assert again.stored_ms == NOW_MS + 1
+    assert books.row().stored == 3
+    assert books.row(minute=MINUTE + 1).stored == 0
+
+
+def test_a_batch_from_before_the_books_has_no_minute() -> None:
+    machine = StoreQueues()
+    machine.apply(0, VALUE, command(sent(3)))
+    bounds = LedgerBounds(retention_minutes=9, most_rows=9)
+    opening = StoreCommand(version=COMMAND_VERSION, timestamp_ms=NOW_MS + 5, ledger=bounds)
+    machine.apply(1, VALUE, opening.SerializeToString())
+    again = machine.recall(7, 1, 1)
+    assert getattr(again, "stored_ms", None) == 0
+
+
+def test_retries_and_dead_letters_have_their_columns() -> None:
+    books = Books()
+    books.store(sent(10))
+    books.store(of_origin(Origin.RETRIED, 4, 2), of_origin(Origin.DEAD, 2, 3, DEAD_LETTER_BASE + 1))
+    books.store(of_origin(Origin.EXPIRED, 1, 4, DEAD_LETTER_BASE + 1))
+    books.acknowledge(10, retried=4, dead=2, expired=1, dropped=1)
+    row = books.row()
+    assert (row.stored, row.retried, row.dead, row.expired) == (10, 4, 2, 1)
+    assert (row.acknowledged, row.passed_on, row.dropped, row.finished) == (10, 7, 1, 2)
+    assert row.outstanding == 4, "the retries; dead letters wait for nobody"
+    books.store(of_origin(Origin.REQUEUED, 2, 5, 1))
+    assert books.row().requeued == 2
+    assert books.row().outstanding == 6
+
+
+def test_what_a_move_tells_twice_counts_once() -> None:
+    books = Books()
+    books.store(sent(10))
+    books.acknowledge(4, retried=3)
+    books.acknowledge(4, retried=3)
+    books.acknowledge(6, retried=3)
+    assert (books.row().passed_retried, books.row().finished) == (3, 3)
+
+
+def test_an_acknowledgement_is_spread_over_the_minutes_of_its_items() -> None:
+    books = Books()
+    books.store(sent(3))
+    books.now_ms += 60_000
+    books.store(sent(4, sequence=2))
+    books.acknowledge(5, retried=4)
+    first, second = books.row(), books.row(minute=MINUTE + 1)
+    assert (first.acknowledged, first.passed_retried, first.finished) == (3, 3, 0)
+    assert (second.acknowledged, second.passed_retried, second.finished) == (2, 1, 1)
+
+
+def test_batches_of_several_groups_in_one_queue() -> None:
+    books = Books()
+    books.store(sent(2, mask=0b01), sent(3, mask=0b10, sequence=2), sent(4, mask=0b01, sequence=3))
+    books.acknowledge(6)
+    assert (books.row().stored, books.row().acknowledged) == (6, 3)
+    books.acknowledge(9, group=2)
+    assert (books.row(group=2).stored, books.row(group=2).acknowledged) == (3, 3)
+
+
+def test_delayed_items_count_in_the_minute_they_were_stored_in() -> None:
+    books = Books()
+    books.store(
+        sent(2, deliver_at_ms=NOW_MS + 100_000),
+        sent(1, sequence=2, deliver_at_ms=NOW_MS + 200_000),
+        sent(4, sequence=3),
+    )
+    assert (books.row().delayed, books.row().outstanding) == (3, 4)
+    books.now_ms += 120_000
+    books.apply(StoreCommand(fire=FireTimers(due_ms=books.now_ms, most=100)))
+    assert (books.row().delayed, books.row().outstanding) == (1, 6)
+    entry = StoreCommand()
+    entry.cancels.add(deliver_at_ms=NOW_MS + 200_000, timer_number=2)
+    books.apply(entry)
+    books.apply(entry)
+    assert (books.row().delayed, books.row().cancelled, books.row().outstanding) == (0, 1, 6)
+    books.acknowledge(6)
+    assert (books.row().finished, books.row().outstanding) == (6, 0)
+
+
+def test_an_accepted_dispute_moves_the_cursor_and_counts_once() -> None:
+    books = Books()
+    books.store(sent(10))
+    for _ in range(2):
+        books.dispute(0, 5, stored=5, claimed=3)
+    row = books.row()
+    assert (row.acknowledged, row.lost, row.difference) == (5, 2, 2)
+    books.acknowledge(10)
+    assert books.row().difference == 2, "what was lost stays lost"
+    [told] = books.told.disputes
+    assert (told.start, told.stop, told.minute, told.times) == (0, 5, MINUTE, 1)
+
+
+def test_a_refused_dispute_counts_until_it_is_settled() -> None:
+    books = Books()
+    books.store(sent(10))
+    for stop in (5, 6):
+        books.dispute(0, stop, stored=stop, claimed=3, refused=True)
+    assert (books.row().lost, books.row().acknowledged) == (3, 0)
+    [told] = books.told.disputes
+    assert (told.times, told.settled) == (2, False)
+    books.acknowledge(6)
+    assert books.row().difference == 0
+    [told] = books.told.disputes
+    assert told.settled
+    books.dispute(0, 6, stored=6, claimed=3, refused=True)
+    assert books.row().difference == 0, "it is behind the group already"
+
+
+@pytest.mark.parametrize(("stored", "claimed", "column"), [(5, 4, "lost"), (5, 6, "invented"), (5, 5, "altered")])
+def test_what_a_dispute_counts_as(stored: int, claimed: int, column: str) -> None:
+    books = Books()
+    books.store(sent(10))
+    books.dispute(0, 5, stored=stored, claimed=claimed)
+    assert getattr(books.row(), column) == 1 == books.row().difference
+
+
+def test_old_rows_are_added_up() -> None:
+    books = Books(retention_minutes=3)
+    for minute in range(6):
+        books.store(sent(2, digest=5, sequence=minute + 1))
+        books.report(produced(2, 5, minute=MINUTE + minute), sequence=minute + 1)
+        books.now_ms += 60_000
+    books.restarted()
+    assert [row.minute for row in books.told.rows if row.consumer_group_id == 1] == [0, *range(MINUTE + 3, MINUTE + 6)]
+    books.acknowledge(7)
+    assert (books.row(minute=0).stored, books.row(minute=0).acknowledged, books.row(minute=0).outstanding) == (8, 7, 1)
+    assert books.row(minute=MINUTE + 4).outstanding == 2
+
+
+def test_rows_are_bounded() -> None:
+    books = Books(most_rows=4)
+    for minute in range(6):
+        books.store(sent(1, sequence=minute + 1))
+        books.now_ms += 60_000
+    kept = {row.minute for row in books.told.rows}
+    assert len(books.machine.ledger) <= 4 + 2, "and the rows of what is older"
+    assert MINUTE + 5 in kept
+    assert sum(row.stored for row in books.told.rows if row.consumer_group_id == 1) == 6
+
+
+def test_a_producer_that_never_reports_is_given_up_and_may_still_come_back() -> None:
+    books = Books(retention_minutes=2)
+    books.store(sent(3, digest=30))
+    books.now_ms += 10 * 60_000
+    books.store(sent(1, sequence=2))
+    assert not [key for key in books.machine.ledger.accounts.open if key[1] == MINUTE]
+    assert (books.row(minute=0).unreported, books.row(minute=0).difference) == (3, 0)
+    books.report(produced(3, 30))
+    assert (books.row(minute=0).unreported, books.row(minute=0).produced, books.row(minute=0).difference) == (0, 3, 0)
+
+
+def test_everything_survives_a_checkpoint() -> None:
+    books = Books()
+    books.store(sent(5, digest=1), sent(3, sequence=2, deliver_at_ms=NOW_MS + 60_000), batch(queue_id=2, count=2))
+    books.report(produced(2, 9), produced(4, 1, kind=1))
+    books.acknowledge(2, retried=1, unproven=1)
+    books.dispute(2, 3, stored=1, claimed=2)
+    books.dispute(3, 5, stored=2, claimed=1, refused=True)
+    before = books.told
+    books.restarted()
+    assert books.told == before
+    books.store(sent(1, sequence=4))
+    assert books.row().stored == 11
+
+
+def test_trimming_forgets_what_is_gone() -> None:
+    books = Books()
+    for minute in range(4):
+        books.store(sent(2, sequence=minute + 1, mask=0b01))
+        books.now_ms += 60_000
+    books.acknowledge(8)
+    entry = StoreCommand()
+    entry.trims.add(queue_id=1, first_cursor=5)
+    books.apply(entry)
+    assert list(books.machine.ledger.runs[1].starts) == [4, 6]
+
+
+# ---- the master's side ---------------------------------------------------------------------------
+
+
+def ledger_of(store: StoreUnderTest) -> LedgerService:
+    return store.service._groups[0].ledger
+
+
+def opened(**settings: Any) -> StoreUnderTest:
+    store = StoreUnderTest(ledger=False, **settings)
+    ledger_of(store).look()
+    assert store.group.state_machine.ledger.opened
+    return store
+
+
+def test_a_master_opens_the_books_when_everybody_knows_them() -> None:
+    store = StoreUnderTest(ledger=False)
+    store.group.lowest_version = LEDGER_VERSION - 1
+    ledger_of(store).look()
+    assert not store.group.state_machine.ledger.opened
+    store.group.lowest_version = COMMAND_VERSION
+    store.clock.advance(store.node.limits.retention_interval_s)
+    assert store.group.state_machine.ledger.bounds == (24 * 60, 20_000)
+
+
+def test_bounds_follow_the_configuration() -> None:
+    store = opened()
+    node = StoreUnderTest(ledger_retention_h=1.0).node
+    store.service.reconfigure(node)
+    ledger_of(store).look()
+    bounds = ledger_bounds(node.topic.settings)
+    assert store.group.state_machine.ledger.bounds == (60, bounds.most_rows)
+
+
+def test_an_add_tells_its_minute_and_so_does_its_duplicate() -> None:
+    store = opened()
+    store.clock.advance(1)
+    [result] = add(store, sent(3))
+    assert result.timestamp_ms == NOW_MS + 1000
+    store.clock.advance(100)
+    [again] = add(store, sent(3))
+    assert again.duplicate
+    assert again.timestamp_ms == NOW_MS + 1000
+
+
+def add(store: StoreUnderTest, *batches: ItemBatch) -> Any:
+    call = store.add(*batches)
+    store.clock.advance(0)
+    return call.answer.results
+
+
+def request(sequence: int, rows: Iterable[ProducedRow]) -> ReportProducedRequest:
+    report = ProducedReport(producer_id=7, sequence=sequence, rows=rows)
+    return ReportProducedRequest(topic_id=1000, store_id=1, report=report)
+
+
+def test_a_report_travels_with_the_next_entry() -> None:
+    store = opened()
+    add(store, sent(3))
+    before = len(store.group.log)
+    answers: list[Any] = []
+    call = store.add(sent(1, sequence=2))
+    ledger_of(store).report(request(1, [produced(3)])).addCallback(answers.append)
+    store.clock.advance(0)
+    assert call.answer.results[0].first_cursor == 3
+    assert len(answers) == 1
+    assert len(store.group.log) == before + 1, "one entry for both"
+    [row] = [row for row in ledger_of(store).get(GetLedgerRequest()).rows if row.consumer_group_id == 1]
+    assert (row.stored, row.produced, row.unreported) == (4, 3, 1)
+
+
+def test_what_is_handed_out_is_in_hand() -> None:
+    store = opened()
+    add(store, sent(5))
+    store.get(limit=5)
+    [row] = [row for row in ledger_of(store).get(GetLedgerRequest()).rows if row.consumer_group_id == 1]
+    assert row.in_hand == 5
+
+
+def test_a_long_ledger_comes_in_pages() -> None:
+    store = opened(ledger_answer_rows=16)
+    for minute in range(20):
+        add(store, sent(1, sequence=minute + 1))
+        store.clock.advance(60)
+    found, since = [], 0
+    while True:
+        answer = ledger_of(store).get(GetLedgerRequest(since_minute=since, consumer_group_id=1))
+        found += [row.minute for row in answer.rows]
+        if not answer.next_minute:
+            break
+        since = answer.next_minute
+    assert found == [MINUTE + minute for minute in range(20)]
+
+
+def test_reports_are_refused_until_the_books_are_open() -> None:
+    store = StoreUnderTest(ledger=False)
+    with pytest.raises(Exception, match="not open yet") as refused:
+        ledger_of(store).report(request(1, []))
+    assert getattr(refused.value, "status", None) is Status.UNAVAILABLE
