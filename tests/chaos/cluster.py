@@ -162,6 +162,12 @@ class ChaosCluster(TestedCluster):
         await super().start()
         await self.start_these(*self.holders)
 
+    async def start_these(self, *children: Child) -> None:
+        for child in children:
+            child.spawn()
+        for child in children:
+            await child.ready(START_TIMEOUT_S)
+
     def fell(self) -> list[Child]:
         """Processes that are not running although nobody ended them."""
         return [child for child in self.everybody if not child.running and child not in self.doomed]
@@ -179,11 +185,7 @@ class ChaosCluster(TestedCluster):
         """Undo everything and start whoever is down. Raises StartError."""
         self.undo()
         await gather(self._settled(child) for child in self.doomed)
-        down = [child for child in self.everybody if not child.running]
-        for child in down:
-            child.spawn()
-        for child in down:
-            await child.ready(START_TIMEOUT_S)
+        await self.start_these(*[child for child in self.everybody if not child.running])
         self.doomed.clear()
 
     async def _settled(self, child: Child) -> None:

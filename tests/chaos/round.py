@@ -27,8 +27,9 @@ from tests.integration.ledger import HandledLog
 RETURN_TIMEOUT_S = 60.0
 #: With a majority well all the time service has to go on, with gaps no longer than this on any machine.
 MAJORITY_GAP_S = 20.0
-#: Confirmations, handled items and answers of the lock service after a fault before the next one may come.
-PROOF_OF_SERVICE = 20
+ENQUEUES, LOCK_SERVICE = "enqueues", "lock service"
+#: So much has to be answered after a fault before the next one may come; of everything else, one.
+PROOFS = {ENQUEUES: 20, LOCK_SERVICE: 20}
 
 
 @dataclass
@@ -126,9 +127,8 @@ class Round:
                 self.find(f"{child.name} ended on a full disk as if all were well")
 
     async def _service_is_back(self, cluster: ChaosCluster, when: str) -> None:
-        """Wait until items are confirmed and handled, and the lock service answers."""
-        counts = self._progress()
-        wanted = {part: count + PROOF_OF_SERVICE for part, count in counts.items()}
+        """Wait until items are confirmed, those of every uin are handled, and the lock service answers."""
+        wanted = {part: count + PROOFS.get(part, 1) for part, count in self._progress().items()}
         deadline = self.reactor.seconds() + RETURN_TIMEOUT_S
         while missing := [part for part, count in self._progress().items() if count < wanted[part]]:
             if self.reactor.seconds() > deadline:
@@ -143,11 +143,8 @@ class Round:
 
     def _progress(self) -> dict[str, int]:
         workload = self.workload
-        return {
-            "enqueues": workload.service.times,
-            "consumers": workload.consumption.times,
-            "lock service": self.registers.answered,
-        }
+        handled = {f"consumers of uin {uin}": times for uin, times in workload.consumption.times.items()}
+        return {ENQUEUES: workload.service.times, LOCK_SERVICE: self.registers.answered, **handled}
 
     # ---- verdict -------------------------------------------------------------------------------------
 

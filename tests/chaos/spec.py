@@ -51,7 +51,7 @@ def spec_for(rng: random.Random, hosts: Sequence[str]) -> ClusterSpec:
         queues=QUEUES,
         consumers=CONSUMERS,
         consumer_groups=(1,),
-        handlers={1: "tests.integration.handlers:record_number"},
+        handlers={1: "tests.integration.handlers:record_number_after_a_while"},
         hosts=hosts,
         topic={
             "scheduler_hash_keep_time_s": OWNER_LEASE_S,

@@ -56,10 +56,13 @@ class Consumption:
     """When items of each uin were handled: the longest that any of them had to wait, since the last look.
 
     Every uin has something to be handled all the time, as long as there is service at all.
+
+    Attributes:
+        times: how many items were handled, by uin.
     """
 
-    def __init__(self, reactor: Any) -> None:
-        self.times = 0
+    def __init__(self, reactor: Any, uins: Iterable[int]) -> None:
+        self.times = dict.fromkeys(uins, 0)
         self._reactor = reactor
         self._last: dict[int, float] = {}
         self._longest = 0.0
@@ -68,7 +71,7 @@ class Consumption:
         """Items of these were handled just now."""
         now = self._reactor.seconds()
         for uin in uins:
-            self.times += 1
+            self.times[uin] += 1
             self._longest = max(self._longest, now - self._last.get(uin, now))
             self._last[uin] = now
 
@@ -111,7 +114,7 @@ class Workload:
 
     def __init__(self, reactor: Any, seed: str) -> None:
         self.service = Service(reactor)
-        self.consumption = Consumption(reactor)
+        self.consumption = Consumption(reactor, range(1, 1 + PRODUCERS * UINS))
         self.log: HandledLog | None = None
         self.clients: list[BookkeepingClient] = []
         self._reactor = reactor

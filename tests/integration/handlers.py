@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 from pathlib import Path
+
+from twisted.internet.task import deferLater
 
 from phxqueue.consumer import Context, Item, Result
 
@@ -23,6 +26,14 @@ def record_number(context: Context, item: Item) -> Result:
     """As `record`, but only the first word of the text: what follows is there for its length."""
     os.write(_ledger, f"{_pid} {item.uin} {item.buffer.partition(b' ')[0].decode()}\n".encode())
     return Result.OK
+
+
+async def record_number_after_a_while(context: Context, item: Item) -> Result:
+    """As `record_number`, some time after the item was received: whoever is killed meanwhile has it in hand."""
+    from twisted.internet import reactor
+
+    await deferLater(reactor, random.expovariate(20.0), lambda: None)
+    return record_number(context, item)
 
 
 def moody(context: Context, item: Item) -> Result:
