@@ -25,6 +25,7 @@ from phxqueue.testing.sim.checkers.one_value import OneValue
 from phxqueue.testing.sim.checkers.promises import PromisesOnlyRise
 from phxqueue.testing.sim.checkers.reads import Reads
 from phxqueue.testing.sim.checkers.reference import Reference
+from phxqueue.testing.sim.checkers.replays import Replays
 from phxqueue.testing.sim.checkers.single_leaseholder import SingleLeaseholder
 from phxqueue.testing.sim.checkers.state_hash import StateHash
 from phxqueue.testing.sim.checkers.versions import Versions
@@ -443,32 +444,32 @@ class TestCursors:
     def test_what_is_replicated_stays(self) -> None:
         cursors = Cursors()
         cursors.asked(self.KEY, 9)
-        cursors.chosen(self.KEY, 5)
-        cursors.replicated(self.KEY, 5)
-        assert cursors.replicated_floor(self.KEY) == 5
-        cursors.answered(self.KEY, 5, 9)
-        cursors.answered(self.KEY, 5, 5)  # a failover took back what was not replicated
+        cursors.chosen(self.KEY, (0, 5))
+        cursors.replicated(self.KEY, (0, 5))
+        assert cursors.replicated_floor(self.KEY) == (0, 5)
+        cursors.answered(self.KEY, (0, 5), (0, 9))
+        cursors.answered(self.KEY, (0, 5), (0, 5))  # a failover took back what was not replicated
         assert not cursors.settled(self.KEY, 9)
-        cursors.replicated(self.KEY, 9)
+        cursors.replicated(self.KEY, (0, 9))
         assert cursors.settled(self.KEY, 9)
 
     def test_going_back(self) -> None:
         cursors = Cursors()
         cursors.asked(self.KEY, 9)
         with pytest.raises(Violation, match="the cursor went back"):
-            cursors.answered(self.KEY, 5, 4)
+            cursors.answered(self.KEY, (0, 5), (0, 4))
 
     def test_ahead_of_the_consumers(self) -> None:
         cursors = Cursors()
         cursors.asked(self.KEY, 9)
         with pytest.raises(Violation, match="nobody had finished"):
-            cursors.answered(self.KEY, 0, 10)
+            cursors.answered(self.KEY, (0, 0), (0, 10))
 
     def test_the_log_ahead_of_the_consumers(self) -> None:
         cursors = Cursors()
         cursors.asked((7, 2), 9)
         with pytest.raises(Violation, match="the log acknowledges up to 1"):
-            cursors.chosen(self.KEY, 1)
+            cursors.chosen(self.KEY, (0, 1))
 
 
 class TestDelays:
@@ -511,10 +512,64 @@ def got(first_cursor: int, *items: bytes) -> GetBatch:
     return GetBatch(first_cursor=first_cursor, header=source.header, items=source.items)
 
 
+class TestReplays:
+    KEY = (7, 1)
+
+    def replays(self) -> Replays:
+        replays = Replays()
+        replays.chosen("r1", 1, 50, {7: (2, 6)})
+        for cursor in (2, 3, 4):
+            replays.delivered(self.KEY, 50, cursor)
+        return replays
+
+    def test_everything_for_the_group_came_again(self) -> None:
+        self.replays().check_delivered(self.KEY, [0, 2, 3, 4, 6, 7])
+        self.replays().check_delivered((7, 2), [5])
+
+    def test_something_did_not(self) -> None:
+        replays = self.replays()
+        replays.delivered(self.KEY, 49, 5)
+        with pytest.raises(Violation, match=r"from 6 to 2, and the items at \[5\] did not come again"):
+            replays.check_delivered(self.KEY, [4, 5])
+
+    def test_what_a_later_one_took_over_came_with_that(self) -> None:
+        replays = self.replays()
+        replays.chosen("r2", 1, 60, {7: (1, 5)})
+        for cursor in range(1, 5):
+            replays.delivered(self.KEY, 60, cursor)
+        replays.check_delivered(self.KEY, range(9))
+
+    def test_carried_out_twice(self) -> None:
+        with pytest.raises(Violation, match="carried out twice"):
+            self.replays().chosen("r1", 1, 60, {7: (2, 6)})
+
+    def test_told_something_else(self) -> None:
+        self.replays().answered("r1", {7: (2, 6)})
+        with pytest.raises(Violation, match="a client was told"):
+            self.replays().answered("r1", {7: (3, 6)})
+
+    def test_a_generation_that_never_began(self) -> None:
+        cursors = Cursors()
+        cursors.replayed(self.KEY, (50, 2))
+        cursors.answered(self.KEY, (0, 9), (50, 2))
+        with pytest.raises(Violation, match="which never began"):
+            cursors.answered(self.KEY, (0, 0), (51, 0))
+
+    def test_a_replay_that_was_undone(self) -> None:
+        cursors = Cursors()
+        cursors.asked(self.KEY, 9)
+        cursors.replayed(self.KEY, (50, 2))
+        for stand in ((0, 9), (50, 9)):
+            with pytest.raises(Violation, match="is acknowledged in generation"):
+                cursors.answered(self.KEY, (50, 2), stand)
+
+
 class TestReference:
     def reference(self) -> Reference:
         reference = Reference()
-        reference.chosen(0, command(batch([b"a", b"b"], sequence=1), batch([b"c"], mask=0b10, sequence=2)))
+        reference.chosen(
+            0, 0, command(batch([b"a", b"b"], sequence=1), batch([b"c"], mask=0b10, sequence=2)), lambda queue_id: 0
+        )
         return reference
 
     def test_cursors_are_given_in_order(self) -> None:
@@ -523,7 +578,7 @@ class TestReference:
 
     def test_a_retry_is_stored_once(self) -> None:
         reference = self.reference()
-        reference.chosen(0, command(batch([b"a", b"b"], sequence=1), batch([b"d"], sequence=3)))
+        reference.chosen(0, 0, command(batch([b"a", b"b"], sequence=1), batch([b"d"], sequence=3)), lambda queue_id: 0)
         reference.check_added(7, 3, [b"d"])
 
     @pytest.mark.parametrize(("cursor", "items"), [(0, [b"a", b"x"]), (1, [b"a"]), (2, [b"c", b"d"]), (9, [b"a"])])
@@ -533,14 +588,14 @@ class TestReference:
 
     def test_a_header_that_miscounts(self) -> None:
         with pytest.raises(Violation, match="counts 3 items and has 2"):
-            Reference().chosen(0, command(batch([b"a", b"b"], count=3)))
+            Reference().chosen(0, 0, command(batch([b"a", b"b"], count=3)), lambda queue_id: 0)
 
     def test_cursors_rise_and_stay_in_their_queue(self) -> None:
         reference = self.reference()
         move = CursorMove(queue_id=7, consumer_group_id=1, acked=99)
-        assert reference.chosen(0, command(moves=[move])) == {(7, 1): 3}
+        assert reference.chosen(0, 0, command(moves=[move]), lambda queue_id: 0) == {(7, 1): (0, 3)}
         move.acked = 1
-        assert reference.chosen(0, command(moves=[move])) == {(7, 1): 3}
+        assert reference.chosen(0, 0, command(moves=[move]), lambda queue_id: 0) == {(7, 1): (0, 3)}
 
     def test_a_whole_read(self) -> None:
         items = self.reference().check_read(7, 0, 0, 3, [got(0, b"a", b"b"), got(2, b"c")])

@@ -13,7 +13,8 @@ from phxqueue.testing.sim.checkers.cursors import Cursors
 from phxqueue.testing.sim.checkers.delays import Delays
 from phxqueue.testing.sim.checkers.ledger import Ledger
 from phxqueue.testing.sim.checkers.reads import Reads
-from phxqueue.testing.sim.checkers.reference import Key, Reference
+from phxqueue.testing.sim.checkers.reference import FirstCursor, Key, Reference, Stand
+from phxqueue.testing.sim.checkers.replays import Replays
 from phxqueue.testing.sim.checkers.timers import Timers
 from phxqueue.testing.sim.recording import Recording
 from phxqueue.testing.sim.workload import STORE_ID, Workload
@@ -35,11 +36,12 @@ class Books:
         self.reference = Reference()
         self.recording = Recording(world)
         self.acknowledgements: list[float] = []
+        self.replays = Replays()
         self.timers = Timers(workload.wall_skew)
         self.chains = ChainAccounts(lambda queue_id, cursor: self.reference.queues[queue_id][cursor].buffer)
         self._delays = Delays(workload.wall_skew)
         self._world = world
-        self._moves: dict[tuple[int, int], dict[Key, int]] = {}  # (group, instance) -> where cursors stand after it
+        self._moves: dict[tuple[int, int], dict[Key, Stand]] = {}  # (group, instance) -> where cursors stand after it
         self._history = xxhash.xxh3_64()
 
     @property
@@ -69,18 +71,18 @@ class Books:
 
     # ---- consumers ----------------------------------------------------------------------------------
 
-    def get_floors(self, key: Key) -> tuple[int, int]:
+    def get_floors(self, key: Key) -> tuple[int, Stand]:
         """What an answer to a Get sent now may not be below: the queue's end, the acknowledged cursor."""
         return self.reads.acknowledged_end(key[0]), self.cursors.replicated_floor(key)
 
     def got(
-        self, key: Key, floors: tuple[int, int], wanted: int | None, response: GetResponse
+        self, key: Key, floors: tuple[int, Stand], wanted: int | None, response: GetResponse
     ) -> list[tuple[int, bytes]]:
         """A consumer that wanted to go on at `wanted` got an answer; return the (cursor, item) pairs new to it."""
         queue_id, group = key
         self.note("got", key, response.prev_cursor, response.next_cursor, response.reset)
         self.reads.read(queue_id, floors[0], response.end_cursor)
-        self.cursors.answered(key, floors[1], response.prev_cursor)
+        self.cursors.answered(key, floors[1], (response.generation, response.prev_cursor))
         start = response.prev_cursor if response.reset or wanted is None else wanted
         bit = 1 << (group - 1)
         items = self.reference.check_read(queue_id, bit, start, response.next_cursor, response.batches)
@@ -88,18 +90,28 @@ class Books:
         for cursor, item in items:
             self.ledger.was_delivered((STORE_ID, queue_id), cursor, item, bit)
             self.timers.delivered(item, self._world.now)
+            self.replays.delivered(key, response.generation, cursor)
             if delay:
                 self._delays.delivered(item, delay, self._world.now)
         return items
 
     # ---- nodes --------------------------------------------------------------------------------------
 
-    def chosen(self, group_id: int, instance: int, payload: bytes) -> None:
+    def chosen(self, group_id: int, instance: int, payload: bytes, first: FirstCursor) -> None:
         """The next entry of a Paxos group was applied somewhere, for the first time."""
         self.note("chosen", group_id, instance, len(payload))
-        for key, position in self.reference.chosen(group_id, payload).items():
-            self.cursors.chosen(key, position)
-            self._moves.setdefault((group_id, instance), {})[key] = position
+        moves = self._moves.setdefault((group_id, instance), {})
+        for key, stand in self.reference.chosen(group_id, instance, payload, first).items():
+            self.cursors.chosen(key, stand)
+            moves[key] = stand
+        for replay in self.reference.replayed:
+            self.replays.chosen(replay.name, replay.group, replay.generation, replay.outcome)
+            for queue_id, (target, _) in replay.outcome.items():
+                key, stand = (queue_id, replay.group), (replay.generation, target)
+                self.cursors.replayed(key, stand)
+                self.recording.replayed(key)
+                self.cursors.chosen(key, stand)
+                moves[key] = stand
         if self.workload.chains:
             self.chains.chosen(group_id, payload)
 
@@ -108,9 +120,9 @@ class Books:
         for queue_id in self.workload.queues:
             if queue_id % paxos_groups == group_id:
                 for group in self.workload.groups:
-                    self.recording.failover((queue_id, group), self.cursors.replicated_floor((queue_id, group)))
+                    self.recording.failover((queue_id, group), self.cursors.replicated_floor((queue_id, group))[1])
 
     def applied_by_master(self, group_id: int, instance: int) -> None:
         """A master applied an entry: what it says of cursors holds for every answer from now on."""
-        for key, position in self._moves.get((group_id, instance), {}).items():
-            self.cursors.replicated(key, position)
+        for key, stand in self._moves.get((group_id, instance), {}).items():
+            self.cursors.replicated(key, stand)

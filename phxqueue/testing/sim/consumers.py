@@ -11,6 +11,7 @@ from phxqueue.proto.store_pb2 import GetRequest, GetResponse
 from phxqueue.store.state import FENCE_VERSION
 from phxqueue.testing.sim.books import Books
 from phxqueue.testing.sim.calls import Answer, Caller
+from phxqueue.testing.sim.checkers.cursors import Stand
 from phxqueue.testing.sim.cluster import Cluster
 from phxqueue.testing.sim.sleepers import Sleeper
 from phxqueue.testing.sim.workload import STORE_ID, TOPIC_ID
@@ -19,6 +20,8 @@ FORGET = 0.02
 """Probability, per answer, that the consumer dies and another takes over, knowing nothing."""
 STALE = 0.01
 """Probability, per Get, that it asks for an old position, as a consumer that lost its lock would."""
+SILENT = 5
+"""One consumer of so many does not say of which generation its cursors are, as a client that knows none."""
 WAIT_MS = 200
 
 
@@ -40,10 +43,17 @@ class LedgerConsumer:
         self._random = cluster.world.random
         self._caller = Caller(cluster)
         self._wanted: int | None = None
+        self._generation: int | None = None  # of the group in the queue; None: it does not say
+        self._tells = (queue_id * 64 + group) % SILENT != 0
         self._acknowledge: int | None = None
         self._stopping = False
         self._lock_version = 1
         self._fenced_below = 0  # the highest lock version that was answered
+
+    @property
+    def generation(self) -> int:
+        """Of the group in the queue, as last told."""
+        return self._generation or 0
 
     def start(self) -> None:
         """Begin."""
@@ -67,7 +77,9 @@ class LedgerConsumer:
         acknowledge = self.position if self._stopping else self._acknowledge
         if acknowledge is not None:
             request.prev_cursor = acknowledge
-            self._books.cursors.asked(self.key, acknowledge)
+            self._books.cursors.asked(self.key, acknowledge, self.generation)
+        if self._tells and self._generation is not None:
+            request.generation = self._generation
         wanted = self._wanted
         if wanted and self._random.random() < STALE:
             wanted = self._random.randrange(wanted)
@@ -88,17 +100,19 @@ class LedgerConsumer:
 
         self._caller.call(GET, request, answered)
 
-    def _answered(self, result: Answer, limit: int, wanted: int | None, floors: tuple[int, int]) -> None:
+    def _answered(self, result: Answer, limit: int, wanted: int | None, floors: tuple[int, Stand]) -> None:
         if not isinstance(result, GetResponse):
             self._cluster.world.call_later(self._random.uniform(0.01, 0.1), self._get)
             return
         if limit == 0:
             self._books.reads.read(self.key[0], floors[0], result.end_cursor)
-            self._books.cursors.answered(self.key, floors[1], result.prev_cursor)
+            self._books.cursors.answered(self.key, floors[1], (result.generation, result.prev_cursor))
             self.stopped = True
             return
         self.received.update(self._books.got(self.key, floors, wanted, result))
-        self.position = max(self.position, result.next_cursor)
+        anew = result.generation != self.generation
+        self.position = result.next_cursor if anew else max(self.position, result.next_cursor)
+        self._generation = result.generation
         self._acknowledge = self._wanted = result.next_cursor
         if self._random.random() < FORGET:
             self._hand_over()
@@ -108,7 +122,9 @@ class LedgerConsumer:
         """Another consumer takes the lock over; the former one may only have been asleep."""
         former, position = self._lock_version, self._acknowledge or 0
         passed = partial(self._has_passed, former)
-        sleeper = Sleeper(self._cluster, self._books, self.key, former, position, passed)
+        sleeper = Sleeper(
+            self._cluster, self._books, self.key, former, position, passed, self.generation, tells=self._tells
+        )
         self._cluster.world.call_later(self._random.choice((0.05, 0.5, 2.0)) * self._random.random(), sleeper.wake)
         self._lock_version += 1
         self._acknowledge = self._wanted = None
@@ -144,9 +160,9 @@ class Newcomer:
         floor = self._books.cursors.replicated_floor(self.key)
         self._caller.call(GET, request, lambda result: self._answered(result, floor))
 
-    def _answered(self, result: Answer, floor: int) -> None:
+    def _answered(self, result: Answer, floor: Stand) -> None:
         if isinstance(result, GetResponse):
-            self._books.cursors.answered(self.key, floor, result.prev_cursor)
+            self._books.cursors.answered(self.key, floor, (result.generation, result.prev_cursor))
             self.told = result.prev_cursor
         else:
             self._cluster.world.call_later(0.02, self.ask)

@@ -14,6 +14,7 @@ from phxqueue.testing.sim.cluster import Cluster
 from phxqueue.testing.sim.consumers import Auditor, LedgerConsumer, Newcomer
 from phxqueue.testing.sim.delayers import Delayer
 from phxqueue.testing.sim.producers import Lane, LedgerProducer
+from phxqueue.testing.sim.replayers import Replayer
 from phxqueue.testing.sim.workload import STORE_ID
 from phxqueue.testing.sim.world import World
 
@@ -31,6 +32,7 @@ def expect_recovery(
     consumers: Sequence[LedgerConsumer],
     delayers: Sequence[Delayer],
     chain: Chain,
+    replayers: Sequence[Replayer],
     producer_ids: Iterator[int],
     outage: bool,
 ) -> float:
@@ -49,6 +51,7 @@ def expect_recovery(
     recovery = world.now - healed
     expect("everything sent", lambda: all(producer.done for producer in producers))
     expect("all delayed batches sent and cancelled", lambda: all(delayer.done for delayer in delayers))
+    expect("all replays have an outcome", lambda: all(replayer.done for replayer in replayers))
     expect("all delayed batches have fired", lambda: not books.reference.delayed)
     chain.finish(expect)
     contents = _audit(cluster, books, expect)
@@ -129,6 +132,9 @@ def _collect(
     for consumer in consumers:
         queue_id, group = consumer.key
         books.ledger.check_delivered((STORE_ID, queue_id), 1 << (group - 1), contents[queue_id], consumer.received)
+        stored = books.reference.queues.get(queue_id, ())
+        wanted = [cursor for cursor, item in enumerate(stored) if item.mask >> (group - 1) & 1]
+        books.replays.check_delivered(consumer.key, wanted)
 
     def replicated() -> bool:
         return all(books.cursors.settled(consumer.key, consumer.position) for consumer in consumers)

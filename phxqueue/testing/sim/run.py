@@ -23,6 +23,7 @@ from phxqueue.testing.sim.ending import expect_recovery
 from phxqueue.testing.sim.faults import FaultInjector
 from phxqueue.testing.sim.producers import Lane, LedgerProducer
 from phxqueue.testing.sim.profiles import CALM, PROFILES, Profile
+from phxqueue.testing.sim.replayers import Replayer
 from phxqueue.testing.sim.stores import StoreFactory
 from phxqueue.testing.sim.watch import Watch
 from phxqueue.testing.sim.workload import Workload, draw
@@ -35,6 +36,8 @@ CHAINS, CHAIN_SALT = 0.12, 0x5EED
 """Share of the seeds in which items walk an attempt chain."""
 REPEATING, REPEAT_SALT = 0.15, 0xEC40
 """Share of the seeds in which producers repeat what has long been answered."""
+REPLAYED, REPLAY_SALT = 0.25, 0x7E
+"""Share of the seeds without chains in which groups are made to read again."""
 FAULTS_BEGIN = 0.3
 OUTAGE = 0.4
 """How many of the runs end with an outage of all nodes."""
@@ -115,6 +118,8 @@ def plan(seed: int) -> Plan:
         workload = replace(workload, chains=2)
     if Random(seed ^ REPEAT_SALT).random() < REPEATING:
         workload = replace(workload, repeaters=True)
+    if Random(seed ^ REPLAY_SALT).random() < REPLAYED and not workload.chains:
+        workload = replace(workload, replayers=1)
     if profile.leave_every or profile.upgrade_every:  # both are about trimming
         workload = replace(workload, retention_bytes=0)
         shape = replace(
@@ -158,6 +163,7 @@ class Simulation:
 
         self.chain = Chain(self.cluster, self.books, factory.topic, self.producer_ids, workload.chains)
         self.delayers = [Delayer(self.cluster, self.books, self.producer_ids) for _ in range(workload.delayers)]
+        self.replayers = [Replayer(self.cluster, self.books) for _ in range(workload.replayers)]
 
     def _mastership(self, node_id: int, group_id: int, is_master: bool) -> None:
         if is_master:
@@ -185,6 +191,7 @@ class Simulation:
                 self.consumers,
                 self.delayers,
                 self.chain,
+                self.replayers,
                 self.producer_ids,
                 outage=self.outcome.profile != CALM.name and self.world.random.random() < OUTAGE,
             )
@@ -215,6 +222,7 @@ class Simulation:
         starts += [consumer.start for consumer in self.consumers]
         starts += [delayer.start for delayer in self.delayers]
         starts += self.chain.starts()
+        starts += [replayer.start for replayer in self.replayers]
         for start in starts:
             self.world.call_later(self.world.random.uniform(0, 1.0), start)
 

@@ -21,11 +21,12 @@ class Sleeper:
         token: the version of the lock it held.
         acknowledge: the position it acknowledges.
         passed: whether a reader with a later token has been answered: from then on this one must be refused.
+        generation: of the group in the queue when it got it; `tells`: whether it says so.
     """
 
     def __init__(
         self, cluster: Cluster, books: Books, key: tuple[int, int], token: int, acknowledge: int,
-        passed: Callable[[], bool],
+        passed: Callable[[], bool], generation: int, *, tells: bool,
     ) -> None:  # fmt: skip
         self._cluster = cluster
         self._books = books
@@ -33,6 +34,8 @@ class Sleeper:
         self._token = token
         self._acknowledge = acknowledge
         self._passed = passed
+        self._generation = generation
+        self._tells = tells
         self._caller = Caller(cluster, tolerated=frozenset({Status.FENCED}))
 
     def wake(self) -> None:
@@ -47,7 +50,9 @@ class Sleeper:
             prev_cursor=self._acknowledge,
             fencing_token=self._token,
         )
-        books.cursors.asked(key, self._acknowledge)
+        if self._tells:
+            request.generation = self._generation
+        books.cursors.asked(key, self._acknowledge, self._generation)
         must_fail = self._passed() and self._cluster.versions_never_mixed
         floors = books.get_floors(key)
         record = books.recording.get(key, self._acknowledge)
@@ -62,6 +67,6 @@ class Sleeper:
                 raise Violation(f"a reader of {key} with token {self._token} was answered, and a later one had been")
             else:
                 books.recording.got(record, result.end_cursor, result.prev_cursor)
-                books.cursors.answered(key, floors[1], result.prev_cursor)
+                books.cursors.answered(key, floors[1], (result.generation, result.prev_cursor))
 
         self._caller.call(GET, request, answered)

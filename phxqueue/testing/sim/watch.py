@@ -29,11 +29,16 @@ class NodeBooks(Protocol):
     def note(self, *event: Any) -> None:
         """Add an event to the history."""
 
-    def chosen(self, group_id: int, instance: int, payload: bytes) -> None:
+    def chosen(self, group_id: int, instance: int, payload: bytes, first: Callable[[int], int]) -> None:
         """The next entry of a Paxos group was applied somewhere, for the first time."""
 
     def applied_by_master(self, group_id: int, instance: int) -> None:
         """A master applied an entry."""
+
+
+def _nowhere(queue_id: int) -> int:
+    """Where a queue begins, for what has none."""
+    return 0
 
 
 def store_version(payload: bytes) -> int:
@@ -113,7 +118,7 @@ class Watch:
             self._versions.applied(node_id, group_id, instance, version)
             if first:
                 self._versions.chosen(group_id, instance, version)
-                self._books.chosen(group_id, instance, payload)
+                self._books.chosen(group_id, instance, payload, getattr(machine, "first_cursor", _nowhere))
             if is_master:
                 self._books.applied_by_master(group_id, instance)
         if instance % self.hash_every == 0:

@@ -28,6 +28,7 @@ class Workload:
     delayers: clients that enqueue delayed batches, and cancel some.
     chains: clients that enqueue what will walk an attempt chain.
     repeaters: whether producers repeat, late, requests that have long been answered.
+    replayers: operators who have groups read again.
     """
 
     queues: tuple[int, ...] = PLAIN_QUEUES
@@ -45,6 +46,7 @@ class Workload:
     delayers: int = 0
     chains: int = 0
     repeaters: bool = False
+    replayers: int = 0
 
     @property
     def mask(self) -> int:

@@ -1,10 +1,12 @@
 """A consumer group's acknowledged cursor: once replicated it never goes back, and it is never ahead of the group.
 
 What a consumer acknowledged is replicated within ``store_sync_interval_ms``; until then a failover may take it back,
-and what was not replicated is delivered again. So three bounds hold for the position in every answer:
+and what was not replicated is delivered again. A replay moves the group and begins another *generation*; where it
+stands is therefore compared by generation first. So three bounds hold for the position in every answer:
 
 - it is not below what a master had applied from the log when the Get was sent;
-- it is not above the highest position that any consumer of the group has asked to acknowledge;
+- it is not above the highest position that any consumer of the group has asked to acknowledge in that generation, or
+  where the replay put it;
 - when all is quiet, the replicated position is the acknowledged one.
 """
 
@@ -13,50 +15,62 @@ from __future__ import annotations
 from phxqueue.testing.sim.checkers import Violation
 
 Key = tuple[int, int]  # (queue id, consumer group id)
+Stand = tuple[int, int]  # (generation, cursor)
 
 
 class Cursors:
-    """Told of every acknowledgement, every replicated move and every answer."""
+    """Told of every acknowledgement, every replicated move, every replay and every answer."""
 
     def __init__(self) -> None:
-        self._asked: dict[Key, int] = {}
-        self._replicated: dict[Key, int] = {}
-        self._chosen: dict[Key, int] = {}
+        self._asked: dict[tuple[Key, int], int] = {}
+        self._replicated: dict[Key, Stand] = {}
+        self._chosen: dict[Key, Stand] = {}
+        self._generations: dict[Key, set[int]] = {}
 
-    def replicated_floor(self, key: Key) -> int:
+    def replicated_floor(self, key: Key) -> Stand:
         """What no later answer may be below; to be remembered when a Get is sent."""
-        return self._replicated.get(key, 0)
+        return self._replicated.get(key, (0, 0))
 
-    def asked(self, key: Key, position: int) -> None:
+    def asked(self, key: Key, position: int, generation: int = 0) -> None:
         """A consumer is about to acknowledge everything below `position`."""
-        self._asked[key] = max(self._asked.get(key, 0), position)
+        self._asked[key, generation] = max(self._asked.get((key, generation), 0), position)
 
-    def chosen(self, key: Key, position: int) -> None:
+    def replayed(self, key: Key, stand: Stand) -> None:
+        """A chosen entry puts the group there."""
+        self._generations.setdefault(key, set()).add(stand[0])
+        self.asked(key, stand[1], stand[0])
+
+    def chosen(self, key: Key, stand: Stand) -> None:
         """A chosen entry moves the cursor."""
-        if position > self._asked.get(key, 0):
+        generation, position = stand
+        if position > self._asked.get((key, generation), 0):
             raise Violation(
-                f"queue {key[0]} group {key[1]}: the log acknowledges up to {position}, consumers asked for no more "
-                f"than {self._asked.get(key, 0)}"
+                f"queue {key[0]} group {key[1]}: the log acknowledges up to {position} in generation {generation}, "
+                f"consumers asked for no more than {self._asked.get((key, generation), 0)}"
             )
-        self._chosen[key] = max(self._chosen.get(key, 0), position)
+        self._chosen[key] = max(self._chosen.get(key, (0, 0)), stand)
 
-    def replicated(self, key: Key, position: int) -> None:
+    def replicated(self, key: Key, stand: Stand) -> None:
         """A master has applied a move of the cursor."""
-        self._replicated[key] = max(self._replicated.get(key, 0), position)
+        self._replicated[key] = max(self._replicated.get(key, (0, 0)), stand)
 
-    def answered(self, key: Key, floor: int, position: int) -> None:
-        """A Get sent when the replicated floor was `floor` says that everything below `position` is acknowledged."""
-        if position < floor:
+    def answered(self, key: Key, floor: Stand, stand: Stand) -> None:
+        """A Get sent when the replicated floor was `floor` says that everything below is acknowledged."""
+        generation, position = stand
+        if generation and generation not in self._generations.get(key, ()):
+            raise Violation(f"queue {key[0]} group {key[1]}: a Get names generation {generation}, which never began")
+        if stand < floor:
             raise Violation(
-                f"queue {key[0]} group {key[1]}: a Get says {position} is acknowledged, {floor} was replicated before "
-                "it was sent: the cursor went back"
+                f"queue {key[0]} group {key[1]}: a Get says {position} is acknowledged in generation {generation}, "
+                f"{floor[1]} in generation {floor[0]} was replicated before it was sent: the cursor went back"
             )
-        if position > self._asked.get(key, 0):
+        if position > self._asked.get((key, generation), 0):
             raise Violation(
-                f"queue {key[0]} group {key[1]}: a Get says {position} is acknowledged, consumers asked for no more "
-                f"than {self._asked.get(key, 0)}: items were acknowledged that nobody had finished"
+                f"queue {key[0]} group {key[1]}: a Get says {position} is acknowledged in generation {generation}, "
+                f"consumers asked for no more than {self._asked.get((key, generation), 0)}: items were acknowledged "
+                "that nobody had finished"
             )
 
     def settled(self, key: Key, position: int) -> bool:
         """Whether `position` has been replicated."""
-        return max(self._chosen.get(key, 0), self._replicated.get(key, 0)) >= position
+        return max(self._chosen.get(key, (0, 0)), self._replicated.get(key, (0, 0)))[1] >= position

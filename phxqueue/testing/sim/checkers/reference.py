@@ -6,14 +6,16 @@ the moment the client gets it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from phxqueue.proto.item_pb2 import QItems
-from phxqueue.proto.store_pb2 import GetBatch, StoreCommand
+from phxqueue.proto.store_pb2 import GetBatch, Replay, StoreCommand
 from phxqueue.testing.sim.checkers import Violation
 
 Key = tuple[int, int]  # (queue id, consumer group id)
+Stand = tuple[int, int]  # (generation, cursor)
+FirstCursor = Callable[[int], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +38,35 @@ class _Timer:
     buffers: tuple[bytes, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A replay that was carried out; `outcome`: queue id -> (target, where the group stood)."""
+
+    name: str
+    group: int
+    generation: int
+    outcome: dict[int, tuple[int, int]]
+
+
 class Reference:
     """The queues and the replicated cursors, as the chosen entries say."""
 
     def __init__(self) -> None:
         self.queues: dict[int, list[StoredItem]] = {}
         self.acked: dict[Key, int] = {}
+        self.generations: dict[Key, int] = {}
+        self.replayed: list[Replayed] = []  # by the last entry
+        self._replays: set[str] = set()
         self._outcomes: dict[tuple[int, int], tuple[int, int]] = {}  # (producer, sequence) -> (queue, cursor)
         self._clocks: dict[int, int] = {}  # per Paxos group
         self._timers: dict[int, list[_Timer]] = {}  # per Paxos group, in the order of their numbers
         self._numbers: dict[int, int] = {}
 
-    def chosen(self, group_id: int, payload: bytes) -> dict[Key, int]:
-        """Take in the next entry of a Paxos group; return where the cursors stand that it names."""
+    def chosen(self, group_id: int, instance: int, payload: bytes, first: FirstCursor) -> dict[Key, Stand]:
+        """Take in the next entry of a Paxos group; return where the cursors stand that it moves.
+
+        `first`: the first cursor of a queue, which is told by the store: what is trimmed is `trimmed`'s to check.
+        """
         command = StoreCommand.FromString(payload)
         clock = self._clocks[group_id] = max(self._clocks.get(group_id, 0), command.timestamp_ms)
         for batch in command.batches:
@@ -69,15 +87,38 @@ class Reference:
                 continue
             self._outcomes[name] = (header.queue_id, len(queue))
             queue.extend(StoredItem(item.buffer, header.consumer_group_ids, clock) for item in items)
-        moved = {
-            (move.queue_id, move.consumer_group_id): self._move((move.queue_id, move.consumer_group_id), move.acked)
-            for move in command.cursor_moves
-        }
+        moved: dict[Key, Stand] = {}
+        for move in command.cursor_moves:
+            key = move.queue_id, move.consumer_group_id
+            if move.generation == self.generations.get(key, 0):
+                moved[key] = move.generation, self._move(key, move.acked)
+        self.replayed = [
+            done for replay in command.replays if (done := self._replay(replay, instance, first)) is not None
+        ]
         gone = {one.timer_number for one in command.cancels}
         self._timers[group_id] = [timer for timer in self._timers.get(group_id, ()) if timer.number not in gone]
         if command.HasField("fire"):
             self._fire(group_id, command.fire.due_ms, command.fire.most, clock)
         return moved
+
+    def _replay(self, replay: Replay, instance: int, first: FirstCursor) -> Replayed | None:
+        """Carry it out; None: its id is known, or it is refused."""
+        if replay.id in self._replays:
+            return None
+        outcome: dict[int, tuple[int, int]] = {}
+        for target in replay.targets:
+            queue_id, begin = target.queue_id, first(target.queue_id)
+            acked = max(self.acked.get((queue_id, replay.consumer_group_id), 0), begin)
+            cursor = max(target.cursor, begin) if replay.to_earliest else target.cursor
+            if cursor < begin or (replay.HasField("to_cursor") and cursor > acked):
+                return None
+            if cursor < acked:
+                outcome[queue_id] = cursor, acked
+        self._replays.add(replay.id)
+        for queue_id, (cursor, _) in outcome.items():
+            self.acked[queue_id, replay.consumer_group_id] = cursor
+            self.generations[queue_id, replay.consumer_group_id] = instance + 1
+        return Replayed(replay.id, replay.consumer_group_id, instance + 1, outcome)
 
     def _fire(self, group_id: int, due_ms: int, most: int, clock: int) -> None:
         """What is due goes to the ends of its queues, by time, then by number."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import xxhash
@@ -46,7 +47,7 @@ class LockBooks:
 
     # ---- nodes ------------------------------------------------------------------------------------
 
-    def chosen(self, group_id: int, instance: int, payload: bytes) -> None:
+    def chosen(self, group_id: int, instance: int, payload: bytes, first: Callable[[int], int]) -> None:
         """The next entry of a Paxos group was applied somewhere, for the first time."""
         self.note("chosen", group_id, instance, len(payload))
         self._references[group_id].chosen(instance, payload)

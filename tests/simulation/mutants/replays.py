@@ -1,0 +1,62 @@
+"""Bugs of replays: undone by what was under way, carried out again, forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from phxqueue.proto.store_pb2 import CursorMove
+from phxqueue.store.positions import Positions
+from phxqueue.store.queues import StoreQueues
+from phxqueue.store.replay_table import ReplayTable
+from phxqueue.store.state import QueueState
+from tests.simulation.mutants.table import Patch, mutant, replace, wrap
+
+
+@mutant(60)
+def moves_of_before_a_replay_count(patch: Patch) -> None:
+    """A cursor move that was under way when its group was moved back raises the cursor again."""
+
+    def change(move_cursor: Callable[..., None]) -> Callable[..., None]:
+        def _move_cursor(self: StoreQueues, move: CursorMove, version: int) -> None:
+            move.generation = self.replays.generation((move.queue_id, move.consumer_group_id))
+            move_cursor(self, move, version)
+
+        return _move_cursor
+
+    wrap(patch, StoreQueues, "_move_cursor", change)
+
+
+@mutant(1, 5)
+def ids_of_replays_are_forgotten(patch: Patch) -> None:
+    """One that is sent again moves the group again."""
+
+    def change(replay: Callable[..., Any]) -> Callable[..., Any]:
+        def _replay(self: StoreQueues, command: Any, instance: int) -> Any:
+            outcome = replay(self, command, instance)
+            self.replays.records.pop(command.id, None)
+            return outcome
+
+        return _replay
+
+    wrap(patch, StoreQueues, "_replay", change)
+
+
+@mutant(1, 5)
+def a_master_believes_its_readers_after_a_replay(patch: Patch) -> None:
+    """What it had handed out and taken before a replay stays in its memory."""
+    replace(patch, Positions, "put", lambda self, key, cursor: None)
+
+
+@mutant(0, 1)
+def generations_not_in_checkpoint(patch: Patch) -> None:
+    """A node that restarts from a checkpoint has forgotten that groups were moved."""
+
+    def change(restore: Callable[..., Any]) -> Callable[..., Any]:
+        def _restore(self: QueueState, state: bytes, segments: Iterable[tuple[bytes, bytes]]) -> None:
+            restore(self, state, segments)
+            self.replays = ReplayTable()
+
+        return _restore
+
+    wrap(patch, QueueState, "restore", change)
