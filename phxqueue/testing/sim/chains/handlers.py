@@ -125,7 +125,7 @@ class Handler:
                     self._window.give_back(ack)
                 self._cluster.world.call_later(self._random.uniform(0.01, 0.1), self._again, life)
                 return
-            self._books.cursors.answered(self._key, floor, result.prev_cursor)
+            self._books.cursors.answered(self._key, floor, (result.generation, result.prev_cursor))
             if self._window is None:
                 self._window = CursorWindow(result.prev_cursor)
             elif ack is not None and not result.reset:
