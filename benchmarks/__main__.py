@@ -46,6 +46,18 @@ def balance(consumers: int, queues: int, seconds: int, seed: int) -> None:
 
 
 @main.command()
+@click.option("--queues", default=1000, show_default=True)
+@click.option("--seconds", default=60.0, show_default=True)
+@_directory
+def idle(queues: int, seconds: float, directory: Path) -> None:
+    """Processor time of a consumer that owns many empty queues by locks."""
+    from benchmarks.idle import measure
+
+    with tempfile.TemporaryDirectory(dir=directory) as place:
+        edge.run(lambda reactor: measure(reactor, Path(place) / "cluster", queues, seconds, click.echo))
+
+
+@main.command()
 @click.option("--only", multiple=True, type=click.Choice([s.key for s in SCENARIOS]), help="Only this row; repeatable.")
 @click.option("--seconds", default=5.0, show_default=True, help="How long each row sends.")
 @click.option("--queues", default=1, show_default=True, help="Queues the messages are spread over.")

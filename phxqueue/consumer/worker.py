@@ -125,12 +125,16 @@ class Worker:
 
     def _call(self, request: GetRequest, wait_s: float) -> Deferred[Any]:
         settings = self._settings
+        searching = GetRequest()
+        searching.CopyFrom(request)
+        searching.wait_ms = 0
         return self._source.caller.call(
             self._source.route,
             GET,
             request,
             settings.get_deadline_s + wait_s,
             try_timeout_s=settings.try_timeout_s + wait_s,
+            searching=searching,
         )
 
     def _answered(self, response: GetResponse, ack: Ack | None) -> None:

@@ -67,6 +67,7 @@ class RoutedCall(Generic[ResponseT]):
         route: Route,
         method: Method[Any, ResponseT],
         request: Message,
+        searching: Message | None,
         started: float,
         deadline_s: float,
         try_s: float,
@@ -79,6 +80,7 @@ class RoutedCall(Generic[ResponseT]):
         self._route = route
         self._method = method
         self._request = request
+        self._searching = request if searching is None else searching  # sent while the master is not known
         self._started = started
         self._deadline_s = deadline_s
         self._end = started + deadline_s
@@ -206,7 +208,8 @@ class RoutedCall(Generic[ResponseT]):
             handover = self._clock.callLater(self._settings.handover_s, search.hand_over, turn)
         search.asking[address] += 1
         try:
-            response = await self._ask(address, min(left, self._try_s))
+            request = self._request if turn is None else self._searching
+            response = await self._ask(address, request, min(left, self._try_s))
         except RpcError as error:
             if error.status in ONLY_MASTERS_SAY:
                 self._found(address)
@@ -222,7 +225,7 @@ class RoutedCall(Generic[ResponseT]):
         self._masters.remember(self._route, master)
         self._search.found()
 
-    async def _ask(self, address: Address, seconds: float) -> ResponseT:
+    async def _ask(self, address: Address, request: Message, seconds: float) -> ResponseT:
         began = self._clock.seconds()
         if self._search.is_silent(address):
             seconds = min(seconds, self._settings.silent_try_timeout_s)
@@ -236,7 +239,7 @@ class RoutedCall(Generic[ResponseT]):
             raise self._noted(address, sight, error) from None
         asked = self._clock.seconds()
         try:
-            return await caller.call(self._method, self._request, max(began + seconds - asked, 0.001))
+            return await caller.call(self._method, request, max(began + seconds - asked, 0.001))
         except RpcError as error:
             if error.status not in RETRIED:
                 raise

@@ -62,11 +62,15 @@ class MasterClient:
         deadline_s: float,
         *,
         try_timeout_s: float | None = None,
+        searching: RequestT | None = None,
     ) -> Deferred[ResponseT]:
         """Call the master of `route`; it takes `deadline_s` seconds at most, whatever happens.
 
         Args:
             try_timeout_s: instead of the settings' (a long poll needs its waiting time on top).
+            searching: sent instead of the request while the master is not known. For a long poll, the same without
+                waiting: what is answered at once finds the master for all calls that wait for it, one long poll after
+                another would keep them waiting.
 
         Fails with `RpcError`: what the master says when a retry is of no use; RESOURCE_EXHAUSTED when
         it stays overloaded; UNAVAILABLE when there is no master; DEADLINE_EXCEEDED. `maybe_executed`
@@ -84,11 +88,11 @@ class MasterClient:
                     error = failure.value
                     if not isinstance(error, RpcError) or error.status not in RETRIED:
                         return fail(failure)
-                    routed = self._routed(route, method, request, deadline_s, try_s, started)
+                    routed = self._routed(route, method, request, searching, deadline_s, try_s, started)
                     return Deferred.fromCoroutine(routed.run((master, error, connection)))
 
                 return call.addErrback(failed)
-        routed = self._routed(route, method, request, deadline_s, try_s, self._clock.seconds())
+        routed = self._routed(route, method, request, searching, deadline_s, try_s, self._clock.seconds())
         return Deferred.fromCoroutine(routed.run())
 
     def call_once(
@@ -129,6 +133,7 @@ class MasterClient:
         route: Route,
         method: Method[RequestT, ResponseT],
         request: RequestT,
+        searching: RequestT | None,
         deadline_s: float,
         try_s: float,
         started: float,
@@ -142,6 +147,7 @@ class MasterClient:
             route=route,
             method=method,
             request=request,
+            searching=searching,
             started=started,
             deadline_s=deadline_s,
             try_s=try_s,

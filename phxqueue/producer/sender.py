@@ -45,7 +45,14 @@ class Caller(Protocol):
     """What is needed of net.routing.MasterClient."""
 
     def call(
-        self, route: Route, method: Any, request: Any, deadline_s: float, *, try_timeout_s: float | None = None
+        self,
+        route: Route,
+        method: Any,
+        request: Any,
+        deadline_s: float,
+        *,
+        try_timeout_s: float | None = None,
+        searching: Any = None,
     ) -> Deferred[Any]:
         """Call the master of the route."""
 

@@ -34,9 +34,11 @@ class Node:
         self.connected = False
         self.last_heard = 0.0
         self.pending: list[Deferred[AddResponse]] = []
+        self.request: Any = None  # the last one
 
     def call(self, method: Any, request: Any, timeout: float) -> Deferred[AddResponse]:
         self.cluster.asked.append((NAMES[self.address], round(self.cluster.clock.seconds(), 6)))
+        self.request = request
         if not self.up:
             return fail(RpcError(Status.UNAVAILABLE, f"connection to {self.address} lost: gone"))
         answer = self.answer(self)
@@ -353,6 +355,26 @@ def test_one_call_that_is_kept_waiting_does_not_keep_the_others_waiting(cluster:
     cluster.advance(0.051)
     assert result.ok
     assert first != cluster.asked[1][0]  # it began with a node that keeps nobody waiting
+
+
+def test_many_long_polls_find_the_master_at_once(cluster: Cluster) -> None:
+    """Else each of a thousand queues where nothing happens would have its turn, one after another."""
+    poll, question = AddRequest(topic_id=9), AddRequest()
+
+    def parks(node: Node) -> Deferred[AddResponse]:
+        return Deferred() if node.request.topic_id else succeed(AddResponse())
+
+    cluster.set(no_master, parks, no_master)
+    for _ in range(100):
+        cluster.client.call(ROUTE, ADD, poll, 60.0, try_timeout_s=60.0, searching=question)
+    cluster.advance(0.001)
+    assert len(cluster.nodes[B].pending) == 99, "one was answered at once, the others wait at the master"
+    assert cluster.nodes[A].count() + cluster.nodes[C].count() <= 2
+
+    cluster.set(no_master, no_master, parks)
+    cluster.nodes[B].kill()
+    cluster.advance(0.2)
+    assert len(cluster.nodes[C].pending) == 98, "the same after a failover"
 
 
 @pytest.mark.parametrize("status", [Status.NOT_FOUND, Status.VERSION_MISMATCH, Status.FENCED])

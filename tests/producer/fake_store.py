@@ -124,7 +124,14 @@ class FakeStore:
     # -- what a client sees ---------------------------------------------------------------------------
 
     def call(
-        self, route: Route, method: Any, request: Any, deadline_s: float, *, try_timeout_s: float | None = None
+        self,
+        route: Route,
+        method: Any,
+        request: Any,
+        deadline_s: float,
+        *,
+        try_timeout_s: float | None = None,
+        searching: Any = None,
     ) -> Deferred[Any]:
         assert deadline_s > 0
         name = "add" if method is ADD else "get"

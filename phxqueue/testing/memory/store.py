@@ -123,6 +123,7 @@ class MemoryStores:
         deadline_s: float,
         *,
         try_timeout_s: float | None = None,
+        searching: Any = None,
     ) -> Deferred[Any]:
         """Call a store. Messages are copied and come a turn later, as they would on a wire."""
         self.calls += 1
