@@ -162,11 +162,7 @@ class CheckpointFetch:
         """Fetch a checkpoint and fill what is missing below it; begin again when that is overtaken by events."""
         while not self._closed and (fetch or self._table.gap is not None):
             if fetch:
-                await self._turn.acquire()
-                try:
-                    await self._fetch(peer)
-                finally:
-                    self._turn.release()
+                await self._turn.run(self._fetch, peer)
             self._outdated = False
             if self._table.gap is not None:
                 await self._fill()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from inspect import iscoroutine
 from typing import Any
 
 import pytest
 import xxhash
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
@@ -342,6 +343,21 @@ def test_or_when_one_says_so_again() -> None:
     rig.tell()
     rig.tell()
     assert rig.complete
+
+
+def test_what_is_left_of_a_fetch_that_nobody_needs_any_more_wakes_nobody() -> None:
+    """Found by the simulator's soak: remains of a crashed process, collected as garbage, woke others of its kind."""
+    rig = Rig()
+    rig.wire.spoil = lambda request, answer: Deferred()  # nothing arrives
+    rig.tell()
+    node: Any = rig.node
+    turn: DeferredLock = node._fetching
+    assert turn.locked
+    woken: list[Any] = []
+    turn.acquire().addCallback(woken.append)
+    del rig, node
+    gc.collect()
+    assert not woken
 
 
 def test_the_journal_may_refuse_for_a_while() -> None:
