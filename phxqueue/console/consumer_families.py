@@ -11,7 +11,11 @@ from phxqueue.console.families import Families
 
 #: Counters of calls and of single things; all others count items.
 _CALLS = {"gets": "Get", "acks": "Acknowledge"}
-_OTHERS = {"resets": "Positions that a store has reset.", "unreadable": "Batches that could not be read."}
+_OTHERS = {
+    "resets": "Positions that a store has reset.",
+    "unreadable": "Batches that could not be read.",
+    "refused_acks": "Acknowledgements that a store refused, for it stores something else.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

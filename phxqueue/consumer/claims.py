@@ -21,7 +21,11 @@ class Ack:
         request.prev_cursor = self.stop
         for claim in self.claims:
             told = request.claims.add(
-                start=claim.start, stop=claim.stop, count=claim.count, digest_sum=claim.digest_sum
+                start=claim.start,
+                stop=claim.stop,
+                count=claim.count,
+                digest_sum=claim.digest_sum,
+                unreadable=claim.unreadable,
             )
             for first, stop in claim.dropped:
                 told.dropped.add(first=first, count=stop - first)
@@ -50,8 +54,16 @@ class Claims:
         claims.append(claim)
         if len(claims) > self.MOST:
             one, two = claims.popleft(), claims.popleft()
-            digests = (one.digest_sum + two.digest_sum) & MASK64
-            claims.appendleft(Claim(one.start, two.stop, one.count + two.count, digests, one.dropped + two.dropped))
+            claims.appendleft(
+                Claim(
+                    one.start,
+                    two.stop,
+                    one.count + two.count,
+                    (one.digest_sum + two.digest_sum) & MASK64,
+                    one.dropped + two.dropped,
+                    one.unreadable + two.unreadable,
+                )
+            )
 
     def settle(self, durable: int) -> None:
         """The store will never forget what lies below this cursor."""

@@ -36,7 +36,18 @@ class CursorWindow(Generic[ItemT]):
         confirmed: the highest cursor that the store has confirmed to be acknowledged.
     """
 
-    __slots__ = ("_claims", "_count", "_digest_sum", "_dropped", "_items", "_owed", "_start", "confirmed", "end")
+    __slots__ = (
+        "_claims",
+        "_count",
+        "_digest_sum",
+        "_dropped",
+        "_items",
+        "_owed",
+        "_start",
+        "_unreadable",
+        "confirmed",
+        "end",
+    )
 
     def __init__(self, position: int) -> None:
         self.end = position
@@ -44,6 +55,7 @@ class CursorWindow(Generic[ItemT]):
         self._items: deque[ItemT] = deque()
         self._claims = Claims()
         self._dropped: list[tuple[int, int]] = []  # (first, stop), in the order in which they were
+        self._unreadable: list[tuple[int, int]] = []  # (first, items) of batches, rising
         self._owed = False  # the last acknowledgement has to be said again
         self._start = position  # of the next claim
         self._count = 0
@@ -73,6 +85,10 @@ class CursorWindow(Generic[ItemT]):
         self._items.extend(items)
         self.end = max(self.end, end)
 
+    def note_unreadable(self, first: int, count: int) -> None:
+        """So many items from this cursor on are in a batch that cannot be read: the claim about them says so."""
+        self._unreadable.append((first, count))
+
     def finish(self, item: ItemT) -> bool:
         """An item is finished. Returns whether it stays here, for an earlier one is not."""
         item.finished = True
@@ -93,12 +109,19 @@ class CursorWindow(Generic[ItemT]):
         stop = self.position
         if stop > self._start:
             dropped = self._take_dropped(stop) if self._dropped else ()
-            self._claims.add(Claim(self._start, stop, self._count, self._digest_sum & MASK64, dropped))
+            unreadable = self._take_unreadable(stop) if self._unreadable else 0
+            self._claims.add(Claim(self._start, stop, self._count, self._digest_sum & MASK64, dropped, unreadable))
             self._start, self._count, self._digest_sum = stop, 0, 0
         elif not self._owed:
             return None
         self._owed = False
         return self._claims.ack()
+
+    def _take_unreadable(self, stop: int) -> int:
+        """Items below `stop` that could not be read."""
+        items = sum(count for first, count in self._unreadable if first < stop)
+        self._unreadable = [one for one in self._unreadable if one[0] >= stop]
+        return items
 
     def _take_dropped(self, stop: int) -> tuple[tuple[int, int], ...]:
         """What was dropped below `stop`: neighbours as one."""
@@ -135,6 +158,7 @@ class CursorWindow(Generic[ItemT]):
         if position > self._start:
             self._start, self._count, self._digest_sum = position, 0, 0
             self._dropped = [one for one in self._dropped if one[0] >= position]
+            self._unreadable = [one for one in self._unreadable if one[0] >= position]
             self._claims.clear()
             self._owed = False
         self.confirmed = max(self.confirmed, position)

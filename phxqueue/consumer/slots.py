@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from google.protobuf.message import DecodeError
 
@@ -91,12 +91,13 @@ def read_batch(batch: GetBatch, start: int, group_bit: int, keyed: bool) -> Iter
     """
     header, first, raw = batch.header, batch.first_cursor, batch.items
     try:
-        items = QItems.FromString(raw).items
+        items: Sequence[QItem] = QItems.FromString(raw).items
+        problem = "" if len(items) == header.count else f"it has {len(items)} items, its header says {header.count}"
     except DecodeError as error:
-        yield _unreadable(batch, str(error)), True
-        return
-    if len(items) != header.count:
-        yield _unreadable(batch, f"it has {len(items)} items, its header says {header.count}"), True
+        items, problem = (), str(error)
+    if problem:
+        if first + header.count > start:  # else it is here already
+            yield _unreadable(batch, problem), True
         return
     size = len(raw) // max(len(items), 1) + 1
     pub_id, everybody = header.pub_id, header.consumer_group_ids

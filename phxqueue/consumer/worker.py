@@ -29,16 +29,14 @@ from phxqueue.config import DEAD_LETTER_BASE, group_bit
 from phxqueue.consumer.claims import Ack
 from phxqueue.consumer.cursor_window import CursorWindow
 from phxqueue.consumer.handling import Handling
+from phxqueue.consumer.pauses import Pauses
 from phxqueue.consumer.slots import Slot, read_batch
 from phxqueue.consumer.source import QueueLag, Source
 from phxqueue.consumer.suspects import Suspects, begin, put_on_record
 from phxqueue.consumer.workshop import Workshop
-from phxqueue.net.status import Retry, RpcError, Status
+from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.methods import GET
 from phxqueue.proto.store_pb2 import GetRequest, GetResponse
-
-#: Failures that the end of an election mends.
-_SEARCHING = frozenset((Status.NOT_MASTER, Status.NO_MASTER, Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED))
 
 
 class Worker:
@@ -66,8 +64,7 @@ class Worker:
         self._ack_call: Deferred[Any] | None = None
         self._ack_timer: IDelayedCall | None = None
         self._pause: IDelayedCall | None = None
-        self._failures = 0
-        self._refused = False  # the store said that this will never work; logged
+        self._pauses = Pauses(source.place, workshop.settings, source.health)
         self._taking_in = False
         self._stopped = False
 
@@ -90,7 +87,8 @@ class Worker:
         wait_s = self._settings.get_wait_s * (0.75 + 0.25 * self._workshop.jitter())
         ack = self._window.take_ack() if self._window is not None else None
         request = self._request(ack)
-        request.limit = min(self._settings.fetch_items, self._window_room)
+        # What was refused is fetched batch by batch: what is wrong then stands alone.
+        request.limit = 1 if self._pauses.refusals else min(self._settings.fetch_items, self._window_room)
         request.limit_bytes = size
         request.wait_ms = int(wait_s * 1000)
         request.reader_id = self._reader_id
@@ -140,16 +138,17 @@ class Worker:
     def _answered(self, response: GetResponse, ack: Ack | None) -> None:
         self._poll = None
         self._source.budget.end()
-        self._failures = 0
-        self._refused = False
-        self._source.health.worked()
+        self._pauses.answered()
         if self._stopped:
             return
         window = self._window
         if window is None:
             window = self._window = CursorWindow(response.prev_cursor)
+        if ack is not None and self._is_refusal(response, ack):
+            self._begin_anew(window, response.prev_cursor, ack)
+            return
         if ack is not None and not response.reset:
-            window.confirm(ack)
+            self._confirm(window, ack)
         if response.reset:
             known = self._history, self._generation
             anew = known != (response.history, response.generation)
@@ -190,6 +189,8 @@ class Worker:
                 elif ours:
                     self._workshop.stats.skipped += 1
             window.extend(slots, batch.first_cursor + batch.header.count)
+            if slots and slots[0].unreadable:
+                window.note_unreadable(slots[0].cursor, slots[0].count)
             passed = set(slots).difference(wanted) if len(wanted) < len(slots) else ()
             for slot in passed:
                 slot.size = 0
@@ -207,6 +208,25 @@ class Worker:
         self._held += size
         self._source.budget.add(size)
 
+    def _is_refusal(self, response: GetResponse, ack: Ack) -> bool:
+        """Whether the store stands where it did, and takes nothing of what was claimed (`reconcile = strict`)."""
+        known = self._history, self._generation
+        return response.reset and response.prev_cursor < ack.stop and known == (response.history, response.generation)
+
+    def _confirm(self, window: CursorWindow[Slot], ack: Ack) -> None:
+        self._pauses.refusals = 0
+        window.confirm(ack)
+
+    def _begin_anew(self, window: CursorWindow[Slot], position: int, ack: Ack) -> None:
+        """What was received is not what is stored: forget it, fetch it again and handle it again, after a pause."""
+        pause = self._pauses.after_refusal(position, ack.stop)
+        self._workshop.stats.refused_acks += 1
+        self._forget(window, position)
+        self._position = None
+        self._pause = self._workshop.clock.callLater(pause, self._go_on)
+        if self._poll is not None:
+            self._poll.cancel()
+
     def _reset(self, window: CursorWindow[Slot], position: int, *, anew: bool) -> CursorWindow[Slot]:
         """Follow the store to where it says the group stands; see the head of this module."""
         self._workshop.stats.resets += 1
@@ -216,15 +236,21 @@ class Worker:
                 "or a store built from a backup): following",
                 place=self.place, position=position, confirmed=window.confirmed,
             )  # fmt: skip
-            forgotten = window.advance(1 << 64)
-            window = self._window = CursorWindow(position)
-        else:
-            forgotten = window.advance(position)
+            return self._forget(window, position)
+        self._give_up(window.advance(position))
+        return window
+
+    def _forget(self, window: CursorWindow[Slot], position: int) -> CursorWindow[Slot]:
+        """Nothing here counts any more; returns a new window."""
+        self._give_up(window.advance(1 << 64))
+        self._window = CursorWindow(position)
+        return self._window
+
+    def _give_up(self, forgotten: list[Slot]) -> None:
         for slot in forgotten:
             slot.stale = True
         for slot in self._drop(lambda slot: slot.stale):
             self._let_go(slot)
-        return window
 
     def _drop(self, unwanted: Callable[[Slot], bool]) -> list[Slot]:
         """Forget items that have not started; returns them."""
@@ -266,28 +292,10 @@ class Worker:
         self._source.budget.end()
         if ack is not None and self._window is not None:
             self._window.give_back(ack)
-        if self._stopped or self._is_fenced(failure):
+        if self._stopped or self._is_fenced(failure) or self._pause is not None:
             return
-        pause = self._pause_after(failure) * (0.5 + 0.5 * self._workshop.jitter())
-        self._failures += 1
+        pause = self._pauses.after_failure(failure) * (0.5 + 0.5 * self._workshop.jitter())
         self._pause = self._workshop.clock.callLater(pause, self._go_on)
-
-    def _pause_after(self, failure: Failure) -> float:
-        """Log a failed Get as often as it is worth, and say how long to wait at most."""
-        settings, error = self._settings, failure.value
-        pause = min(settings.backoff_max_s, settings.backoff_first_s * 2.0 ** min(self._failures, 20))
-        if not isinstance(error, RpcError):
-            self.log.failure("{place}: fetching failed unexpectedly", failure, place=self.place)
-            return pause
-        if error.status.retry is Retry.NEVER:
-            if not self._refused:
-                self._refused = True
-                self.log.error("{place}: the store refuses to give items: {error}", place=self.place, error=error)
-            return pause
-        self._source.health.failed(error)
-        if error.status in _SEARCHING:
-            return min(pause, settings.search_backoff_s)
-        return max(pause, error.retry_after_ms / 1000)
 
     def _is_fenced(self, failure: Failure) -> bool:
         """Whether the lock of this queue has passed to somebody else; it is said to whoever holds the lock here."""
@@ -351,8 +359,10 @@ class Worker:
 
     def _acknowledged(self, response: GetResponse, window: CursorWindow[Slot], ack: Ack) -> None:
         self._ack_call = None
-        if not response.reset:  # else the next Get finds out where the group stands
-            window.confirm(ack)
+        if self._is_refusal(response, ack) and window is self._window and not self._stopped:
+            self._begin_anew(window, response.prev_cursor, ack)
+        elif not response.reset:  # else the next Get finds out where the group stands
+            self._confirm(window, ack)
             window.told(response.prev_cursor, response.durable_cursor)
         self._source.health.worked()
         self._acknowledge_soon()

@@ -54,6 +54,7 @@ class Stats:
     resets: int = 0  # of a queue's position, by a store
     gets: int = 0  # calls
     acks: int = 0  # calls that only acknowledged
+    refused_acks: int = 0  # acknowledgements that a store refused: it stores something else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

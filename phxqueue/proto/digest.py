@@ -25,6 +25,7 @@ class Claim:
     """Everything received of [start, stop) is finished: `count` items with this digest sum mod 2^64.
 
     dropped: (first, stop) of those that were dropped because their time had passed, rising.
+    unreadable: items among them that could not be read; count and digests are then those of their batches' headers.
     """
 
     start: int
@@ -32,3 +33,4 @@ class Claim:
     count: int
     digest_sum: int
     dropped: tuple[tuple[int, int], ...] = ()
+    unreadable: int = 0

@@ -238,6 +238,7 @@ class AckClaim(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     DIGEST_SUM_FIELD_NUMBER: _builtins.int
     DROPPED_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
     RETRIED_FIELD_NUMBER: _builtins.int
     DEAD_FIELD_NUMBER: _builtins.int
     EXPIRED_FIELD_NUMBER: _builtins.int
@@ -248,6 +249,8 @@ class AckClaim(_message.Message):
     """items received in [start, stop) and finished, those included that are for other groups only"""
     digest_sum: _builtins.int
     """sum of their digests mod 2^64, see docs/wire-protocol.md"""
+    unreadable: _builtins.int
+    """items among them of batches that could not be read: their headers were believed"""
     retried: _builtins.int
     """Of these items: stored again as later attempts, as dead letters, as expired dead letters."""
     dead: _builtins.int
@@ -264,13 +267,14 @@ class AckClaim(_message.Message):
         count: _builtins.int = ...,
         digest_sum: _builtins.int = ...,
         dropped: _abc.Iterable[Global___CursorRange] | None = ...,
+        unreadable: _builtins.int = ...,
         retried: _builtins.int = ...,
         dead: _builtins.int = ...,
         expired: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "dead", b"dead", "digest_sum", b"digest_sum", "dropped", b"dropped", "expired", b"expired", "retried", b"retried", "start", b"start", "stop", b"stop"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "dead", b"dead", "digest_sum", b"digest_sum", "dropped", b"dropped", "expired", b"expired", "retried", b"retried", "start", b"start", "stop", b"stop", "unreadable", b"unreadable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -21,7 +21,7 @@ from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.digest import MASK64, MOST_DROPPED, Claim
 from phxqueue.proto.store_pb2 import AckClaim, GetRequest
 from phxqueue.store.batcher import Stretches
-from phxqueue.store.disputes import alarm_name, mismatch_alarm
+from phxqueue.store.disputes import alarm_name, mismatch_alarm, unreadable_alarm
 from phxqueue.store.entries import ParsedEntry
 from phxqueue.store.passed_on import DROP_VERSION
 from phxqueue.store.reading import Reading
@@ -86,7 +86,8 @@ def _open_claim(request: GetRequest, acked: int) -> Claim | None:
         return None
     new = claims[first:]
     count, digests = sum(claim.count for claim in new), sum(claim.digest_sum for claim in new)
-    return Claim(new[0].start, request.prev_cursor, count, digests & MASK64)
+    unreadable = sum(claim.unreadable for claim in new)
+    return Claim(new[0].start, request.prev_cursor, count, digests & MASK64, (), unreadable)
 
 
 def _check_claims(request: GetRequest) -> None:
@@ -169,7 +170,7 @@ class _Check:
         mask = group_bit(request.consumer_group_id) if queue.by_mask else 0
         index = reading.machine.queues[request.queue_id]
         self._generation = reading.machine.replays.generation((request.queue_id, request.consumer_group_id))
-        self._audit = Audit(index, claim.start, claim.stop, mask)
+        self._audit = Audit(index, claim.start, claim.stop, mask, verify=bool(claim.unreadable))
 
     def start(self) -> bool | Deferred[bool]:
         """The answer, or a Deferred of it."""
@@ -218,6 +219,8 @@ class _Check:
         counts = reading.audits.of((request.queue_id, request.consumer_group_id))
         if self._audit.agrees(claim):
             counts.agreed += 1
+            if claim.unreadable:
+                reading.alarms.raise_alarm(unreadable_alarm(request, claim, self._queue, reading))
             if 0 < counts.open_until <= claim.stop:
                 counts.open_until = 0
                 reading.alarms.clear(alarm_name(request), "the items came again, and what was finished of them agrees")

@@ -13,6 +13,7 @@ from phxqueue.store.reconciliation import Audit, dispute
 from phxqueue.store.served import ServedQueue
 
 MISMATCH = "mismatch"
+UNREADABLE = "unreadable"
 
 _TO_DO = (
     "See what is stored there with `phxqueue peek` and whether it is whole with `phxqueue reconcile verify`; "
@@ -47,9 +48,34 @@ def mismatch_alarm(request: GetRequest, claim: Claim, audit: Audit, queue: Serve
             "claimed_items": claim.count,
             "stored_digest": f"{audit.digest_sum & MASK64:016x}",
             "claimed_digest": f"{claim.digest_sum:016x}",
+            "stored_unreadable": audit.unreadable,
+            "claimed_unreadable": claim.unreadable,
             "reconcile": queue.reconcile,
         },
         lasting=not strict,
+    )
+
+
+def unreadable_alarm(request: GetRequest, claim: Claim, queue: ServedQueue, reading: Reading) -> Alarm:
+    """Batches are stored that nobody can read: whoever made them is at fault, or what was between them and the store.
+
+    Their consumers have made dead letters of them.
+    """
+    return Alarm(
+        kind=UNREADABLE,
+        subject=_subject(request),
+        labels={"pub": "+".join(map(str, pubs_in(request, claim, queue, reading)))},
+        cause=f"cursors {claim.start} to {claim.stop - 1}: {claim.unreadable} items are in batches that cannot be read",
+        remedy=(
+            "The beginning of each batch is in the dead letters (`phxqueue dlq list`) with the reason; find the "
+            "producer that makes such batches and enqueue again what they were to hold"
+        ),
+        facts={
+            "first_cursor": claim.start,
+            "last_cursor": claim.stop - 1,
+            "unreadable_items": claim.unreadable,
+        },
+        lasting=True,
     )
 
 

@@ -30,12 +30,17 @@ class Audit:
 
     Attributes:
         count, digest_sum: of the items found so far.
+        unreadable: of these, items of batches that cannot be read; only with `verify`.
         missing: instances whose entries have to be read before it can go on.
     """
 
-    def __init__(self, index: QueueIndex, start: int, stop: int, mask: int) -> None:
-        """`mask`: bit of the consumer group; 0: every batch counts."""
+    def __init__(self, index: QueueIndex, start: int, stop: int, mask: int, *, verify: bool = False) -> None:
+        """`mask`: bit of the consumer group; 0: every batch counts. `verify`: see for every batch whether it can be
+        read, which takes looking at all items.
+        """
         self.count = 0
+        self.unreadable = 0
+        self._verify = verify
         self.digest_sum = 0
         self.missing: list[int] = []
         self._index = index
@@ -59,7 +64,7 @@ class Audit:
             first, end = index.firsts[row], index.row_end(row)
             if mask and not index.masks[row] & mask:
                 pass
-            elif first >= self._position and end <= stop and index.flags[row] & UNIFORM:
+            elif first >= self._position and end <= stop and index.flags[row] & UNIFORM and not self._verify:
                 self.count += end - first
                 self.digest_sum += index.row_digest(row)
             else:
@@ -75,7 +80,11 @@ class Audit:
 
     def agrees(self, claim: Claim) -> bool:
         """Whether a consumer that claims this has finished what is stored; when the last step said "done"."""
-        return claim.count == self.count and claim.digest_sum == self.digest_sum & MASK64
+        return (claim.count, claim.digest_sum, claim.unreadable) == (
+            self.count,
+            self.digest_sum & MASK64,
+            self.unreadable,
+        )
 
     def _add(self, batch: StoredBatch, first: int) -> None:
         """Add what of a batch lies in the range and is not added yet."""
@@ -83,6 +92,8 @@ class Audit:
         if low >= high or (self._mask and not batch.mask & self._mask):
             return
         if high - low == batch.count:
+            if self._verify and len(_readable(batch)) != batch.count:
+                self.unreadable += batch.count
             self.count += batch.count
             self.digest_sum += batch.batch.header.digest_sum
             return
@@ -90,6 +101,7 @@ class Audit:
         if len(items) != batch.count:
             # Nobody can read it: a consumer finishes it as one, and its header stands for it.
             if low == first:
+                self.unreadable += batch.count if self._verify else 0
                 self.count += batch.count
                 self.digest_sum += batch.batch.header.digest_sum
             return
@@ -105,7 +117,9 @@ class Audit:
         found: list[int] = []
         while row < last and len(found) < most and index.firsts[row] < self._stop:
             inside = index.firsts[row] >= self._position and index.row_end(row) <= self._stop
-            needed = not (inside and index.flags[row] & UNIFORM) and (not mask or index.masks[row] & mask)
+            needed = not (inside and index.flags[row] & UNIFORM and not self._verify) and (
+                not mask or index.masks[row] & mask
+            )
             if needed and entry(index.instances[row]) is None:
                 found.append(index.instances[row])
             row += 1
@@ -173,6 +187,11 @@ def dispute(claim: Claim, audit: Audit) -> str:
         return f"{where}: {stored} items are stored and only {finished} were finished: {stored - finished} were lost"
     if finished > stored:
         return f"{where}: {stored} items are stored but {finished} were finished: {finished - stored} were invented"
+    if claim.unreadable != audit.unreadable:
+        return (
+            f"{where}: {claim.unreadable} items came in batches that could not be read, and {audit.unreadable} of what "
+            "is stored cannot be: one or more batches were altered on the way"
+        )
     return (
         f"{where}: {stored} items were finished, but their digests add up to {claim.digest_sum:016x} instead of "
         f"{audit.digest_sum & MASK64:016x}: one or more were altered, or handled in the place of others"

@@ -245,3 +245,20 @@ def test_whatever_gets_lost_the_store_can_check_every_acknowledgement(seed: int)
         acked = last.stop
     assert acked == window.position == end
     assert len(window) == 0
+
+
+def test_a_claim_says_how_much_of_it_could_not_be_read() -> None:
+    window: CursorWindow[Fetched] = CursorWindow(0)
+    items = [Fetched(0), Fetched(1, count=5), Fetched(6), Fetched(7, count=3)]
+    window.extend(items, 10)
+    window.note_unreadable(1, 5)
+    window.note_unreadable(7, 3)
+    for item in items[:3]:
+        window.finish(item)
+    ack = window.take_ack()
+    assert ack is not None
+    assert [(claim.stop, claim.count, claim.unreadable) for claim in ack.claims] == [(7, 7, 5)]
+    window.finish(items[3])
+    ack = window.take_ack()
+    assert ack is not None
+    assert [(claim.stop, claim.count, claim.unreadable) for claim in ack.claims] == [(7, 7, 5), (10, 3, 3)]

@@ -159,3 +159,18 @@ def test_a_dispute_says_what_is_wrong(change: Claim, said: str) -> None:
     book = Book()
     book.append(book.make(4, 1))
     assert said in dispute(change, book.audit(change, 1))
+
+
+def test_what_a_consumer_could_not_read_is_looked_at_closely() -> None:
+    book = Book()
+    broken = batch(1, 3, items=b"\x00\x01", mask=1, digest=77)
+    book.append(broken)
+    for _ in range(3):
+        book.append(book.make(2, 1))
+    digests = (77 + sum(item.digest for item in book.items)) & MASK64
+    for unreadable, right in ((3, True), (2, False), (5, False)):
+        claim = Claim(0, 9, 9, digests, (), unreadable)
+        audit = Audit(book.index, 0, 9, 1, verify=True)
+        assert audit.step(book.entry, 1000, 64)
+        assert audit.agrees(claim) == right
+    assert book.audit(Claim(0, 9, 9, digests), 1).agrees(Claim(0, 9, 9, digests)), "as older consumers claim it"
