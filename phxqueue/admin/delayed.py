@@ -60,7 +60,7 @@ def list_command(settings: ClusterContext, queue: str | None, pub: int | None, c
             click.echo("\n".join(table(("ID", "DUE", "IN", "QUEUE", "PUB", "ITEMS", "SIZE"), rows, left=3, indent=0)))
         click.echo(f"{len(rows)} shown" if rows else "nothing waits for its time", err=True)
 
-    _with_caller(settings, topic, main)
+    with_caller(settings, topic, main)
 
 
 @delayed.command()
@@ -82,7 +82,7 @@ def cancel(settings: ClusterContext, ids: tuple[str, ...]) -> None:
                 late.append(text)
                 click.echo(f"{text} is not there: it has been delivered, or there never was one", err=True)
 
-    _with_caller(settings, topic, main)
+    with_caller(settings, topic, main)
     if late:
         raise click.exceptions.Exit(1)
 
@@ -164,7 +164,7 @@ def _row(store_id: int, one: DelayedBatch, now_ms: float) -> tuple[object, ...]:
     )
 
 
-def _with_caller(settings: ClusterContext, topic: Topic, main: Callable[[Caller], Coroutine[Any, Any, None]]) -> None:
+def with_caller(settings: ClusterContext, topic: Topic, main: Callable[[Caller], Coroutine[Any, Any, None]]) -> None:
     """Run a coroutine with a client that finds masters."""
 
     async def run(reactor: Any) -> None:

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo": ("phxqueue.admin.demo", "demo", "Start and stop a whole cluster on this machine."),
     "dlq": ("phxqueue.admin.dlq.commands", "dlq", "List, show, requeue and purge dead letters."),
     "echo": ("phxqueue.admin.echo", "echo", "Send one message, to see that everything works."),
+    "halves": ("phxqueue.admin.halves", "halves", "List, show and decide half messages."),
     "locks": ("phxqueue.admin.locks", "locks", "Run commands under locks, look at locks and strings."),
     "members": ("phxqueue.admin.members", "members", "Show and change the nodes of a store or lock group."),
     "masters": ("phxqueue.admin.masters", "masters", "Show and move the masters of Paxos groups."),

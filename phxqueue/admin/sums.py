@@ -18,6 +18,8 @@ class Sums:
     Attributes:
         waiting: not acknowledged yet, later attempts included (in a queue that other groups share, also their items).
         delayed: kept aside until they are due.
+        prepared: half messages that nobody has decided yet.
+        rolled_back: half messages that were, also those that nobody decided in time.
         dead: became dead letters, and were not sent on their way again.
         expired: the same, because their time had passed.
         dropped: their time had passed, too, and their pub does not keep such items.
@@ -31,6 +33,8 @@ class Sums:
     consumer_group_id: int
     waiting: int = 0
     delayed: int = 0
+    prepared: int = 0
+    rolled_back: int = 0
     dead: int = 0
     expired: int = 0
     dropped: int = 0
@@ -51,7 +55,8 @@ class Sums:
     @property
     def enqueued(self) -> int:
         """All that was ever enqueued: each, and each that was replayed once more, is in exactly one of these places."""
-        places = self.finished + self.waiting + self.delayed + self.dead + self.expired + self.dropped + self.skipped
+        aside = self.delayed + self.prepared + self.rolled_back
+        places = self.finished + self.waiting + aside + self.dead + self.expired + self.dropped + self.skipped
         return places - self.replayed
 
 
@@ -68,6 +73,8 @@ def sums(topic: Topic, reports: Sequence[NodeReport]) -> list[Sums]:
                 one.acknowledged += acked
                 one.waiting += queue.end_cursor - acked
                 one.delayed += queue.delayed
+                one.prepared += queue.prepared
+                one.rolled_back += queue.rolled_back + queue.half_expired
         for pub in topic.pubs:
             if group in pub.consumer_group_ids:
                 for (_, queue_id), queue in queues.items():
@@ -125,12 +132,14 @@ def sum_lines(found: Sequence[Sums]) -> list[str]:
         "+ EXPIRED",
         "+ DROPPED",
         "+ SKIPPED",
+        "+ PREPARED",
+        "+ ROLLED BACK",
         "UNREAD",
     )
     rows = [
         (
             one.consumer_group_id, one.enqueued, one.replayed, one.finished, one.waiting, one.delayed, one.dead,
-            one.expired, one.dropped, one.skipped, one.unread,
+            one.expired, one.dropped, one.skipped, one.prepared, one.rolled_back, one.unread,
         )
         for one in found
     ]  # fmt: skip

@@ -174,6 +174,10 @@ class Pub:
     expired: Literal["dead", "drop"] = "dead"
     idempotency_window_s: float = 3600.0
     idempotency_keys: int = 100_000
+    check_back_after_s: float = 60.0
+    check_back_every_s: float = 60.0
+    check_backs: int = 15
+    half_deadline_s: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

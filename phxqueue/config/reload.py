@@ -36,7 +36,6 @@ from phxqueue.config.files import (
     FreqInfoEntry,
     GlobalFile,
     LockEntry,
-    PubEntry,
     QueueInfoEntry,
     ReplayInfoEntry,
     ReplicaAddr,
@@ -56,6 +55,7 @@ from phxqueue.config.loading import (
 from phxqueue.config.node_files import ConsumerNodeFile, LockNodeFile, SchedulerNodeFile, StoreNodeFile
 from phxqueue.config.nodes import ConsumerNode, LockNode, ReplicaProcess, SchedulerNode, StoreNode
 from phxqueue.config.problems import ConfigError, Problem, Report
+from phxqueue.config.pub_entry import PubEntry
 from phxqueue.config.schema import Block
 
 SnapshotT = TypeVar("SnapshotT", Cluster, StoreNode, LockNode, SchedulerNode, ConsumerNode)

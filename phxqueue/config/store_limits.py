@@ -86,9 +86,17 @@ class StoreLimits(Block):
         le=10_000,
     )
     replays_kept_s: Decimal = setting(90 * 86_400.0, "How long.", unit="s", ge=60.0, le=10 * 366 * 86_400.0)
+    max_prepared: Whole = setting(
+        100_000,
+        "Undecided half messages, per Paxos group, about 80 bytes of memory each; more are refused with "
+        "RESOURCE_EXHAUSTED.",
+        unit="half messages",
+        ge=0,
+        le=10_000_000,
+    )
     delayed_pin_entries: Whole = setting(
         1_000_000,
-        "Entries that the log keeps for nobody but delayed batches, beyond which a master warns.",
+        "Entries that the log keeps for nobody but delayed batches, or half messages, beyond which a master warns.",
         unit="entries",
         ge=1,
         le=1_000_000_000_000,

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from phxqueue.config.cluster import DEAD_LETTER_BASE
-from phxqueue.config.files import PubEntry, QueueInfoEntry, TopicFile, TopicInfo
+from phxqueue.config.files import QueueInfoEntry, TopicFile, TopicInfo
 from phxqueue.config.findings import Unique, check_at_least, check_at_most, check_known, check_unique
+from phxqueue.config.pub_entry import PubEntry
 from phxqueue.config.syntax import Document, FieldPath
 
 #: Queues of one topic; every process keeps a few small objects for each.

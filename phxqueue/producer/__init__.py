@@ -18,6 +18,7 @@ It knows the configuration, the wire vocabulary and the master-routing client, a
 
 from __future__ import annotations
 
+from phxqueue.producer.check_backs import CheckBack, Decision
 from phxqueue.producer.client import Producer
 from phxqueue.producer.entries import Cancelled, CancelledUnderWay
 from phxqueue.producer.errors import (
@@ -26,6 +27,8 @@ from phxqueue.producer.errors import (
     BufferFull,
     BufferNotBytes,
     EnqueueError,
+    HalfDecided,
+    HalfUnknown,
     InvalidItem,
     ItemTooLarge,
     KeyReused,
@@ -40,6 +43,7 @@ from phxqueue.producer.errors import (
     UnknownPub,
     UnknownTopic,
 )
+from phxqueue.producer.halves import Half, HalfItem
 from phxqueue.producer.many import NewItem
 from phxqueue.producer.receipts import Receipt, Receipts
 from phxqueue.producer.settings import ProducerSettings
@@ -51,7 +55,13 @@ __all__ = [
     "BufferNotBytes",
     "Cancelled",
     "CancelledUnderWay",
+    "CheckBack",
+    "Decision",
     "EnqueueError",
+    "Half",
+    "HalfDecided",
+    "HalfItem",
+    "HalfUnknown",
     "InvalidItem",
     "ItemTooLarge",
     "KeyReused",

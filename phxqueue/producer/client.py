@@ -23,9 +23,11 @@ from phxqueue.config import Cluster, Topic
 from phxqueue.producer.atomic import AtomicCall, AtomicPlan
 from phxqueue.producer.attempts import NextAttempt, next_attempt
 from phxqueue.producer.cancelling import cancel_delayed
+from phxqueue.producer.check_backs import CheckBack, CheckBacks
 from phxqueue.producer.dispatch import Dispatch
 from phxqueue.producer.entries import ManyCall, SingleEntry
 from phxqueue.producer.errors import EnqueueError, InvalidItem
+from phxqueue.producer.halves import Half, HalfEntry, HalfId, HalfItem, decide_half
 from phxqueue.producer.items import body_digest, encode_item
 from phxqueue.producer.many import Cutter, NewItem
 from phxqueue.producer.plans import Planner
@@ -34,6 +36,7 @@ from phxqueue.producer.sender import Caller, Stats
 from phxqueue.producer.settings import ProducerSettings
 from phxqueue.proto.item_pb2 import QItem
 from phxqueue.proto.origin import Origin
+from phxqueue.proto.store_pb2 import HalfState
 
 
 class Producer:
@@ -48,6 +51,8 @@ class Producer:
         clock: the reactor.
         settings: bounds and times; None: what the topic's configuration says.
         on_close: called after close() has flushed; the Deferred is waited for.
+        name: of this producer and all others like it, for half messages.
+        check_back: asked about half messages of that name that nobody has decided.
     """
 
     log = Logger()
@@ -62,6 +67,8 @@ class Producer:
         random: random_module.Random | None = None,
         wall_clock: Callable[[], float] = time.time,
         on_close: Callable[[], Deferred[None]] | None = None,
+        name: str = "",
+        check_back: CheckBack | None = None,
     ) -> None:
         self.settings = settings or ProducerSettings.from_topic(topic.settings)
         self.stats = Stats()
@@ -80,6 +87,18 @@ class Producer:
             begin_turn=self._begin_turn,
             on_close=on_close,
         )
+        self.name = name
+        self._check_backs: CheckBacks | None = None
+        if check_back is not None:
+            if not name:
+                raise ValueError("check_back is for a producer with a name: the half messages of that name")
+            self._check_backs = CheckBacks(
+                self._dispatch.surroundings,
+                topic,
+                name,
+                check_back,
+                lambda half, item: Half(self._decide_half, half, item),
+            )
 
     @classmethod
     async def connect(
@@ -90,6 +109,8 @@ class Producer:
         *,
         settings: ProducerSettings | None = None,
         reactor: Any = None,
+        name: str = "",
+        check_back: CheckBack | None = None,
     ) -> Producer:
         """A producer for a topic of a cluster.
 
@@ -102,6 +123,9 @@ class Producer:
                 beside globalconfig.conf, unless TLS is off).
             settings: bounds and times; None: what the topic's configuration says.
             reactor: None: the global one.
+            name: of this producer and all others like it, for half messages (`prepare`).
+            check_back: called with a Half of that name that nobody has decided; says COMMIT, ROLL_BACK or UNDECIDED
+                (a Decision, or an awaitable of one).
 
         Raises:
             ConfigError: the configuration cannot be used; every problem is listed.
@@ -110,7 +134,7 @@ class Producer:
         """
         from phxqueue.producer.connecting import connect
 
-        return connect(cls, cluster, topic, tls, settings, reactor)
+        return connect(cls, cluster, topic, tls, settings, reactor, name, check_back)
 
     # -- the application's side ---------------------------------------------------------------------
 
@@ -179,6 +203,69 @@ class Producer:
         except EnqueueError:
             return self._refused()
         return self._enter(SingleEntry(target, key, 1, payload, digest, planner.now, planner.atime_ms))
+
+    def prepare(
+        self,
+        pub_id: int,
+        handle_id: int,
+        buffer: bytes,
+        uin: int = 0,
+        client_id: str = "",
+        user_cookies: Mapping[str, bytes] | None = None,
+        consumer_group_ids: Collection[int] | None = None,
+        ttl: float = 0.0,
+        check_back_after: float = 0.0,
+    ) -> Deferred[Half]:
+        """Store an item that nobody sees before it is committed: a half message.
+
+        Args:
+            check_back_after: seconds after which the store asks a producer of this name what became of it, while it
+                is undecided; 0: `check_back_after_s` of the pub. The others are those of `enqueue`.
+
+        Returns:
+            A Deferred (await it) of a Half: it is durable on a majority, and waits for `commit()` or `roll_back()`.
+            It fails as `enqueue` does; when the outcome is unknown, and it is prepared after all, it is asked about.
+        """
+        planner = self._planner
+        try:
+            if not self._dispatch.turn_open:
+                self._dispatch.open_turn()
+            if not self.name:
+                raise InvalidItem(
+                    "prepare needs a producer with a name, by which the store finds somebody to ask about half "
+                    'messages: Producer.connect(..., name="payments", check_back=...)'
+                )
+            plan = planner.plan(pub_id, handle_id, consumer_group_ids)
+            if plan.info.drop_all:
+                raise InvalidItem(f"queue_info {plan.info.queue_info_id} has drop_all: nothing can be prepared for it")
+            target, key = planner.target(plan, uin)
+            expires_ms = planner.times(0.0, None, ttl)[1] if ttl else 0
+            target = planner.prepared(target, self.name, check_back_after)
+            payload, digest = planner.encode(plan, buffer, uin, client_id, user_cookies, expires_ms)
+        except EnqueueError:
+            self.stats.refused += 1
+            return fail()
+        entry = HalfEntry(target, key, 1, payload, digest, planner.now, planner.atime_ms)
+        item = HalfItem(pub_id, handle_id, buffer, uin, client_id, user_cookies)
+        entry.make = lambda name: Half(self._decide_half, name, item)
+        deferred = entry.deferred = Deferred(entry.cancel)
+        self.stats.enqueued += 1
+        self._dispatch.admit(entry)
+        return deferred
+
+    def half(self, half_id: str) -> Half:
+        """A half message by its name, whoever prepared it.
+
+        Raises:
+            InvalidItem: it is no such name.
+        """
+        try:
+            return Half(self._decide_half, HalfId.parse(half_id), None)
+        except ValueError as error:
+            raise InvalidItem(str(error)) from None
+
+    def _decide_half(self, name: HalfId, decision: HalfState.ValueType) -> Deferred[Receipt | None]:
+        return Deferred.fromCoroutine(decide_half(self._dispatch.surroundings, self.topic, name, decision))
 
     def enqueue_many(
         self, items: Iterable[NewItem], *, atomic: bool = False, store: int | None = None
@@ -290,12 +377,16 @@ class Producer:
             raise ValueError(f"this producer is for topic {self.topic.topic_id}, not {topic.topic_id}")
         self._planner.reconfigure(topic)
         self._dispatch.reconfigure(topic)
+        if self._check_backs is not None:
+            self._check_backs.reconfigure(topic)
 
     def close(self) -> Deferred[None]:
         """Send what is waiting, wait for outcomes (at most `close_timeout_s`), and disconnect.
 
         From the call on enqueue is refused. What has no outcome in time fails with Refused or OutcomeUnknown.
         """
+        if self._check_backs is not None:
+            self._check_backs.close()
         return self._dispatch.close()
 
     async def __aenter__(self) -> Producer:

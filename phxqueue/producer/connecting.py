@@ -13,6 +13,7 @@ from phxqueue.net.identity import Identity
 from phxqueue.net.pool import ConnectionPool
 from phxqueue.net.routing import MasterClient, RoutingSettings
 from phxqueue.net.settings import configured
+from phxqueue.producer.check_backs import CheckBack
 from phxqueue.producer.errors import UnknownTopic
 from phxqueue.producer.settings import ProducerSettings
 
@@ -27,6 +28,8 @@ def connect(
     tls: Any,
     settings: ProducerSettings | None,
     reactor: Any,
+    name: str = "",
+    check_back: CheckBack | None = None,
 ) -> Producer:
     """See Producer.connect."""
     if not isinstance(cluster, Cluster):
@@ -39,7 +42,7 @@ def connect(
         from twisted.internet import reactor
     pool = connection_pool(reactor, cluster, topic, tls)
     caller = MasterClient(pool, reactor, random.Random(), settings=routing_settings(cluster.net, topic))
-    return kind(topic, caller, reactor, settings=settings, on_close=pool.close)
+    return kind(topic, caller, reactor, settings=settings, on_close=pool.close, name=name, check_back=check_back)
 
 
 def connection_pool(

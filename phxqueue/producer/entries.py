@@ -36,6 +36,8 @@ class Target:
     deliver_at_ms: int = 0  # 0: now; else a target of one entry alone, for it is cancelled by itself
     idempotency_key: bytes = b""  # else a target of one entry alone, too, ...
     body_digest: int = 0  # ... with the digest of what a second item with the key has to share
+    prepared_by: str = ""  # else a half message, alone as well, of producers of that name ...
+    check_after_ms: int = 0  # ... which are asked about it so long after; 0: as configured
 
 
 def delayed_receipt(target: Target, timer_number: int) -> Receipt:
@@ -78,6 +80,10 @@ class Entry:
 
     def keep(self, timer_number: int) -> None:
         """Its items are with the store, which puts them into the queue when they are due."""
+        raise NotImplementedError
+
+    def prepared(self, half_number: int) -> None:
+        """Its item is with the store, which keeps it until it is decided."""
         raise NotImplementedError
 
     def fail(self, error: EnqueueError) -> None:

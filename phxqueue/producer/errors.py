@@ -7,6 +7,8 @@ EnqueueError
       BufferNotBytes, UinOutOfRange, BadText, BadKey, ItemTooLarge,
       NotOnePlace, TooMuchAtOnce
     KeyReused           the idempotency_key is another item's
+    HalfDecided         the half message was decided before, the other way
+    HalfUnknown         there is no such half message (any more)
     BufferFull          the producer's own bound; try again later
     ProducerClosed
   OutcomeUnknown        perhaps in the queue: enqueueing it again may make a second copy
@@ -54,6 +56,26 @@ class KeyReused(Refused):
     """The item's `idempotency_key` was used for another item lately: one with another body, handle_id or uin."""
 
     status = Status.ALREADY_EXISTS
+
+
+class HalfDecided(Refused):
+    """The half message was decided before, the other way.
+
+    Attributes:
+        committed: how.
+    """
+
+    status = Status.ALREADY_EXISTS
+
+    def __init__(self, message: str, status: Status | None = None, *, committed: bool) -> None:
+        super().__init__(message, status)
+        self.committed = committed
+
+
+class HalfUnknown(Refused):
+    """There never was such a half message, or it was decided so long ago that nobody knows how (a day)."""
+
+    status = Status.NOT_FOUND
 
 
 class InvalidItem(Refused):

@@ -25,6 +25,8 @@ MAX_UIN = (1 << 64) - 1
 #: Plans, and places of uins, that are remembered; when there are more, all are forgotten (they are cheap to make).
 MAX_PLANS = 4096
 MAX_PLACES = 65536
+#: Longest time until producers are asked about a half message: what its field holds.
+MAX_CHECK_AFTER_S = 4_000_000
 #: Longest idempotency key: what stores take.
 MAX_KEY_BYTES = 64
 #: Times are below this, in seconds: a year of five digits is a mistake (of milliseconds, mostly).
@@ -197,6 +199,18 @@ class Planner:
         """The target of one delayed item: its batch has no other."""
         self._alone += 1
         return replace(target, deliver_at_ms=due_ms, batch=(*target.batch, self._alone))
+
+    def prepared(self, target: Target, prepared_by: str, check_after: float) -> Target:
+        """The target of one half message: the same. Raises InvalidItem."""
+        if not _is_time(check_after) or check_after > MAX_CHECK_AFTER_S:
+            raise InvalidItem(f"check_back_after must be a number of seconds from 0 to {MAX_CHECK_AFTER_S}")
+        self._alone += 1
+        return replace(
+            target,
+            prepared_by=prepared_by,
+            check_after_ms=ceil(check_after * 1000),
+            batch=(*target.batch, self._alone),
+        )
 
     def with_key(self, target: Target, idempotency_key: bytes, body_digest: int) -> Target:
         """The target of one item with an idempotency key: the same. Raises BadKey."""

@@ -82,6 +82,9 @@ class Request:
             header.origin = target.origin
         if target.deliver_at_ms:
             header.deliver_at_ms = target.deliver_at_ms
+        if target.prepared_by:
+            header.prepared_by = target.prepared_by
+            header.check_after_ms = target.check_after_ms
         if target.idempotency_key:
             header.idempotency_key = target.idempotency_key
             header.body_digest = target.body_digest

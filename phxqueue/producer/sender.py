@@ -254,6 +254,8 @@ class Sender:
                 stats.stored += entry.count
                 if result.delayed:
                     entry.keep(result.timer_number)
+                elif result.prepared:
+                    entry.prepared(result.half_number)
                 else:
                     entry.succeed(cursor)
             cursor += entry.count

@@ -204,6 +204,8 @@ class BatchHeader(_message.Message):
     DELIVER_AT_MS_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     ATOMIC_BATCHES_FIELD_NUMBER: _builtins.int
+    PREPARED_BY_FIELD_NUMBER: _builtins.int
+    CHECK_AFTER_MS_FIELD_NUMBER: _builtins.int
     BODY_DIGEST_FIELD_NUMBER: _builtins.int
     queue_id: _builtins.int
     pub_id: _builtins.int
@@ -227,6 +229,10 @@ class BatchHeader(_message.Message):
     """the application's own: of batches of a pub with one key, the first is stored; empty = none"""
     atomic_batches: _builtins.int
     """this one and those behind it in its request, so many in all, are stored, or none is"""
+    prepared_by: _builtins.str
+    """a half message: kept aside until it is decided; the name of the producers that are asked"""
+    check_after_ms: _builtins.int
+    """when those are asked first; 0 = as configured"""
     body_digest: _builtins.int
     """of what must be equal for two batches with one key to be the same one"""
     def __init__(
@@ -245,11 +251,13 @@ class BatchHeader(_message.Message):
         deliver_at_ms: _builtins.int = ...,
         idempotency_key: _builtins.bytes = ...,
         atomic_batches: _builtins.int = ...,
+        prepared_by: _builtins.str = ...,
+        check_after_ms: _builtins.int = ...,
         body_digest: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["atomic_batches", b"atomic_batches", "body_digest", b"body_digest", "consumer_group_ids", b"consumer_group_ids", "count", b"count", "deliver_at_ms", b"deliver_at_ms", "digest_sum", b"digest_sum", "first_atime_ms", b"first_atime_ms", "idempotency_key", b"idempotency_key", "last_atime_ms", b"last_atime_ms", "origin", b"origin", "producer_id", b"producer_id", "pub_id", b"pub_id", "queue_id", b"queue_id", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["atomic_batches", b"atomic_batches", "body_digest", b"body_digest", "check_after_ms", b"check_after_ms", "consumer_group_ids", b"consumer_group_ids", "count", b"count", "deliver_at_ms", b"deliver_at_ms", "digest_sum", b"digest_sum", "first_atime_ms", b"first_atime_ms", "idempotency_key", b"idempotency_key", "last_atime_ms", b"last_atime_ms", "origin", b"origin", "prepared_by", b"prepared_by", "producer_id", b"producer_id", "pub_id", b"pub_id", "queue_id", b"queue_id", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

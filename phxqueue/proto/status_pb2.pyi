@@ -238,11 +238,20 @@ class QueueStatus(_message.Message):
     END_CURSOR_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
     DELAYED_FIELD_NUMBER: _builtins.int
+    PREPARED_FIELD_NUMBER: _builtins.int
+    ROLLED_BACK_FIELD_NUMBER: _builtins.int
+    HALF_EXPIRED_FIELD_NUMBER: _builtins.int
     queue_id: _builtins.int
     first_cursor: _builtins.int
     end_cursor: _builtins.int
     delayed: _builtins.int
     """items kept aside until they are due"""
+    prepared: _builtins.int
+    """items of half messages that are not decided"""
+    rolled_back: _builtins.int
+    """items of half messages that were rolled back, ever"""
+    half_expired: _builtins.int
+    """the same by the store, because nobody decided in time"""
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueGroupStatus]: ...
     def __init__(
@@ -253,10 +262,13 @@ class QueueStatus(_message.Message):
         end_cursor: _builtins.int = ...,
         groups: _abc.Iterable[Global___QueueGroupStatus] | None = ...,
         delayed: _builtins.int = ...,
+        prepared: _builtins.int = ...,
+        rolled_back: _builtins.int = ...,
+        half_expired: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delayed", b"delayed", "end_cursor", b"end_cursor", "first_cursor", b"first_cursor", "groups", b"groups", "queue_id", b"queue_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delayed", b"delayed", "end_cursor", b"end_cursor", "first_cursor", b"first_cursor", "groups", b"groups", "half_expired", b"half_expired", "prepared", b"prepared", "queue_id", b"queue_id", "rolled_back", b"rolled_back"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

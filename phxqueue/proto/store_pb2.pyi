@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from phxqueue.proto import item_pb2 as _item_pb2
 from phxqueue.proto import ledger_pb2 as _ledger_pb2
 import builtins as _builtins
@@ -19,6 +20,28 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _HalfState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HalfStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HalfState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNDECIDED: _HalfState.ValueType  # 0
+    COMMITTED: _HalfState.ValueType  # 1
+    ROLLED_BACK: _HalfState.ValueType  # 2
+    EXPIRED: _HalfState.ValueType  # 3
+    """nobody decided in time: rolled back by the store"""
+
+class HalfState(_HalfState, metaclass=_HalfStateEnumTypeWrapper):
+    """---- half messages ---------------------------------------------------------------------------"""
+
+UNDECIDED: HalfState.ValueType  # 0
+COMMITTED: HalfState.ValueType  # 1
+ROLLED_BACK: HalfState.ValueType  # 2
+EXPIRED: HalfState.ValueType  # 3
+"""nobody decided in time: rolled back by the store"""
+Global___HalfState: _TypeAlias = HalfState  # noqa: Y015
 
 @_typing.final
 class AddRequest(_message.Message):
@@ -68,6 +91,8 @@ class AddResult(_message.Message):
     QUEUE_ID_FIELD_NUMBER: _builtins.int
     DELIVER_AT_MS_FIELD_NUMBER: _builtins.int
     TIMESTAMP_MS_FIELD_NUMBER: _builtins.int
+    PREPARED_FIELD_NUMBER: _builtins.int
+    HALF_NUMBER_FIELD_NUMBER: _builtins.int
     status: _builtins.int
     message: _builtins.str
     first_cursor: _builtins.int
@@ -88,6 +113,10 @@ class AddResult(_message.Message):
     """... and this when it is due, if it was delayed"""
     timestamp_ms: _builtins.int
     """of the entry it was stored in, Unix milliseconds: its minute in the ledger; 0 = not counted"""
+    prepared: _builtins.bool
+    """a half message, kept aside until it is decided: it has no cursor yet"""
+    half_number: _builtins.int
+    """with queue_id of its header: what DecideHalf names it by"""
     def __init__(
         self,
         *,
@@ -103,10 +132,12 @@ class AddResult(_message.Message):
         queue_id: _builtins.int = ...,
         deliver_at_ms: _builtins.int = ...,
         timestamp_ms: _builtins.int = ...,
+        prepared: _builtins.bool = ...,
+        half_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_key", b"by_key", "count", b"count", "delayed", b"delayed", "deliver_at_ms", b"deliver_at_ms", "duplicate", b"duplicate", "first_cursor", b"first_cursor", "message", b"message", "queue_id", b"queue_id", "retry_after_ms", b"retry_after_ms", "status", b"status", "timer_number", b"timer_number", "timestamp_ms", b"timestamp_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_key", b"by_key", "count", b"count", "delayed", b"delayed", "deliver_at_ms", b"deliver_at_ms", "duplicate", b"duplicate", "first_cursor", b"first_cursor", "half_number", b"half_number", "message", b"message", "prepared", b"prepared", "queue_id", b"queue_id", "retry_after_ms", b"retry_after_ms", "status", b"status", "timer_number", b"timer_number", "timestamp_ms", b"timestamp_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -564,6 +595,300 @@ class ListDelayedResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListDelayedResponse: _TypeAlias = ListDelayedResponse  # noqa: Y015
+
+@_typing.final
+class DecideHalfRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    STORE_ID_FIELD_NUMBER: _builtins.int
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    HALF_NUMBER_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.int
+    store_id: _builtins.int
+    queue_id: _builtins.int
+    """the queue it was prepared for"""
+    half_number: _builtins.int
+    decision: Global___HalfState.ValueType
+    """COMMITTED or ROLLED_BACK"""
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.int = ...,
+        store_id: _builtins.int = ...,
+        queue_id: _builtins.int = ...,
+        half_number: _builtins.int = ...,
+        decision: Global___HalfState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "half_number", b"half_number", "queue_id", b"queue_id", "store_id", b"store_id", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecideHalfRequest: _TypeAlias = DecideHalfRequest  # noqa: Y015
+
+@_typing.final
+class DecideHalfResponse(_message.Message):
+    """What it is now, which is not what was asked for when it had been decided before. NOT_FOUND when there never was such a
+    half message, or it was decided so long ago that nobody knows how.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    FIRST_CURSOR_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    state: Global___HalfState.ValueType
+    first_cursor: _builtins.int
+    """COMMITTED: of its first item"""
+    count: _builtins.int
+    queue_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        state: Global___HalfState.ValueType = ...,
+        first_cursor: _builtins.int = ...,
+        count: _builtins.int = ...,
+        queue_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "first_cursor", b"first_cursor", "queue_id", b"queue_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecideHalfResponse: _TypeAlias = DecideHalfResponse  # noqa: Y015
+
+@_typing.final
+class HalfMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HALF_NUMBER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    PUB_ID_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    PREPARED_AT_MS_FIELD_NUMBER: _builtins.int
+    ENDS_AT_MS_FIELD_NUMBER: _builtins.int
+    PREPARED_BY_FIELD_NUMBER: _builtins.int
+    CONSUMER_GROUP_IDS_FIELD_NUMBER: _builtins.int
+    FIRST_CURSOR_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    half_number: _builtins.int
+    state: Global___HalfState.ValueType
+    queue_id: _builtins.int
+    pub_id: _builtins.int
+    count: _builtins.int
+    size: _builtins.int
+    """bytes of its serialized items"""
+    prepared_at_ms: _builtins.int
+    ends_at_ms: _builtins.int
+    """UNDECIDED: when the store rolls it back; else when it was decided"""
+    prepared_by: _builtins.str
+    consumer_group_ids: _builtins.int
+    first_cursor: _builtins.int
+    """COMMITTED: of its first item"""
+    items: _builtins.bytes
+    """a serialized QItems; only where it says so"""
+    def __init__(
+        self,
+        *,
+        half_number: _builtins.int = ...,
+        state: Global___HalfState.ValueType = ...,
+        queue_id: _builtins.int = ...,
+        pub_id: _builtins.int = ...,
+        count: _builtins.int = ...,
+        size: _builtins.int = ...,
+        prepared_at_ms: _builtins.int = ...,
+        ends_at_ms: _builtins.int = ...,
+        prepared_by: _builtins.str = ...,
+        consumer_group_ids: _builtins.int = ...,
+        first_cursor: _builtins.int = ...,
+        items: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_ids", b"consumer_group_ids", "count", b"count", "ends_at_ms", b"ends_at_ms", "first_cursor", b"first_cursor", "half_number", b"half_number", "items", b"items", "prepared_at_ms", b"prepared_at_ms", "prepared_by", b"prepared_by", "pub_id", b"pub_id", "queue_id", b"queue_id", "size", b"size", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HalfMessage: _TypeAlias = HalfMessage  # noqa: Y015
+
+@_typing.final
+class ListHalvesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    STORE_ID_FIELD_NUMBER: _builtins.int
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    AFTER_NUMBER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    EXPIRED_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.int
+    store_id: _builtins.int
+    queue_id: _builtins.int
+    """names the Paxos group: queue_id % paxos_groups"""
+    after_number: _builtins.int
+    """go on behind it, in the order of half numbers"""
+    limit: _builtins.int
+    """0 = the server's own bound"""
+    expired: _builtins.bool
+    """instead of undecided ones those that were rolled back by the store, the newest first"""
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.int = ...,
+        store_id: _builtins.int = ...,
+        queue_id: _builtins.int = ...,
+        after_number: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        expired: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_number", b"after_number", "expired", b"expired", "limit", b"limit", "queue_id", b"queue_id", "store_id", b"store_id", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHalvesRequest: _TypeAlias = ListHalvesRequest  # noqa: Y015
+
+@_typing.final
+class ListHalvesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HALVES_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    waiting: _builtins.int
+    """undecided in the Paxos group"""
+    @_builtins.property
+    def halves(self) -> _containers.RepeatedCompositeFieldContainer[Global___HalfMessage]: ...
+    def __init__(
+        self,
+        *,
+        halves: _abc.Iterable[Global___HalfMessage] | None = ...,
+        more: _builtins.bool = ...,
+        waiting: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["halves", b"halves", "more", b"more", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHalvesResponse: _TypeAlias = ListHalvesResponse  # noqa: Y015
+
+@_typing.final
+class ShowHalfRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    STORE_ID_FIELD_NUMBER: _builtins.int
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    HALF_NUMBER_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.int
+    store_id: _builtins.int
+    queue_id: _builtins.int
+    half_number: _builtins.int
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.int = ...,
+        store_id: _builtins.int = ...,
+        queue_id: _builtins.int = ...,
+        half_number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["half_number", b"half_number", "queue_id", b"queue_id", "store_id", b"store_id", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowHalfRequest: _TypeAlias = ShowHalfRequest  # noqa: Y015
+
+@_typing.final
+class ShowHalfResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HALF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def half(self) -> Global___HalfMessage:
+        """with its items, as long as it is undecided"""
+
+    def __init__(
+        self,
+        *,
+        half: Global___HalfMessage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["half", b"half"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["half", b"half"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowHalfResponse: _TypeAlias = ShowHalfResponse  # noqa: Y015
+
+@_typing.final
+class PollCheckBacksRequest(_message.Message):
+    """To each node of a store: which half messages of the groups it is master of are to be asked about."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    STORE_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    WAIT_MS_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.int
+    store_id: _builtins.int
+    name: _builtins.str
+    """of the producers: prepared_by of the half messages"""
+    wait_ms: _builtins.int
+    limit: _builtins.int
+    """0 = the server's own bound"""
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.int = ...,
+        store_id: _builtins.int = ...,
+        name: _builtins.str = ...,
+        wait_ms: _builtins.int = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "name", b"name", "store_id", b"store_id", "topic_id", b"topic_id", "wait_ms", b"wait_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PollCheckBacksRequest: _TypeAlias = PollCheckBacksRequest  # noqa: Y015
+
+@_typing.final
+class PollCheckBacksResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HALVES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def halves(self) -> _containers.RepeatedCompositeFieldContainer[Global___HalfMessage]:
+        """with their items"""
+
+    def __init__(
+        self,
+        *,
+        halves: _abc.Iterable[Global___HalfMessage] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["halves", b"halves"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PollCheckBacksResponse: _TypeAlias = PollCheckBacksResponse  # noqa: Y015
 
 @_typing.final
 class GetSettingsRequest(_message.Message):
@@ -1325,6 +1650,30 @@ class KeyBounds(_message.Message):
 Global___KeyBounds: _TypeAlias = KeyBounds  # noqa: Y015
 
 @_typing.final
+class HalfDecision(_message.Message):
+    """A half message goes to the end of its queue by reference, as delayed batches do, or is dropped. Since version 9."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HALF_NUMBER_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    half_number: _builtins.int
+    decision: Global___HalfState.ValueType
+    def __init__(
+        self,
+        *,
+        half_number: _builtins.int = ...,
+        decision: Global___HalfState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "half_number", b"half_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HalfDecision: _TypeAlias = HalfDecision  # noqa: Y015
+
+@_typing.final
 class StoreCommand(_message.Message):
     """The payload of one Paxos entry of a store. Batches with a deliver_at_ms are delayed since version 3."""
 
@@ -1341,6 +1690,7 @@ class StoreCommand(_message.Message):
     FENCES_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
     KEY_BOUNDS_FIELD_NUMBER: _builtins.int
+    HALF_DECISIONS_FIELD_NUMBER: _builtins.int
     REPLAYS_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     LEDGER_FIELD_NUMBER: _builtins.int
@@ -1371,6 +1721,8 @@ class StoreCommand(_message.Message):
     @_builtins.property
     def key_bounds(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyBounds]: ...
     @_builtins.property
+    def half_decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___HalfDecision]: ...
+    @_builtins.property
     def replays(self) -> _containers.RepeatedCompositeFieldContainer[Global___Replay]:
         """after the cursor moves of the same command; since version 7"""
 
@@ -1396,6 +1748,7 @@ class StoreCommand(_message.Message):
         fences: _abc.Iterable[Global___Fence] | None = ...,
         settings: _abc.Iterable[Global___SettingChange] | None = ...,
         key_bounds: _abc.Iterable[Global___KeyBounds] | None = ...,
+        half_decisions: _abc.Iterable[Global___HalfDecision] | None = ...,
         replays: _abc.Iterable[Global___Replay] | None = ...,
         history: _builtins.int = ...,
         ledger: _ledger_pb2.LedgerBounds | None = ...,
@@ -1404,7 +1757,7 @@ class StoreCommand(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fire", b"fire", "ledger", b"ledger"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "begins", b"begins", "cancels", b"cancels", "cursor_moves", b"cursor_moves", "disputes", b"disputes", "fences", b"fences", "fire", b"fire", "history", b"history", "key_bounds", b"key_bounds", "ledger", b"ledger", "replays", b"replays", "reports", b"reports", "settings", b"settings", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "begins", b"begins", "cancels", b"cancels", "cursor_moves", b"cursor_moves", "disputes", b"disputes", "fences", b"fences", "fire", b"fire", "half_decisions", b"half_decisions", "history", b"history", "key_bounds", b"key_bounds", "ledger", b"ledger", "replays", b"replays", "reports", b"reports", "settings", b"settings", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,6 +14,7 @@ from phxqueue.store.atomic import check_atomic
 from phxqueue.store.batcher import frame_batch
 from phxqueue.store.delays import Delays
 from phxqueue.store.group import StoreGroup
+from phxqueue.store.half_service import Halves
 from phxqueue.store.keyed import key_bounds
 from phxqueue.store.outcomes import Outcome
 from phxqueue.store.proposals import Proposals, add_response
@@ -61,6 +62,7 @@ class Intake:
     machine: StoreQueues
     proposals: Proposals
     delays: Delays
+    halves: Halves
 
 
 def add(request: AddRequest, served: ServedQueues, intake: Intake) -> AddResponse | Deferred[AddResponse]:
@@ -70,7 +72,7 @@ def add(request: AddRequest, served: ServedQueues, intake: Intake) -> AddRespons
     if len(batches) == 1:  # the hot path: nothing here that is not needed
         batch = batches[0]
         header = batch.header
-        if header.idempotency_key or header.atomic_batches > 1:
+        if header.idempotency_key or header.atomic_batches > 1 or header.prepared_by:
             return _add_several(batches, served, intake)
         raw = batch.SerializeToString()
         _check(served, header, len(raw), batch)
@@ -126,6 +128,10 @@ def _admit(headers: Sequence[BatchHeader], served: ServedQueues, intake: Intake,
     if delayed:
         version = delays.admit(delayed)
     keyed = [header for header in headers if header.idempotency_key]
+    prepared = [header for header in headers if header.prepared_by]
+    if prepared:
+        intake.halves.admit(prepared)
+        version = KEYS_VERSION
     if atomic or keyed:
         what = "idempotency keys" if keyed else "batches that belong together"
         check_understood(intake.group, intake.machine, KEYS_VERSION, what)
@@ -172,7 +178,7 @@ def _check(served: ServedQueues, header: BatchHeader, size: int, batch: ItemBatc
             )
         raise RpcError(Status.INVALID_ARGUMENT, "count: the batch's header counts no items; do not send empty batches")
     # The header makes the batch at most a little larger than its items: look closer only when it could matter.
-    size -= len(header.idempotency_key)
+    size -= len(header.idempotency_key) + 4 * len(header.prepared_by)
     if size > served.max_batch_bytes and len(batch.items) > served.max_batch_bytes:
         raise RpcError(
             Status.INVALID_ARGUMENT,

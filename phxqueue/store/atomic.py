@@ -71,6 +71,6 @@ def _what_is_wrong(batches: Sequence[ItemBatch], first: int) -> str:
         return f"atomic_batches: {wanted} from batch {first} on, which is more than there are"
     if any(header.atomic_batches > 1 for header in group[1:]):
         return f"atomic_batches: batch {first} has {wanted}, and one of those says so, too"
-    if any(not header.count or header.idempotency_key or header.deliver_at_ms for header in group):
-        return "atomic_batches: batches that belong together have items, no idempotency_key and no deliver_at_ms"
+    if any(not one.count or one.idempotency_key or one.deliver_at_ms or one.prepared_by for one in group):
+        return "atomic_batches: such batches have items, and no idempotency_key, no deliver_at_ms and no prepared_by"
     return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from phxqueue.config import StoreNode
 from phxqueue.store.batcher import BatcherLimits
 from phxqueue.store.delays import DelayLimits
+from phxqueue.store.half_service import HalfLimits
 from phxqueue.store.reading import GetLimits
 from phxqueue.store.replay_service import ReplayLimits
 
@@ -41,6 +42,14 @@ def replay_limits(node: StoreNode) -> ReplayLimits:
         kept=limits.replays_kept,
         kept_ms=round(limits.replays_kept_s * 1000),
         retry_after_ms=limits.retry_after_ms,
+    )
+
+
+def half_limits(node: StoreNode) -> HalfLimits:
+    """The bounds of half messages, as configured."""
+    limits = node.limits
+    return HalfLimits(
+        waiting=limits.max_prepared, pin_entries=limits.delayed_pin_entries, retry_after_ms=limits.retry_after_ms
     )
 
 

@@ -8,7 +8,8 @@ moved already, or cancelled, is not there any more. So a batch is delivered exac
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from phxqueue.net.status import Status
 from phxqueue.proto.item_pb2 import BatchHeader
@@ -22,6 +23,25 @@ from phxqueue.store.timers import Timer
 FIRE_MOST = 10_000
 
 _MAX_SIZE = (1 << 32) - 1
+
+
+class Kept(Protocol):
+    """A batch that is kept aside; `instance`, `ordinal`: which batch of which entry it is."""
+
+    @property
+    def instance(self) -> int: ...
+    @property
+    def ordinal(self) -> int: ...
+    @property
+    def queue_id(self) -> int: ...
+    @property
+    def mask(self) -> int: ...
+    @property
+    def items(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def digest(self) -> int: ...
 
 
 def keep_aside(state: QueueState, header: BatchHeader, instance: int, ordinal: int, size: int) -> int:
@@ -53,13 +73,22 @@ def fire(state: QueueState, command: FireTimers) -> set[int]:
     run: list[Timer] = []
     for timer in state.timers.take_due(command.due_ms, min(command.most, FIRE_MOST)):
         if run and not _follows(run[-1], timer):
-            _append(state, run)
+            _deliver(state, run)
             run = []
         run.append(timer)
         touched.add(timer.queue_id)
     if run:
-        _append(state, run)
+        _deliver(state, run)
     return touched
+
+
+def _deliver(state: QueueState, run: Sequence[Timer]) -> None:
+    if state.ledger.opened:
+        cursor = state.end_cursor(run[0].queue_id)
+        for timer in run:
+            state.ledger.come_due(timer.number, timer.queue_id, cursor, timer.pub_id, timer.mask, timer.items)
+            cursor += timer.items
+    append_by_reference(state, run)
 
 
 def _follows(one: Timer, other: Timer) -> bool:
@@ -72,15 +101,12 @@ def _follows(one: Timer, other: Timer) -> bool:
     )
 
 
-def _append(state: QueueState, run: list[Timer]) -> None:
+def append_by_reference(state: QueueState, run: Sequence[Kept]) -> None:
+    """Batches that stand side by side in their entry go to the end of their queue, as one row."""
     first = run[0]
     index = state.queues.get(first.queue_id)
     if index is None:
         index = state.queues[first.queue_id] = QueueIndex(first.queue_id)
-    cursor = index.end_cursor
-    for timer in run if state.ledger.opened else ():
-        state.ledger.come_due(timer.number, timer.queue_id, cursor, timer.pub_id, timer.mask, timer.items)
-        cursor += timer.items
     index.append_reference(
         first.instance,
         (first.ordinal, len(run)),

@@ -18,7 +18,7 @@ from phxqueue.proto.store_pb2 import GetBatch, GetResponse, StoreCommand
 from phxqueue.store.index import REFERENCE, SOLE, UNIFORM, QueueIndex
 from phxqueue.store.merged import merged_batches
 from phxqueue.store.rows import Wanted
-from phxqueue.store.state import TIMER_VERSION
+from phxqueue.store.state import KEYS_VERSION, TIMER_VERSION
 
 _U64_MASK = (1 << 64) - 1
 
@@ -43,7 +43,7 @@ class ParsedEntry:
         self._payload = payload
         self._refused = frozenset(refused)
         self._queues: dict[int, list[StoredBatch]] | None = None
-        self._delayed: dict[int, ItemBatch] = {}  # by their positions in the entry
+        self._delayed: dict[int, ItemBatch] = {}  # and half messages, by their positions in the entry
         self._whole: dict[int, GetBatch] = {}
 
     def of_row(self, index: QueueIndex, row: int) -> list[StoredBatch]:
@@ -66,6 +66,12 @@ class ParsedEntry:
             )
             offset += header.count
         return found
+
+    def kept_aside(self, position: int) -> ItemBatch:
+        """A delayed batch or half message, by its position in the entry."""
+        if self._queues is None:
+            self._queues = self._split()
+        return self._delayed[position]
 
     def batches(self, queue_id: int) -> list[StoredBatch]:
         """The stored batches of a queue, in order, without delayed ones."""
@@ -98,12 +104,12 @@ class ParsedEntry:
         queues: dict[int, list[StoredBatch]] = {}
         ends: dict[int, int] = {}
         command = StoreCommand.FromString(self._payload)
-        may_delay = command.version >= TIMER_VERSION
+        may_delay, extended = command.version >= TIMER_VERSION, command.version >= KEYS_VERSION
         for position, batch in enumerate(command.batches):
             if position in self._refused:
                 continue
             header = batch.header
-            if may_delay and header.deliver_at_ms:
+            if (may_delay and header.deliver_at_ms) or (extended and header.prepared_by):
                 self._delayed[position] = batch
                 continue
             queue_id, count = header.queue_id, header.count

@@ -87,7 +87,7 @@ class KeyWindows:
                 f"at {at_ms} (Unix milliseconds; queue {queue_id}): another item needs another key",
             )
         delayed = bool(cursor & TIMER_BIT)
-        return KeyDuplicate(cursor & ~TIMER_BIT, count, delayed, queue_id, deliver_at_ms)
+        return KeyDuplicate(cursor & ~TIMER_BIT, count, delayed, queue_id=queue_id, deliver_at_ms=deliver_at_ms)
 
     def no_room(self, header: BatchHeader) -> Refusal | None:
         """The refusal of a new key when there are too many."""

@@ -15,20 +15,23 @@ if TYPE_CHECKING:
 TIMER_BIT = 1 << 63
 #: Set in the remembered cursor of a batch that was not stored itself, because another one had its idempotency key.
 COPY_BIT = 1 << 62
+#: The same of a half message: what is below is its half number.
+HALF_BIT = 1 << 61
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
     """A batch that was stored before: its first outcome.
 
-    `delayed`: it was delayed; what stands in `first_cursor` is its timer number. `stored_ms`: when it was stored, by
-    its entry's timestamp; 0: before the ledger was opened, or by another name.
+    `delayed`, `prepared`: it was; what stands in `first_cursor` is its timer number, or its half number. `stored_ms`:
+    when it was stored, by its entry's timestamp; 0: before the ledger was opened, or by another name.
     """
 
     first_cursor: int
     count: int
     delayed: bool = False
     stored_ms: int = field(default=0, kw_only=True)
+    prepared: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,24 @@ class Delayed:
     """A batch that was kept aside until it is due. `number`: its timer number."""
 
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A half message, kept aside until it is decided. `number`: its half number."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class HalfOutcome:
+    """A half message is decided. `repeated`: it had been before, and this is how."""
+
+    state: int
+    queue_id: int
+    cursor: int
+    count: int
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +84,7 @@ class Replayed:
 
 
 #: What became of a batch: the cursor of its first item when it was stored (the usual case), or why not.
-Outcome = int | Duplicate | Delayed | Refusal | Replayed
+Outcome = int | Duplicate | Delayed | Prepared | HalfOutcome | Refusal | Replayed
 
 
 class Outcomes(list[Outcome]):

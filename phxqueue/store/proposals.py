@@ -21,7 +21,7 @@ from phxqueue.replica.errors import NotServing, OutcomeUnknown, Overloaded
 from phxqueue.replica.interfaces import Clock, DelayedCall
 from phxqueue.store.batcher import Batcher, BatcherLimits, Proposal, Stretches
 from phxqueue.store.group import StoreGroup
-from phxqueue.store.outcomes import Delayed, Duplicate, KeyDuplicate, Outcome, Outcomes, Refusal
+from phxqueue.store.outcomes import Delayed, Duplicate, KeyDuplicate, Outcome, Outcomes, Prepared, Refusal
 from phxqueue.store.queues import BATCH_VERSION
 
 #: How often to look whether something blocked may leave.
@@ -303,12 +303,15 @@ def add_response(outcomes: list[Outcome], counts: tuple[int, ...], stored_ms: in
             result.count = count
             result.timestamp_ms = stored_ms
         elif isinstance(outcome, Duplicate):
-            _tell_place(result, outcome.first_cursor, outcome.delayed)
+            _tell_place(result, outcome.first_cursor, outcome.delayed, outcome.prepared)
             result.count = outcome.count
             result.duplicate = True
             result.timestamp_ms = outcome.stored_ms
             if isinstance(outcome, KeyDuplicate):
                 result.by_key, result.queue_id, result.deliver_at_ms = True, outcome.queue_id, outcome.deliver_at_ms
+        elif isinstance(outcome, Prepared):
+            _tell_place(result, outcome.number, prepared=True)
+            result.count = count
         elif isinstance(outcome, Delayed):
             _tell_place(result, outcome.number, delayed=True)
             result.count = count
@@ -319,9 +322,11 @@ def add_response(outcomes: list[Outcome], counts: tuple[int, ...], stored_ms: in
     return response
 
 
-def _tell_place(result: AddResult, place: int, delayed: bool) -> None:
+def _tell_place(result: AddResult, place: int, delayed: bool = False, prepared: bool = False) -> None:
     if delayed:
         result.delayed, result.timer_number = True, place
+    elif prepared:
+        result.prepared, result.half_number = True, place
     else:
         result.first_cursor = place
 

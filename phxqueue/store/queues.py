@@ -23,16 +23,19 @@ from phxqueue.replica.interfaces import Checkpoint, IStateMachine
 from phxqueue.store.atomic import fates_of_atomic
 from phxqueue.store.books import EntryBooks
 from phxqueue.store.delayed import cancel, fire, keep_aside
+from phxqueue.store.halves import decide, prepare
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import SOLE, UNIFORM, QueueIndex
 from phxqueue.store.outcomes import (
     COPY_BIT,
+    HALF_BIT,
     TIMER_BIT,
     Delayed,
     Duplicate,
     KeyDuplicate,
     Outcome,
     Outcomes,
+    Prepared,
     Refusal,
     Replayed,
 )
@@ -139,6 +142,7 @@ class StoreQueues(QueueState):
         counted = self.ledger.opened
         if counted:
             self.ledger.begin(self.clock_ms)
+        self.halves.begin(self.clock_ms)
         outcomes = self._store_batches(instance, command)
         for dispute in command.disputes:
             self._dispute(dispute, command.version)
@@ -161,6 +165,10 @@ class StoreQueues(QueueState):
             outcomes.append(self._replay(replay, instance))
         for report in command.reports if counted else ():
             self.ledger.report(report)
+        if command.half_decisions:
+            decided, touched = decide(self, command.half_decisions)
+            outcomes += decided
+            self.touched |= touched
         if command.history:
             self.history = command.history
         self.version = max(self.version, command.version)
@@ -178,7 +186,7 @@ class StoreQueues(QueueState):
         rows: dict[int, _Row] = {}
         refused: list[int] = []
         window, now_ms = self.window, self.clock_ms
-        may_delay, delayed = command.version >= TIMER_VERSION, False
+        may_delay, aside = command.version >= TIMER_VERSION, False
         extended = command.version >= KEYS_VERSION  # may have keys, and say that batches belong together
         fates: list[Outcome] = []  # of the next batches, when they share what is wrong with one of them
         books = EntryBooks(self.ledger) if self.ledger.opened else None
@@ -207,10 +215,10 @@ class StoreQueues(QueueState):
                 refused.append(len(outcomes))
                 outcomes.append(kept_out)
                 continue
-            if may_delay and header.deliver_at_ms:
-                delayed = True
+            if (may_delay and header.deliver_at_ms) or (extended and header.prepared_by):
+                aside = True
                 place = self._keep_aside(instance, batch, outcomes)
-                if books is not None:
+                if books is not None and place & TIMER_BIT:  # a half message is in the books from when it is committed
                     books.set_aside(header, place & ~TIMER_BIT)
             else:
                 mask = header.consumer_group_ids
@@ -239,14 +247,19 @@ class StoreQueues(QueueState):
             self.refused[instance] = tuple(refused)
         if books is not None:
             books.close()
-        self._close_rows(instance, rows, SOLE if len(rows) == 1 and not refused and not delayed else 0)
+        self._close_rows(instance, rows, SOLE if len(rows) == 1 and not refused and not aside else 0)
         return outcomes
 
     def _keep_aside(self, instance: int, batch: ItemBatch, outcomes: list[Outcome]) -> int:
         """A batch that gets no cursor now; returns by what it is remembered."""
-        number = keep_aside(self, batch.header, instance, len(outcomes), len(batch.items))
-        outcomes.append(Delayed(number))
-        return TIMER_BIT | number
+        header, ordinal, size = batch.header, len(outcomes), len(batch.items)
+        if header.deliver_at_ms:
+            number = keep_aside(self, header, instance, ordinal, size)
+            outcomes.append(Delayed(number))
+            return TIMER_BIT | number
+        number = prepare(self, header, instance, ordinal, size)
+        outcomes.append(Prepared(number))
+        return HALF_BIT | number
 
     def _recall_key(self, header: BatchHeader) -> Outcome | None:
         """What keeps a batch with an idempotency key out: another one with that key, or too many keys."""
@@ -291,9 +304,10 @@ class StoreQueues(QueueState):
                 f"batch {sequence} of producer {producer_id:x} was stored in queue {first_queue} and now names queue "
                 f"{queue_id}: a retry must not change its queue, another batch needs another sequence",
             )
-        place, delayed = cursor & ~(TIMER_BIT | COPY_BIT), bool(cursor & TIMER_BIT)
-        stored_ms = 0 if cursor & COPY_BIT else self._stored_ms(producer_id, sequence)
-        return Duplicate(place, count, delayed, stored_ms=stored_ms)
+        place, delayed = cursor & ~(TIMER_BIT | COPY_BIT | HALF_BIT), bool(cursor & TIMER_BIT)
+        prepared = bool(cursor & HALF_BIT)
+        stored_ms = 0 if prepared or cursor & COPY_BIT else self._stored_ms(producer_id, sequence)
+        return Duplicate(place, count, delayed, stored_ms=stored_ms, prepared=prepared)
 
     def _stored_ms(self, producer_id: int, sequence: int) -> int:
         """When a known batch was stored, if the ledger has counted it; else 0."""
@@ -359,7 +373,7 @@ class StoreQueues(QueueState):
 
     def checkpoint(self) -> Checkpoint:
         """Return the state as of `applied`; rows beyond the last full segment travel inside it."""
-        segments = self.seal() + self.seal_outcomes() + self.seal_timers() + self.keys.seal()
+        segments = self.seal() + self.seal_outcomes() + self.seal_timers() + self.keys.seal() + self.halves.seal()
         dead = self.take_dead()
         return Checkpoint(
             applied=self.applied, state=self.write(), segments=segments, dropped=dead, needed=self.first_needed()

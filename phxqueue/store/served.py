@@ -12,6 +12,7 @@ from typing import get_args
 from phxqueue.config import (
     DEAD_LETTER_BASE,
     MAX_CONSUMER_GROUP_ID,
+    Pub,
     Reconcile,
     Store,
     Topic,
@@ -19,6 +20,7 @@ from phxqueue.config import (
     group_bit,
 )
 from phxqueue.proto.store_pb2 import KeyBounds
+from phxqueue.store.half_schedule import HalfPolicy
 from phxqueue.store.retention import RetentionPolicy
 
 ALL_GROUPS = (1 << MAX_CONSUMER_GROUP_ID) - 1
@@ -66,6 +68,7 @@ class ServedQueues:
             )
             for pub in topic.pubs_of_store(store.store_id)
         }
+        self._half_policies = {pub.pub_id: _half_policy(pub) for pub in topic.pubs_of_store(store.store_id)}
         # One flat dictionary for the hot path: (queue id << 32 | pub id) -> mask of the pub's groups.
         self.masks = {
             queue_id << 32 | pub_id: mask
@@ -89,6 +92,10 @@ class ServedQueues:
         """The pubs whose items may be in a queue."""
         queue = self._queues.get(queue_id)
         return [] if queue is None else sorted(queue.pubs)
+
+    def half_policy(self, pub_id: int) -> HalfPolicy:
+        """What is done about undecided half messages of a pub; of one that is configured no more, what is usual."""
+        return self._half_policies.get(pub_id, _USUAL_HALVES)
 
     def expected_readers(self, queue_id: int) -> set[int]:
         """The consumer groups that have to read a queue; none for dead letters, which anybody may look after."""
@@ -135,6 +142,18 @@ def _queues(topic: Topic, store: Store) -> dict[int, ServedQueue]:
 def pubs_of_queues(topic: Topic, store: Store) -> dict[int, tuple[int, ...]]:
     """By queue id, the pubs whose items may be in it."""
     return {queue_id: tuple(sorted(queue.pubs)) for queue_id, queue in _queues(topic, store).items()}
+
+
+def _half_policy(pub: Pub) -> HalfPolicy:
+    return HalfPolicy(
+        after_ms=round(pub.check_back_after_s * 1000),
+        every_ms=max(round(pub.check_back_every_s * 1000), 1),
+        checks=pub.check_backs,
+        deadline_ms=round(pub.half_deadline_s * 1000),
+    )
+
+
+_USUAL_HALVES = _half_policy(Pub(pub_id=0, queue_info_ids=(), consumer_group_ids=()))
 
 
 def _longest(one: RetentionPolicy, other: RetentionPolicy) -> RetentionPolicy:

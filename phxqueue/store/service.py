@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -13,7 +13,7 @@ from phxqueue.console.desk import AlarmSink, LogDesk
 from phxqueue.net.service import CallContext, RpcService
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto import methods
-from phxqueue.proto.status_pb2 import AuditStatus, PassedOn, QueueGroupStatus, QueueStatus
+from phxqueue.proto.status_pb2 import AuditStatus, PassedOn, QueueStatus
 from phxqueue.proto.store_pb2 import (
     AddRequest,
     AddResponse,
@@ -31,24 +31,26 @@ from phxqueue.proto.store_pb2 import (
 from phxqueue.replica.interfaces import Clock
 from phxqueue.store.add import Intake, add, check_address, group_of_request
 from phxqueue.store.beginning import Beginning
-from phxqueue.store.configured import batcher_limits, delay_limits, get_limits, replay_limits
+from phxqueue.store.configured import batcher_limits, delay_limits, get_limits, half_limits, replay_limits
 from phxqueue.store.delays import LOOK_S, Delays
 from phxqueue.store.entries import ParsedEntries
 from phxqueue.store.fencing import Fencing
 from phxqueue.store.get import get
 from phxqueue.store.group import StoreGroup, not_serving
-from phxqueue.store.index import QueueIndex
+from phxqueue.store.half_calls import HalfCalls
+from phxqueue.store.half_schedule import HalfPolicy
+from phxqueue.store.half_service import Halves
 from phxqueue.store.ledger_service import LedgerCalls, LedgerService
 from phxqueue.store.long_poll import LongPolls
 from phxqueue.store.passed_on import passed_on
 from phxqueue.store.positions import Positions
 from phxqueue.store.proposals import Proposals
+from phxqueue.store.queue_statuses import queue_statuses
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.reading import Reading
 from phxqueue.store.replay_calls import ReplayCalls
 from phxqueue.store.replay_service import ReplayService
 from phxqueue.store.retention import RetentionPolicy
-from phxqueue.store.rows import oldest_waiting
 from phxqueue.store.served import ServedQueues
 from phxqueue.store.settings_service import SettingsService
 from phxqueue.store.trimming import Trimming
@@ -69,6 +71,8 @@ class GroupService:
         retention: Callable[[int], RetentionPolicy | None],
         look_s: float,
         alarms: AlarmSink,
+        half_policy: Callable[[int], HalfPolicy],
+        asked: Callable[[Sequence[str]], None],
     ) -> None:
         self.group = group
         self.machine: StoreQueues = group.state_machine
@@ -113,10 +117,23 @@ class GroupService:
             refuse=self.refusal,
             look_s=look_s,
         )
-        self.intake = Intake(group, self.machine, self.proposals, self.delays)
         self.ledger = LedgerService(
             group, self.machine, self.proposals, self.positions, node.topic.settings, self._timestamp_ms
         )
+        self.halves = Halves(
+            group,
+            self.machine,
+            half_limits(node),
+            policy=half_policy,
+            reading=self.reading,
+            asked=asked,
+            clock=clock,
+            timestamp_ms=self._timestamp_ms,
+            wall_ms=wall_ms,
+            refuse=self.refusal,
+            look_s=look_s,
+        )
+        self.intake = Intake(group, self.machine, self.proposals, self.delays, self.halves)
         self.settings = SettingsService(
             group,
             self.machine,
@@ -147,43 +164,12 @@ class GroupService:
         self.fencing.close()
         self.proposals.close()
         self.delays.close()
+        self.halves.close()
         self.beginning.close()
 
     def statuses(self, served: ServedQueues) -> list[QueueStatus]:
-        """Where every queue of the group ends and how far its consumer groups have come.
-
-        Those are the groups that have read it and the ones that should: one that never came has all of its backlog.
-        """
-        delayed: dict[int, int] = {}
-        for (queue_id, _), items in self.machine.timers.waiting.items():
-            delayed[queue_id] = delayed.get(queue_id, 0) + items
-        queues = {queue_id: QueueIndex(queue_id) for queue_id in delayed} | self.machine.queues
-        groups: dict[int, set[int]] = {queue_id: served.expected_readers(queue_id) for queue_id in queues}
-        for queue_id, consumer_group_id in {*self.machine.acked, *self.positions.keys()}:
-            groups.setdefault(queue_id, set()).add(consumer_group_id)
-        return [
-            QueueStatus(
-                queue_id=queue_id,
-                first_cursor=index.first_cursor,
-                end_cursor=index.end_cursor,
-                groups=[self._group_status(queue_id, one) for one in sorted(groups[queue_id])],
-                delayed=delayed.get(queue_id, 0),
-            )
-            for queue_id, index in sorted(queues.items())
-        ]
-
-    def _group_status(self, queue_id: int, consumer_group_id: int) -> QueueGroupStatus:
-        key = queue_id, consumer_group_id
-        # What is trimmed is no backlog of anybody.
-        acked = max(self.positions.acked(key, self.machine.acked_cursor(*key)), self.machine.first_cursor(queue_id))
-        delivered = self.positions.delivered(key)
-        status = QueueGroupStatus(
-            consumer_group_id=consumer_group_id, acked=acked, delivered=acked if delivered is None else delivered
-        )
-        index = self.machine.queues.get(queue_id)
-        if index is not None and (taken_ms := oldest_waiting(index, acked, consumer_group_id)) is not None:
-            status.oldest_age_s = max(0, self._timestamp_ms() - taken_ms) / 1000
-        return status
+        """Where every queue of the group ends, and what else is to be told of it."""
+        return queue_statuses(self.machine, self.positions, served, self._timestamp_ms())
 
     def _timestamp_ms(self) -> int:
         """Entries never go back in time, whatever a wall clock does."""
@@ -197,6 +183,7 @@ class GroupService:
         if touched:
             self.reading.polls.touch(self.group.group_id, touched)
         self.delays.look()
+        self.halves.look()
 
     def _follow_replay(self, key: tuple[int, int]) -> None:
         """What this master knew of the group's position is void."""
@@ -213,6 +200,7 @@ class GroupService:
         self.proposals.abandon()
         self.reading.polls.release(self.group.group_id)
         self.delays.look()
+        self.halves.begin()
 
 
 class StoreService:
@@ -245,6 +233,14 @@ class StoreService:
         self._stopping = False
         self._alarms = LogDesk(clock.seconds, wall) if alarms is None else alarms
         self.polls = LongPolls(clock, node.limits.max_long_polls)
+        self._half_calls = HalfCalls(
+            self._group_of_half,
+            lambda topic_id, store_id: check_address(self._served, topic_id, store_id),
+            lambda: [group.halves for group in self._groups.values()],
+            clock,
+            most_polls=node.limits.max_long_polls,
+            wait_max_ms=node.limits.get_wait_max_ms,
+        )
         # What is parsed is what was read a moment ago: a fraction of the entries kept in memory will do.
         parsed = ParsedEntries(max_bytes=node.limits.cache_bytes // 4)
         cold = ParsedEntries(max_bytes=node.limits.cache_bytes // 8)
@@ -260,6 +256,8 @@ class StoreService:
                 self._retention,
                 look_s,
                 self._alarms,
+                lambda pub_id: self._served.half_policy(pub_id),
+                self._half_calls.asked,
             )
             for group_id, group in groups.items()
         }
@@ -276,12 +274,14 @@ class StoreService:
         service.register(methods.LIST_DELAYED, self.list_delayed)
         ReplayCalls(self.serving_group).register(service)
         LedgerCalls(lambda *place: self.serving_group(*place)[0].ledger).register(service)
+        self._half_calls.register(service)
 
     def reconfigure(self, node: StoreNode) -> None:
         """Serve by a new configuration from the next request on. Limits and times need a restart."""
         self._served = ServedQueues(node.topic, node.store)
         for group in self._groups.values():
             group.ledger.settings = node.topic.settings
+            group.halves.begin()
 
     def queue_statuses(self) -> list[QueueStatus]:
         """The queues of the groups this node is master of, for NODE_STATUS."""
@@ -320,7 +320,8 @@ class StoreService:
 
     def notices(self) -> list[str]:
         """What an operator should know, a sentence each."""
-        return [notice for group in self._groups.values() if (notice := group.delays.notice())]
+        groups = self._groups.values()
+        return [notice for group in groups for notice in (group.delays.notice(), group.halves.notice()) if notice]
 
     def _retention(self, queue_id: int) -> RetentionPolicy | None:
         queue = self._served.queue(queue_id)
@@ -342,6 +343,7 @@ class StoreService:
         """
         self._stopping = True
         self.polls.close()
+        self._half_calls.close()
         return DeferredList([group.proposals.drain() for group in self._groups.values()], consumeErrors=True)
 
     def close(self) -> None:
@@ -350,6 +352,7 @@ class StoreService:
         if self._look_later.active():
             self._look_later.cancel()
         self.polls.close()
+        self._half_calls.close()
         for group in self._groups.values():
             group.close()
 
@@ -420,6 +423,9 @@ class StoreService:
         if self._stopping or not group.group.serving():
             raise self._refusal(group)
         return group, self._served
+
+    def _group_of_half(self, topic_id: int, store_id: int, queue_id: int) -> GroupService:
+        return self.serving_group(topic_id, store_id, queue_id % self._served.paxos_groups)[0]
 
     def _refusal(self, group: GroupService) -> RpcError:
         refusal = group.refusal()

@@ -19,6 +19,7 @@ from phxqueue.reconcile.ledger import Ledger
 from phxqueue.store.begins import Begin, Begins
 from phxqueue.store.by_group import read_by_group, write_by_group
 from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
+from phxqueue.store.half_table import HalfTable
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import QueueIndex
 from phxqueue.store.keys import KeyWindows
@@ -100,6 +101,7 @@ class QueueState:
         self.replays = ReplayTable()
         self.keys = KeyWindows()
         self.ledger = Ledger()
+        self.halves = HalfTable(min(segment_rows, _TIMER_ROWS))
         self.history = 0
         self._segment_rows = segment_rows
         self._next_segment = 0
@@ -124,10 +126,9 @@ class QueueState:
         return self.acked.get((queue_id, consumer_group_id), 0)
 
     def first_needed(self) -> int:
-        """The lowest instance whose entry holds items of some queue, or delayed ones; `applied` + 1: there is none."""
-        needed = self.first_queued()
-        delayed = self.timers.lowest_instance
-        return needed if delayed is None else min(needed, delayed)
+        """The lowest instance whose entry holds items of a queue, or some kept aside; `applied` + 1: there is none."""
+        places = (self.first_queued(), self.timers.lowest_instance, self.halves.lowest_instance)
+        return min(lowest for lowest in places if lowest is not None)
 
     def first_queued(self) -> int:
         """The lowest instance whose entry holds items of some queue; `applied` + 1 when there is none."""
@@ -168,6 +169,7 @@ class QueueState:
             self.replays.write(out)
         if self._knows_keys:
             self.keys.write(out, whole=True)
+            self.halves.write(out, whole=True)
         if self.ledger.opened:
             self._write_ledger(out)
         if self.history:
@@ -224,7 +226,9 @@ class QueueState:
     def take_dead(self) -> list[bytes]:
         """Return the keys of segments and chunks that nothing refers to any more, once each."""
         dead, self._dead = self._dead, []
-        return dead + self._chunks.take_dead(self.window) + self.timers.take_dead() + self.keys.take_dead()
+        for part in (self.timers, self.keys, self.halves):
+            dead += part.take_dead()
+        return dead + self._chunks.take_dead(self.window)
 
     def seal_timers(self) -> list[tuple[bytes, bytes]]:
         """Write what has changed of the delayed batches since the last call; return it as (key, value)."""
@@ -263,6 +267,7 @@ class QueueState:
             self.replays.write(out)
         if self._knows_keys:
             self.keys.write(out)
+            self.halves.write(out)
         if self.ledger.opened:
             self._write_ledger(out)
         if self.history:  # else as ever, so that older programs can read it
@@ -359,6 +364,7 @@ class QueueState:
             self.replays.read(source)
         if form >= KEYS_FORMAT:
             self.keys.read(source, blobs)
+            self.halves.read(source, blobs)
         if form >= LEDGER_FORMAT:
             self.ledger.load(iter(source.numbers(source.u64())))
         self.history = 0 if source.at_end else source.u64()

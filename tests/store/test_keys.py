@@ -45,9 +45,9 @@ def test_the_first_of_a_key_is_stored_and_the_others_get_its_outcome() -> None:
     machine = StoreQueues()
     assert applied(machine, batch(1, 3), keyed(b"a", count=2), said=bounds()) == [0, 3]
     assert applied(machine, keyed(b"a", count=2), keyed(b"b"), keyed(b"a", count=2)) == [
-        KeyDuplicate(3, 2, False, 1),
+        KeyDuplicate(3, 2, False, queue_id=1),
         5,
-        KeyDuplicate(3, 2, False, 1),
+        KeyDuplicate(3, 2, False, queue_id=1),
     ]
     assert machine.end_cursor(1) == 6
     assert machine.refused[1] == (0, 2)
@@ -56,7 +56,7 @@ def test_the_first_of_a_key_is_stored_and_the_others_get_its_outcome() -> None:
 def test_two_of_one_entry_are_stored_once() -> None:
     machine = StoreQueues()
     first, second = applied(machine, keyed(b"a"), keyed(b"a"), said=bounds())
-    assert (first, second, machine.end_cursor(1)) == (0, KeyDuplicate(0, 1, False, 1), 1)
+    assert (first, second, machine.end_cursor(1)) == (0, KeyDuplicate(0, 1, False, queue_id=1), 1)
 
 
 def test_another_queue_of_the_pub_and_another_producer_make_no_difference_another_pub_does() -> None:
@@ -65,7 +65,7 @@ def test_another_queue_of_the_pub_and_another_producer_make_no_difference_anothe
     again, other = applied(
         machine, keyed(b"a", queue_id=2, producer_id=2, sequence=9), keyed(b"a", pub_id=2), said=bounds(pub_id=2)
     )
-    assert (again, other) == (KeyDuplicate(0, 1, False, 1), 1)
+    assert (again, other) == (KeyDuplicate(0, 1, False, queue_id=1), 1)
 
 
 def test_the_same_key_with_something_else_is_refused() -> None:
@@ -82,7 +82,7 @@ def test_the_same_key_with_something_else_is_refused() -> None:
 def test_a_key_is_forgotten_when_it_is_as_old_as_the_window_and_not_before() -> None:
     machine = StoreQueues()
     applied(machine, keyed(b"a"), said=bounds(window_ms=1000))
-    assert applied(machine, keyed(b"a"), at_ms=999) == [KeyDuplicate(0, 1, False, 1)]
+    assert applied(machine, keyed(b"a"), at_ms=999) == [KeyDuplicate(0, 1, False, queue_id=1)]
     assert applied(machine, keyed(b"a"), at_ms=1000) == [1]
     assert len(machine.keys) == 1
 
@@ -121,7 +121,8 @@ def test_delayed_batches_have_keys_as_well() -> None:
     machine = StoreQueues()
     due = keyed(b"a", deliver_at_ms=NOW_MS + 100)
     later = keyed(b"a", deliver_at_ms=NOW_MS + 200)
-    assert applied(machine, due, later, said=bounds()) == [Delayed(1), KeyDuplicate(1, 1, True, 1, NOW_MS + 100)]
+    known = KeyDuplicate(1, 1, True, queue_id=1, deliver_at_ms=NOW_MS + 100)
+    assert applied(machine, due, later, said=bounds()) == [Delayed(1), known]
     assert len(machine.timers) == 1
 
 
@@ -142,7 +143,7 @@ def test_a_checkpoint_has_the_keys_and_writes_most_of_them_once() -> None:
     again = StoreQueues()
     again.restore(second.state, [*first.segments, *second.segments])
     [known, new] = applied(again, keyed(b"7"), keyed(b"new"))
-    assert known == KeyDuplicate(7, 1, False, 1)
+    assert known == KeyDuplicate(7, 1, False, queue_id=1)
     assert new == 1501
 
 
@@ -159,7 +160,7 @@ def test_a_restarted_replica_forgets_as_the_others_do() -> None:
     applied(machine, keyed(b"b"), at_ms=600)
     copy = restarted(machine)
     for one in (machine, copy):
-        assert applied(one, keyed(b"a"), keyed(b"b"), at_ms=1200) == [2, KeyDuplicate(1, 1, False, 1)]
+        assert applied(one, keyed(b"a"), keyed(b"b"), at_ms=1200) == [2, KeyDuplicate(1, 1, False, queue_id=1)]
     assert copy.state_hash() == machine.state_hash()
 
 

@@ -10,14 +10,18 @@ from phxqueue.net.status import Status
 from phxqueue.proto.methods import (
     ADD,
     CANCEL_DELAYED,
+    DECIDE_HALF,
     GET,
     GET_LEDGER,
     GET_SETTINGS,
     LIST_DELAYED,
+    LIST_HALVES,
     LIST_REPLAYS,
+    POLL_CHECK_BACKS,
     REPLAY,
     REPORT_PRODUCED,
     SET_SETTING,
+    SHOW_HALF,
 )
 from phxqueue.replica.errors import OutcomeUnknown
 from tests.store.fakes import StoreUnderTest, batch, topic
@@ -29,7 +33,8 @@ def test_registers_its_calls() -> None:
     store.service.register(service)
     answered = {ADD, GET, GET_SETTINGS, SET_SETTING, CANCEL_DELAYED, LIST_DELAYED, REPLAY, LIST_REPLAYS}
     ledger = {REPORT_PRODUCED, GET_LEDGER}
-    assert {method.number for method in answered | ledger} == set(service.table)
+    halves = {DECIDE_HALF, LIST_HALVES, POLL_CHECK_BACKS, SHOW_HALF}
+    assert {method.number for method in answered | ledger | halves} == set(service.table)
 
 
 def test_status_tells_where_every_queue_of_its_groups_stands() -> None:

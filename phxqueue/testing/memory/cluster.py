@@ -18,7 +18,7 @@ from phxqueue.consumer.items import Item
 from phxqueue.consumer.middleware import as_middleware, wrapped
 from phxqueue.consumer.service import ConsumerService
 from phxqueue.consumer.workshop import Stats
-from phxqueue.producer import Producer
+from phxqueue.producer import CheckBack, Producer
 from phxqueue.producer.attempts import ATTEMPTS, GROUP, LAST_ERROR, REASON
 from phxqueue.producer.routes import store_route
 from phxqueue.proto.item_pb2 import QItems
@@ -103,10 +103,15 @@ class InMemoryCluster:
         self._consumer.startService()
         return self
 
-    def another_producer(self) -> Producer:
-        """A producer of its own, as another process would have it. It is closed with the cluster."""
-        self._others.append(Producer(self.topic, self._stores, self.clock, wall_clock=self._wall))
-        return self._others[-1]
+    def another_producer(self, name: str = "", check_back: CheckBack | None = None) -> Producer:
+        """A producer of its own, as another process would have it. It is closed with the cluster.
+
+        Args:
+            name, check_back: for half messages: see Producer.connect.
+        """
+        other = Producer(self.topic, self._stores, self.clock, wall_clock=self._wall, name=name, check_back=check_back)
+        self._others.append(other)
+        return other
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
