@@ -83,7 +83,7 @@ def test_a_healthy_cluster(topic: Topic) -> None:
 def test_the_sums_of_a_consumer_group_add_up(topic: Topic) -> None:
     (_, one), *_, (_, other) = topic.queues_of_group(1)
     delayed = queue(other, 0, 7, 4)
-    delayed.delayed = 5
+    delayed.delayed, delayed.prepared, delayed.rolled_back, delayed.half_expired = 5, 6, 7, 8
     queues = (queue(one, 2, 10, 10), delayed, queue(DEAD_LETTER_BASE + 1, 0, 3, 1))
     old = queue(one, 2, 9, 3)  # of a master that has not noticed yet that it is none
     master = answer(1, master=True, applied=9, queues=queues)
@@ -92,9 +92,11 @@ def test_the_sums_of_a_consumer_group_add_up(topic: Topic) -> None:
     found = sums(topic, reports)[0]
     assert (found.waiting, found.delayed, found.dead, found.expired, found.dropped, found.unread) == (3, 5, 1, 2, 2, 2)
     assert found.finished == 14 - 5 - 1 - 2 - 2
-    assert found.enqueued == found.finished + 3 + 5 + 1 + 2 + 2
-    assert ["1", "17", "4", "3", "5", "1", "2", "2", "2"] in [line.split() for line in as_text(topic, reports)]
-    assert as_document(topic, reports)["sums"][0]["enqueued"] == 17
+    assert (found.prepared, found.rolled_back) == (6, 15)
+    assert found.enqueued == found.finished + 3 + 5 + 1 + 2 + 2 + 6 + 15
+    shown = ["1", "38", "0", "4", "3", "5", "1", "2", "2", "0", "6", "15", "2"]
+    assert shown in [line.split() for line in as_text(topic, reports)]
+    assert as_document(topic, reports)["sums"][0]["enqueued"] == 38
 
 
 def test_no_backlog(topic: Topic) -> None:
