@@ -10,6 +10,7 @@ Who knows what, from the pure inside to the Twisted edge:
 - :mod:`~phxqueue.lock.operations`: what a request asks for, or why it is refused.
 - :mod:`~phxqueue.lock.proposals`, :mod:`~phxqueue.lock.group`, :mod:`~phxqueue.lock.service`: the calls, with Deferreds
   and timers.
+- :mod:`~phxqueue.lock.first_share`: how several lock groups agree, at their first start, on who serves what.
 - :mod:`~phxqueue.lock.client`: what applications use.
 
 A change is answered after its entry was chosen (durable on a majority) and applied here. Reads and renewals are

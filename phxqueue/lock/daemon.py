@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -12,9 +14,12 @@ from phxqueue.console.desk import AlarmSink
 from phxqueue.daemon.options import NodeOptions
 from phxqueue.daemon.replica_role import ReplicaKind, ReplicaRole
 from phxqueue.daemon.role_service import process_of
+from phxqueue.lock.client.connecting import lock_pool
 from phxqueue.lock.service import LockService
 from phxqueue.lock.table import COMMAND_VERSION, LockTable
 from phxqueue.net.identity import Role
+from phxqueue.net.routing import MasterClient, RoutingSettings
+from phxqueue.net.settings import configured
 from phxqueue.proto.status_pb2 import NodeStatusResponse
 from phxqueue.replica.host import ReplicaHost
 
@@ -27,6 +32,9 @@ class LockKind(ReplicaKind[LockNode, LockService]):
 
     role = Role.LOCK
     command_version = COMMAND_VERSION
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
 
     def load(self, path: Path) -> LockNode:
         """Read a lock node's file; raises ConfigError."""
@@ -45,8 +53,14 @@ class LockKind(ReplicaKind[LockNode, LockService]):
         return LockTable()
 
     def service(self, node: LockNode, host: ReplicaHost, clock: Any, alarms: AlarmSink) -> LockService:
-        """What answers lock clients."""
-        return LockService(node, host.groups, clock, accepting=lambda: host.accepting)
+        """What answers lock clients; it asks the topic's other lock groups, if there are any."""
+        caller: MasterClient | None = None
+        close: Callable[[], object] | None = None
+        if len(node.topic.locks) > 1:
+            pool = lock_pool(self._reactor, node.cluster, node.topic, host.client_tls, node.net)
+            caller = MasterClient(pool, self._reactor, Random(), settings=configured(RoutingSettings, node.net))
+            close = pool.close
+        return LockService(node, host.groups, clock, accepting=lambda: host.accepting, caller=caller, on_close=close)
 
     def describe(self, service: LockService, node: LockNode, status: NodeStatusResponse) -> None:
         """What is in its tables."""
@@ -56,7 +70,7 @@ class LockKind(ReplicaKind[LockNode, LockService]):
 
 def lock_role(node: LockNode, reactor: Any) -> ReplicaRole[LockNode, LockService]:
     """One lock node, ready to start."""
-    return ReplicaRole(LockKind(), node, reactor)
+    return ReplicaRole(LockKind(reactor), node, reactor)
 
 
 class Options(NodeOptions):

@@ -12,7 +12,9 @@ from twisted.internet.defer import Deferred
 
 from phxqueue.config import LockNode
 from phxqueue.lock.acquiring import Acquiring
+from phxqueue.lock.client.calls import Caller
 from phxqueue.lock.expiry import Expiry
+from phxqueue.lock.first_share import FirstShare
 from phxqueue.lock.keeping import Keeping, failure_of, not_found
 from phxqueue.lock.moving import RETRY_MS, Moving
 from phxqueue.lock.operations import (
@@ -71,6 +73,7 @@ class GroupService:
         may_wait: checks that one more acquisition may wait on this node; raises RpcError.
         may_watch: whether one more call may wait for a change.
         number: gives any number of 64 bits.
+        caller: finds the masters of the topic's other lock groups; None: there is nobody to agree with.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class GroupService:
         may_wait: Callable[[], None],
         may_watch: Callable[[], bool],
         number: Callable[[], int],
+        caller: Caller | None,
     ) -> None:
         self.group = group
         self.table: LockTable = group.state_machine
@@ -105,6 +109,16 @@ class GroupService:
             check_proposing=self._check_proposing,
             waiters=self.acquiring.waiters.count,
         )
+        self._first_share: FirstShare | None = None
+        if caller is not None and len(node.topic.locks) > 1:
+            self._first_share = FirstShare(
+                (node.lock.lock_id, group.group_id),
+                node.topic,
+                caller,
+                clock,
+                known=lambda: self.table.shares.share is not None,
+                adopt=self.moving.adopt,
+            )
         self._expiry = Expiry(
             self.keeping,
             clock,
@@ -148,6 +162,7 @@ class GroupService:
         self.group.on_applied.remove(self._applied)
         self.group.on_mastership.remove(self._mastership)
         self._terms.close()
+        self._end_first_share()
         self._expiry.end()
         self.acquiring.abandon(self.refusal)
         self.proposals.close()
@@ -158,6 +173,7 @@ class GroupService:
     def _mastership(self, is_master: bool) -> None:
         """Whatever a former mastership knew beside the table is void, whichever way it changed."""
         self._terms.lose_mastership()
+        self._end_first_share()
         self._expiry.end()
         self.moving.reset()
         self.proposals.abandon()
@@ -170,6 +186,12 @@ class GroupService:
         self._take_changes()
         self._expiry.begin()
         self.proposals.begin(term, self.moving.refusal)
+        if self._first_share is not None:
+            self._first_share.begin()
+
+    def _end_first_share(self) -> None:
+        if self._first_share is not None:
+            self._first_share.end()
 
     def _closed(self) -> None:
         """Keys are about to move: who waits asks again, here or where they go."""

@@ -25,6 +25,8 @@ from phxqueue.proto.lock_pb2 import (
 
 #: When who asks for a key on its way should come again.
 RETRY_MS = 50
+#: When who asks for a key before the lock groups have agreed should come again.
+_FIRST_SHARE_MS = 200
 #: Most bytes of records in one answer; a larger one travels alone.
 PAGE_BYTES = 256 * 1024
 _SHARE_KEY: TableKey = (LOCKS, "")
@@ -52,16 +54,19 @@ class Moving:
         self._territory = Territory(self._lock_id, Shares())
 
     def first_share(self) -> LockOperation | None:
-        """What goes with the beginning of a term: a lone lock group takes all keys by itself.
+        """What goes with the beginning of a term: a lock group that is the only one takes all keys by itself.
 
-        One of several has to be told its share, because others may be serving its keys by theirs.
+        One of several has to agree with the others (first_share.py), because they may be serving its keys.
         """
-        locks = [lock for lock in self._node.topic.locks if lock.scale]
-        if self._table.shares.share is not None or [lock.lock_id for lock in locks] != [self._lock_id]:
+        locks = self._node.topic.locks
+        if self._table.shares.share is not None or len(locks) > 1 or not locks[0].scale:
             return None
         share = Share(1, ((self._lock_id, locks[0].scale),))
-        change = ShareChange(step=ShareChange.ADOPT, share=share.message())
-        return LockOperation(kind=LockOperation.SHARE, share_change=change)
+        return LockOperation(kind=LockOperation.SHARE, share_change=_adoption(share))
+
+    def adopt(self, share: Share) -> Deferred[ChangeShareResponse]:
+        """Serve by the first share. Fails with RpcError; VERSION_MISMATCH: there is another one."""
+        return self.change(_adoption(share))
 
     def reset(self) -> None:
         """Mastership begins or ends."""
@@ -94,9 +99,11 @@ class Moving:
                 retry_after_ms=RETRY_MS,
             )
         if territory.shares.share is None:
-            return invalid(
-                f"lock_id: lock group {self._lock_id} has no share of the keys yet: give it one with "
-                "`phxqueue locks spread`"
+            return RpcError(
+                Status.RESOURCE_EXHAUSTED,
+                f"lock group {self._lock_id} has no share of the keys yet: at the first start it waits for a majority "
+                "of every lock group of the topic, to agree with them; ask again",
+                retry_after_ms=_FIRST_SHARE_MS,
             )
         owner = territory.owner(name)
         where = "no lock group" if owner is None else f"lock group {owner}"
@@ -197,6 +204,10 @@ class Moving:
             answer.errback(
                 RpcError(Status.VERSION_MISMATCH, f"the shares of lock group {self._lock_id} are {now}{then}")
             )
+
+
+def _adoption(share: Share) -> ShareChange:
+    return ShareChange(step=ShareChange.ADOPT, share=share.message())
 
 
 def _keys(table: LockTable) -> list[TableKey]:

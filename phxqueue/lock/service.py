@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from twisted.internet.defer import Deferred, DeferredList
 
 from phxqueue.config import LockNode
+from phxqueue.lock.client.calls import Caller
 from phxqueue.lock.group import GroupService
 from phxqueue.lock.operations import check_key, invalid
 from phxqueue.lock.placement import paxos_group
@@ -43,6 +44,8 @@ class LockService:
         clock: monotonic seconds and timers: the reactor.
         accepting: False while the disk is below its low-water mark.
         number: gives any number of 64 bits.
+        caller: finds the masters of the topic's other lock groups.
+        on_close: called last.
     """
 
     def __init__(
@@ -53,7 +56,10 @@ class LockService:
         *,
         accepting: Callable[[], bool],
         number: Callable[[], int] | None = None,
+        caller: Caller | None = None,
+        on_close: Callable[[], object] | None = None,
     ) -> None:
+        self._on_close = on_close
         self._node = node
         self._limits = node.limits
         self._stopping = False
@@ -67,6 +73,7 @@ class LockService:
                 may_wait=self._check_waiters,
                 may_watch=self._may_watch,
                 number=number or (lambda: draw.getrandbits(64)),
+                caller=caller,
             )
             for group_id, group in groups.items()
         }
@@ -108,6 +115,8 @@ class LockService:
         self._stopping = True
         for group in self._groups.values():
             group.close()
+        if self._on_close is not None:
+            self._on_close()
 
     # ---- handlers ---------------------------------------------------------------------------------
 

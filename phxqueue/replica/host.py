@@ -55,7 +55,11 @@ class ReplicaPlace:
 
 
 class ReplicaHost:
-    """One node of one replica set. `start()` recovers and joins; afterwards `groups` serve."""
+    """One node of one replica set. `start()` recovers and joins; afterwards `groups` serve.
+
+    Attributes:
+        client_tls: by which this node calls others; None: without TLS.
+    """
 
     def __init__(
         self,
@@ -78,7 +82,7 @@ class ReplicaHost:
         self._make_state_machine = make_state_machine
         self._command_version = command_version
         self._server_tls = server_tls
-        self._client_tls = client_tls
+        self.client_tls = client_tls
         self._journal_settings = journal_settings
         self._settings = replica_settings
         self._cache_bytes = cache_bytes
@@ -146,7 +150,7 @@ class ReplicaHost:
         self._links = PeerLinks(
             self._reactor,
             self._roster,
-            self._client_tls,
+            self.client_tls,
             self._peer_unreachable,
             greeting=self._greeting,
             on_greeting=self._greeted,

@@ -654,7 +654,7 @@ def test_a_client_holds_and_waits_for_so_many_locks(world: World) -> None:
 
 
 def test_so_many_calls_wait_that_there_is_room_for_renewals(world: World, anna: Process) -> None:
-    get(anna, "a", lease=60)
+    others = get(anna, "a", lease=60)
     ben = Process(world, "ben", max_waiting=2)
     held = get(ben, "b", lease=3)
     waiting = [ben.client.acquire("a"), ben.client.watch("s")]
@@ -670,6 +670,7 @@ def test_so_many_calls_wait_that_there_is_room_for_renewals(world: World, anna: 
     world.run(0.1)
     assert closed == [None]
     assert isinstance(results[0][0], CancelledError)
+    assert others.valid
 
 
 def test_closing_gives_everything_back(world: World, anna: Process, ben: Process) -> None:

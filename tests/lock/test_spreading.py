@@ -177,19 +177,6 @@ def test_a_change_that_cannot_be_finished_is_given_up(world: World) -> None:
     assert {name: lock.version for name, lock in world.groups[0][0].group.state_machine.locks.items()} == tokens
 
 
-def test_several_groups_serve_nothing_before_they_are_told(world: World) -> None:
-    both = World(100, 100, spread=False)
-    assert "has no share of the keys yet" in acquire(both, 0, "lock 1").error.message
-    outcome = spread(both, {1: 100, 2: 100})
-    both.run(1.0)
-    assert outcome == [Share(1, ((1, 100), (2, 100)))]
-    assert sum(not acquire(both, index, "lock 1").failed for index in (0, 1)) == 1
-    again = spread(both, {1: 100, 2: 100}, Process(both, seed=2))
-    both.run(1.0)
-    assert again == outcome
-    both.close()
-
-
 @pytest.mark.parametrize(
     ("weights", "message"), [({3: 1}, "lock groups of lockconfig.conf"), ({1: 0, 2: 0}, "at least one above 0")]
 )

@@ -89,7 +89,12 @@ class Node:
             limits=world.limits,
         )
         self.service = LockService(
-            node, {0: group}, world.clock, accepting=lambda: True, number=lambda: next(numbers) << 8 | node_id
+            node,
+            {0: group},
+            world.clock,
+            accepting=lambda: True,
+            number=lambda: next(numbers) << 8 | node_id,
+            caller=Process(world, f"lock {lock.lock_id} node {node_id}", node_id).caller,
         )
         self.rpc = RpcService(f"lock {lock.lock_id} node {node_id}")
         self.service.register(self.rpc)
@@ -102,6 +107,10 @@ class Node:
 class World:
     """The lock groups of a topic.
 
+    Args:
+        scales: of the lock groups.
+        spread: whether all know their shares, or only the first of them; None: nobody does, and nobody is master.
+
     Attributes:
         clock: true time, which the nodes' clocks and all leases follow.
         fault: asked about every call.
@@ -110,7 +119,7 @@ class World:
         calls: (method, request) of every call that was sent.
     """
 
-    def __init__(self, *scales: int, limits: LockLimits | None = None, spread: bool = True) -> None:
+    def __init__(self, *scales: int, limits: LockLimits | None = None, spread: bool | None = True) -> None:
         self.clock = Clock()
         self.clock.advance(1000.0)
         self.topic: Topic = topic(*scales)
@@ -125,11 +134,14 @@ class World:
             peers: list[Group] = []
             peers.extend(Group(node_id, peers) for node_id in range(3))
             self.groups.append([Node(self, index, group.node_id, group) for group in peers])
+        if spread is None:
+            return
         for index in range(len(self.groups)):
             self.elect(0, index)
-        if spread and sum(scale > 0 for scale in scales) > 1:
-            for nodes in self.groups:
-                adopt(nodes[0], Share(1, tuple(enumerate(scales, 1))))
+        if len(scales) > 1:
+            weights = tuple((lock_id, scale) for lock_id, scale in enumerate(scales, 1) if scale)
+            for nodes in self.groups if spread else self.groups[:1]:
+                adopt(nodes[0], Share(1, weights))
             self.clock.advance(0)
 
     @property

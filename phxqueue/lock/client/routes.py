@@ -37,7 +37,7 @@ class LockRoutes:
         self._groups = {lock.lock_id: lock.paxos_groups for lock in topic.locks}
         self._places = {
             (lock.lock_id, group): _place(topic, lock, group)
-            for lock in topic.locks
+            for lock in sorted(topic.locks, key=lambda lock: lock.lock_id)
             for group in range(lock.paxos_groups)
         }
         if share is not None:
@@ -68,7 +68,7 @@ class LockRoutes:
         return self._places[lock_id, paxos_group(key, self._groups[lock_id])]
 
     def everywhere(self) -> Iterator[Place]:
-        """Every Paxos group of every lock group."""
+        """Every Paxos group of every lock group, by rising numbers."""
         yield from self._places.values()
 
 

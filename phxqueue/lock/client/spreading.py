@@ -138,6 +138,8 @@ class Spreading:
             )
 
     async def _adopt(self, standings: Sequence[Standing], share: Share) -> None:
+        # The first of them is the place where the first share is agreed (phxqueue.lock.first_share): if that has got
+        # another one meanwhile it refuses, and nobody else is told.
         for one in standings:
             if one.share is None:
                 await self._change(one.place, ShareChange.ADOPT, share.message())
