@@ -46,6 +46,17 @@ def balance(consumers: int, queues: int, seconds: int, seed: int) -> None:
 
 
 @main.command()
+@click.option("--rounds", default=5, show_default=True, help="How often each drill is done.")
+@_directory
+def takeover(rounds: int, directory: Path) -> None:
+    """For how long queues stand still when consumers, schedulers and lock masters die: with the default leases."""
+    from benchmarks.takeover import measure
+
+    with tempfile.TemporaryDirectory(dir=directory) as place:
+        edge.run(lambda reactor: measure(reactor, Path(place), rounds, click.echo))
+
+
+@main.command()
 @click.option("--queues", default=1000, show_default=True)
 @click.option("--seconds", default=60.0, show_default=True)
 @_directory

@@ -179,7 +179,7 @@ class TopicSettings(Block):
         (), "Consumer groups that nobody consumes for now.", restart=Restart.LIVE
     )
     consumer_lock_lease_time_s: Whole = setting(
-        6, "Lease of the lock a consumer holds on a queue.", unit="s", ge=1, le=86_400
+        5, "Lease of the lock a consumer holds on a queue.", unit="s", ge=1, le=86_400
     )
     consumer_lock_interval_s: Whole = setting(
         2, "How often that lock is renewed; shorter than the lease.", unit="s", ge=1, le=86_400
@@ -259,7 +259,7 @@ class TopicSettings(Block):
         10, "How often the scheduler looks at all loads.", unit="s", ge=1, le=3600
     )
     scheduler_hash_keep_time_s: Whole = setting(
-        5, "Silence after which a consumer counts as dead.", unit="s", ge=1, le=3600
+        4, "Silence after which a consumer counts as dead.", unit="s", ge=1, le=3600
     )
     scheduler_restart_grace_s: Whole = setting(
         3, "How long a consumer that stops keeps its queues, so that a restart moves nothing.", unit="s", ge=0, le=3600
