@@ -47,13 +47,17 @@ def balance(consumers: int, queues: int, seconds: int, seed: int) -> None:
 
 @main.command()
 @click.option("--rounds", default=5, show_default=True, help="How often each drill is done.")
+@click.option("--only", multiple=True, help="kill, stop, scheduler, lock, kill+scheduler or kill+lock; repeatable.")
 @_directory
-def takeover(rounds: int, directory: Path) -> None:
+def takeover(rounds: int, only: Sequence[str], directory: Path) -> None:
     """For how long queues stand still when consumers, schedulers and lock masters die: with the default leases."""
-    from benchmarks.takeover import measure
+    from benchmarks.takeover import DRILLS, measure
 
+    unknown = set(only) - set(DRILLS)
+    if unknown:
+        raise click.UsageError(f"--only: {', '.join(sorted(unknown))}; there are {', '.join(DRILLS)}")
     with tempfile.TemporaryDirectory(dir=directory) as place:
-        edge.run(lambda reactor: measure(reactor, Path(place), rounds, click.echo))
+        edge.run(lambda reactor: measure(reactor, Path(place), rounds, only or list(DRILLS), click.echo))
 
 
 @main.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -14,17 +13,11 @@ from phxqueue.admin.demo.owners import locked_queues, owners
 from phxqueue.admin.processes.child import Child
 from phxqueue.admin.processes.cluster import ProcessCluster
 from phxqueue.admin.processes.files import ClusterSpec
+from phxqueue.daemon.processor_time import processor_time
 from phxqueue.lock.client import LockClient
 
-_TICK = os.sysconf("SC_CLK_TCK")
 #: How long what follows from taking over that many queues may still be going on.
 SETTLE_S = 10.0
-
-
-def processor_time(pid: int) -> float:
-    """Seconds that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
 
 
 async def measure(reactor: Any, directory: Path, queues: int, seconds: float, say: Callable[[str], None]) -> None:
@@ -52,9 +45,9 @@ async def _used(reactor: Any, measured: dict[str, Child], seconds: float) -> dic
     """Percent of a core, for each of ten parts of the time."""
     found: dict[str, list[float]] = {name: [] for name in measured}
     for _ in range(10):
-        before = {name: processor_time(child.pid) for name, child in measured.items()}
+        before = {name: processor_time(child.pid) or 0.0 for name, child in measured.items()}
         began = reactor.seconds()
         await deferLater(reactor, seconds / 10, lambda: None)
         for name, child in measured.items():
-            found[name].append(100 * (processor_time(child.pid) - before[name]) / (reactor.seconds() - began))
+            found[name].append(100 * ((processor_time(child.pid) or 0.0) - before[name]) / (reactor.seconds() - began))
     return found

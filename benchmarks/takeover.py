@@ -6,8 +6,9 @@ import signal
 import statistics
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,20 +173,26 @@ class Drills:
         return children
 
 
-async def measure(reactor: Any, directory: Path, rounds: int, say: Callable[[str], None]) -> None:
-    """All drills, so many times, and what they cost."""
+DRILLS: dict[str, tuple[str, Callable[[Drills], Awaitable[tuple[Child, ...]]]]] = {
+    "kill": ("consumer killed", Drills.kill_consumer),
+    "stop": ("consumer stopped (SIGSTOP)", Drills.stop_consumer),
+    "scheduler": ("schedulers' master killed", Drills.kill_scheduler),
+    "lock": ("lock master killed", Drills.kill_lock),
+    "kill+scheduler": ("consumer and schedulers' master killed", Drills.kill_consumer_and_scheduler),
+    "kill+lock": ("consumer and lock master killed", Drills.kill_consumer_and_lock),
+}
+
+
+async def measure(
+    reactor: Any, directory: Path, rounds: int, chosen: Collection[str], say: Callable[[str], None]
+) -> None:
+    """The chosen drills, so many times, and what they cost."""
     drills = Drills(reactor, directory / "takeover")
     try:
         await drills.start()
-        for name, do in (
-            ("consumer killed", drills.kill_consumer),
-            ("consumer stopped (SIGSTOP)", drills.stop_consumer),
-            ("schedulers' master killed", drills.kill_scheduler),
-            ("lock master killed", drills.kill_lock),
-            ("consumer and schedulers' master killed", drills.kill_consumer_and_scheduler),
-            ("consumer and lock master killed", drills.kill_consumer_and_lock),
-        ):
-            worst = [(await drills.run(do)).worst for _ in range(rounds)]
+        for key in chosen:
+            name, do = DRILLS[key]
+            worst = [(await drills.run(partial(do, drills))).worst for _ in range(rounds)]
             shown = ", ".join(f"{seconds:.2f}" for seconds in worst)
             say(f"  {name}: the longest pause of a queue {statistics.median(worst):.2f} s at the median ({shown})")
     finally:

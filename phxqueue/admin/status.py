@@ -1,4 +1,4 @@
-"""``phxqueue status``: nodes, masters, replicas, backlogs."""
+"""``phxqueue status``: nodes, masters, replicas, backlogs; locks, schedulers and consumers."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from phxqueue.admin.node_status import (
     master_of,
     without_master,
 )
+from phxqueue.admin.scheduler_status import SchedulerReport, ask_schedulers, scheduler_documents, scheduler_lines
 from phxqueue.admin.sums import sum_lines, sums
 from phxqueue.admin.table import age, size, table
 from phxqueue.config import DEAD_LETTER_BASE, Topic
@@ -52,20 +53,29 @@ def status(settings: ClusterContext, as_json: bool, all_queues: bool, timeout: f
     topic = settings.topic_of(cluster)
     tls = settings.tls_of(cluster)
 
-    async def main(reactor: Any) -> tuple[list[NodeReport], list[LockReport]]:
+    async def main(reactor: Any) -> tuple[list[NodeReport], list[LockReport], list[SchedulerReport]]:
         pool = open_pool(reactor, cluster, topic, tls)
         try:
             locks = Deferred.fromCoroutine(ask_lock_nodes(pool, topic, timeout))
-            return await ask_all(pool, topic, timeout), await locks
+            schedulers = Deferred.fromCoroutine(ask_schedulers(pool, topic, timeout))
+            return await ask_all(pool, topic, timeout), await locks, await schedulers
         finally:
             await pool.close()
 
-    reports, lock_reports = edge.run(main)
+    reports, lock_reports, schedulers = edge.run(main)
     if as_json:
-        document = {**as_document(topic, reports), "locks": lock_documents(lock_reports)}
+        document = {
+            **as_document(topic, reports),
+            "locks": lock_documents(lock_reports),
+            "schedulers": scheduler_documents(schedulers),
+        }
         click.echo(json.dumps(document, indent=2))
     else:
-        lines = [*as_text(topic, reports, all_queues=all_queues), *lock_lines(topic, lock_reports)]
+        lines = [
+            *as_text(topic, reports, all_queues=all_queues),
+            *lock_lines(topic, lock_reports),
+            *scheduler_lines(topic, schedulers),
+        ]
         click.echo("\n".join(lines))
     if without_master(topic, reports) or lock_groups_without_master(topic, lock_reports):
         raise click.exceptions.Exit(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from math import ceil
@@ -22,7 +21,8 @@ from phxqueue.consumer.pool import ProcessPool
 from phxqueue.consumer.service import ConsumerService
 from phxqueue.consumer.settings_watch import SettingsWatch
 from phxqueue.consumer.shares import Shares
-from phxqueue.consumer.weights import Usage, Weights
+from phxqueue.consumer.usage import UsageMeter
+from phxqueue.consumer.weights import Weights
 from phxqueue.daemon.options import NodeOptions
 from phxqueue.daemon.role_service import ExpectedFailure, process_of
 from phxqueue.lock.client import LockClient, LockClientSettings
@@ -110,7 +110,11 @@ class ConsumerRole:
         self._shares.start()
         if not weighted:
             return
-        meter = UsageMeter(lambda: service.handlers_at_work / node.nhandler)
+        meter = UsageMeter(
+            lambda: service.handlers_at_work / node.nhandler,
+            service.lag,
+            lambda: [] if self._processes is None else self._processes.pids,
+        )
         weights = self._weights = Weights(
             topic,
             address,
@@ -204,25 +208,6 @@ def lock_settings(node: ConsumerNode) -> LockClientSettings:
     queues = sum(len(list(node.topic.queues_of_group(group_id))) for group_id in node.consumer_group_ids)
     base = LockClientSettings.from_topic(settings)
     return replace(base, renewals_per_lease=max(2, ceil(renewals)), max_locks=max(base.max_locks, queues))
-
-
-class UsageMeter:
-    """How busy this process is: its processor time, and the handler slots in use.
-
-    Args:
-        slots: the part of them in use, 0 to 1.
-    """
-
-    def __init__(self, slots: Callable[[], float]) -> None:
-        self._slots = slots
-        self._read = time.monotonic(), time.process_time()
-
-    def read(self) -> Usage:
-        """Since it was last read."""
-        now = time.monotonic(), time.process_time()
-        passed = max(now[0] - self._read[0], 1e-3)
-        used, self._read = now[1] - self._read[1], now
-        return Usage(cpu=100 * used / passed, slots=100 * self._slots())
 
 
 def import_from(directory: Path) -> None:

@@ -26,10 +26,19 @@ from phxqueue.proto.scheduler_pb2 import ReportRequest, ReportResponse
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How busy this process has been since it was last asked, in percent."""
+    """How busy this process has been since it was last asked, and how much there is to do.
+
+    Attributes:
+        cpu: percent of one core.
+        slots: handler slots in use, percent.
+        queues: it reads so many.
+        backlog: items of them that are not finished, as far as it knows.
+    """
 
     cpu: float
     slots: float
+    queues: int = 0
+    backlog: int = 0
 
 
 def scheduler_route(topic: Topic) -> Route:
@@ -112,6 +121,7 @@ class Weights:
         if not leaving:
             usage = self._usage()
             request.cpu, request.slots = usage.cpu, usage.slots
+            request.queues, request.backlog = usage.queues, usage.backlog
             request.weight = (self.current or {}).get(self._consumer, 0)
             request.term, request.version = self._term, self._version
         return request

@@ -62,6 +62,9 @@ WATCH = Method(107, "Watch", lock_pb2.WatchRequest, lock_pb2.WatchResponse)
 LIST_KEYS = Method(108, "ListKeys", lock_pb2.ListKeysRequest, lock_pb2.ListKeysResponse)
 REPORT = Method(200, "Report", scheduler_pb2.ReportRequest, scheduler_pb2.ReportResponse)
 SHARES = Method(201, "Shares", scheduler_pb2.ShareRequest, scheduler_pb2.ShareResponse)
+SCHEDULER_STATUS = Method(
+    202, "SchedulerStatus", scheduler_pb2.SchedulerStatusRequest, scheduler_pb2.SchedulerStatusResponse
+)
 GET_SHARE = Method(109, "GetShare", lock_pb2.GetShareRequest, lock_pb2.GetShareResponse)
 CHANGE_SHARE = Method(110, "ChangeShare", lock_pb2.ChangeShareRequest, lock_pb2.ChangeShareResponse)
 EXPORT_KEYS = Method(111, "ExportKeys", lock_pb2.ExportKeysRequest, lock_pb2.ExportKeysResponse)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ephxqueue/proto/scheduler.proto\x12\x08phxqueue\"\x8f\x01\n\rReportRequest\x12\x10\n\x08topic_id\x18\x01 \x01(\r\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x0b\n\x03\x63pu\x18\x03 \x01(\x02\x12\r\n\x05slots\x18\x04 \x01(\x02\x12\x0e\n\x06weight\x18\x05 \x01(\r\x12\x0c\n\x04term\x18\x06 \x01(\x04\x12\x0f\n\x07version\x18\x07 \x01(\x04\x12\x0f\n\x07leaving\x18\x08 \x01(\x08\"2\n\x0e\x43onsumerWeight\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\r\"Z\n\x0eReportResponse\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12)\n\x07weights\x18\x03 \x03(\x0b\x32\x18.phxqueue.ConsumerWeight\"\x91\x01\n\x0bLimitDemand\x12\x0e\n\x06pub_id\x18\x01 \x01(\x11\x12\x19\n\x11\x63onsumer_group_id\x18\x02 \x01(\x11\x12\x11\n\thandle_id\x18\x03 \x01(\x11\x12\x15\n\rqueue_info_id\x18\x04 \x01(\x11\x12\x0e\n\x06wanted\x18\x05 \x01(\x02\x12\x0e\n\x06weight\x18\x06 \x01(\x02\x12\r\n\x05keeps\x18\x07 \x01(\x02\"k\n\x0cShareRequest\x12\x10\n\x08topic_id\x18\x01 \x01(\r\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12&\n\x07\x64\x65mands\x18\x03 \x03(\x0b\x32\x15.phxqueue.LimitDemand\x12\x0f\n\x07wait_ms\x18\x04 \x01(\r\"p\n\nLimitShare\x12\x0e\n\x06pub_id\x18\x01 \x01(\x11\x12\x19\n\x11\x63onsumer_group_id\x18\x02 \x01(\x11\x12\x11\n\thandle_id\x18\x03 \x01(\x11\x12\x15\n\rqueue_info_id\x18\x04 \x01(\x11\x12\r\n\x05share\x18\x05 \x01(\x02\"X\n\rShareResponse\x12$\n\x06shares\x18\x01 \x03(\x0b\x32\x14.phxqueue.LimitShare\x12\x10\n\x08lease_ms\x18\x02 \x01(\r\x12\x0f\n\x07pace_ms\x18\x03 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ephxqueue/proto/scheduler.proto\x12\x08phxqueue\"\xb0\x01\n\rReportRequest\x12\x10\n\x08topic_id\x18\x01 \x01(\r\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x0b\n\x03\x63pu\x18\x03 \x01(\x02\x12\r\n\x05slots\x18\x04 \x01(\x02\x12\x0e\n\x06weight\x18\x05 \x01(\r\x12\x0c\n\x04term\x18\x06 \x01(\x04\x12\x0f\n\x07version\x18\x07 \x01(\x04\x12\x0f\n\x07leaving\x18\x08 \x01(\x08\x12\x0e\n\x06queues\x18\t \x01(\r\x12\x0f\n\x07\x62\x61\x63klog\x18\n \x01(\x04\"2\n\x0e\x43onsumerWeight\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\r\"Z\n\x0eReportResponse\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12)\n\x07weights\x18\x03 \x03(\x0b\x32\x18.phxqueue.ConsumerWeight\"*\n\x16SchedulerStatusRequest\x12\x10\n\x08topic_id\x18\x01 \x01(\r\"\xc0\x01\n\x0e\x43onsumerStatus\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\r\n\x05scale\x18\x02 \x01(\r\x12\x0e\n\x06weight\x18\x03 \x01(\r\x12\r\n\x05\x61live\x18\x04 \x01(\x08\x12\x11\n\x04load\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\r\n\x05slots\x18\x06 \x01(\x02\x12\x0e\n\x06queues\x18\x07 \x01(\r\x12\x0f\n\x07\x62\x61\x63klog\x18\x08 \x01(\x04\x12\x15\n\x08silent_s\x18\t \x01(\x02H\x01\x88\x01\x01\x42\x07\n\x05_loadB\x0b\n\t_silent_s\"\xac\x01\n\x17SchedulerStatusResponse\x12\x11\n\tis_master\x18\x01 \x01(\x08\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x10\n\x08master_s\x18\x04 \x01(\x02\x12\x10\n\x08uptime_s\x18\x05 \x01(\x02\x12+\n\tconsumers\x18\x06 \x03(\x0b\x32\x18.phxqueue.ConsumerStatus\x12\x0e\n\x06limits\x18\x07 \x01(\r\"\x91\x01\n\x0bLimitDemand\x12\x0e\n\x06pub_id\x18\x01 \x01(\x11\x12\x19\n\x11\x63onsumer_group_id\x18\x02 \x01(\x11\x12\x11\n\thandle_id\x18\x03 \x01(\x11\x12\x15\n\rqueue_info_id\x18\x04 \x01(\x11\x12\x0e\n\x06wanted\x18\x05 \x01(\x02\x12\x0e\n\x06weight\x18\x06 \x01(\x02\x12\r\n\x05keeps\x18\x07 \x01(\x02\"k\n\x0cShareRequest\x12\x10\n\x08topic_id\x18\x01 \x01(\r\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12&\n\x07\x64\x65mands\x18\x03 \x03(\x0b\x32\x15.phxqueue.LimitDemand\x12\x0f\n\x07wait_ms\x18\x04 \x01(\r\"p\n\nLimitShare\x12\x0e\n\x06pub_id\x18\x01 \x01(\x11\x12\x19\n\x11\x63onsumer_group_id\x18\x02 \x01(\x11\x12\x11\n\thandle_id\x18\x03 \x01(\x11\x12\x15\n\rqueue_info_id\x18\x04 \x01(\x11\x12\r\n\x05share\x18\x05 \x01(\x02\"X\n\rShareResponse\x12$\n\x06shares\x18\x01 \x03(\x0b\x32\x14.phxqueue.LimitShare\x12\x10\n\x08lease_ms\x18\x02 \x01(\r\x12\x0f\n\x07pace_ms\x18\x03 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,17 +32,23 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'phxqueue.proto.scheduler_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPORTREQUEST']._serialized_start=45
-  _globals['_REPORTREQUEST']._serialized_end=188
-  _globals['_CONSUMERWEIGHT']._serialized_start=190
-  _globals['_CONSUMERWEIGHT']._serialized_end=240
-  _globals['_REPORTRESPONSE']._serialized_start=242
-  _globals['_REPORTRESPONSE']._serialized_end=332
-  _globals['_LIMITDEMAND']._serialized_start=335
-  _globals['_LIMITDEMAND']._serialized_end=480
-  _globals['_SHAREREQUEST']._serialized_start=482
-  _globals['_SHAREREQUEST']._serialized_end=589
-  _globals['_LIMITSHARE']._serialized_start=591
-  _globals['_LIMITSHARE']._serialized_end=703
-  _globals['_SHARERESPONSE']._serialized_start=705
-  _globals['_SHARERESPONSE']._serialized_end=793
+  _globals['_REPORTREQUEST']._serialized_end=221
+  _globals['_CONSUMERWEIGHT']._serialized_start=223
+  _globals['_CONSUMERWEIGHT']._serialized_end=273
+  _globals['_REPORTRESPONSE']._serialized_start=275
+  _globals['_REPORTRESPONSE']._serialized_end=365
+  _globals['_SCHEDULERSTATUSREQUEST']._serialized_start=367
+  _globals['_SCHEDULERSTATUSREQUEST']._serialized_end=409
+  _globals['_CONSUMERSTATUS']._serialized_start=412
+  _globals['_CONSUMERSTATUS']._serialized_end=604
+  _globals['_SCHEDULERSTATUSRESPONSE']._serialized_start=607
+  _globals['_SCHEDULERSTATUSRESPONSE']._serialized_end=779
+  _globals['_LIMITDEMAND']._serialized_start=782
+  _globals['_LIMITDEMAND']._serialized_end=927
+  _globals['_SHAREREQUEST']._serialized_start=929
+  _globals['_SHAREREQUEST']._serialized_end=1036
+  _globals['_LIMITSHARE']._serialized_start=1038
+  _globals['_LIMITSHARE']._serialized_end=1150
+  _globals['_SHARERESPONSE']._serialized_start=1152
+  _globals['_SHARERESPONSE']._serialized_end=1240
 # @@protoc_insertion_point(module_scope)

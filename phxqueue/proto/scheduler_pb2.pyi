@@ -32,13 +32,17 @@ class ReportRequest(_message.Message):
     TERM_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     LEAVING_FIELD_NUMBER: _builtins.int
+    QUEUES_FIELD_NUMBER: _builtins.int
+    BACKLOG_FIELD_NUMBER: _builtins.int
     topic_id: _builtins.int
     consumer: _builtins.str
     """host:port, as in consumerconfig.conf"""
     cpu: _builtins.float
-    """of its process, percent of one core, since the last report"""
+    """of its process, or the mean of its handler processes, whichever is more, since the last"""
     slots: _builtins.float
-    """handler slots in use, percent"""
+    """report; percent of one core
+    handler slots in use, percent
+    """
     weight: _builtins.int
     """the weight it works with; 0: it has none yet"""
     term: _builtins.int
@@ -46,6 +50,10 @@ class ReportRequest(_message.Message):
     version: _builtins.int
     leaving: _builtins.bool
     """good-bye: it stops, perhaps to start again"""
+    queues: _builtins.int
+    """it reads so many"""
+    backlog: _builtins.int
+    """items of them that are not finished, as far as it knows"""
     def __init__(
         self,
         *,
@@ -57,10 +65,12 @@ class ReportRequest(_message.Message):
         term: _builtins.int = ...,
         version: _builtins.int = ...,
         leaving: _builtins.bool = ...,
+        queues: _builtins.int = ...,
+        backlog: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "cpu", b"cpu", "leaving", b"leaving", "slots", b"slots", "term", b"term", "topic_id", b"topic_id", "version", b"version", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backlog", b"backlog", "consumer", b"consumer", "cpu", b"cpu", "leaving", b"leaving", "queues", b"queues", "slots", b"slots", "term", b"term", "topic_id", b"topic_id", "version", b"version", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -118,6 +128,127 @@ class ReportResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportResponse: _TypeAlias = ReportResponse  # noqa: Y015
+
+@_typing.final
+class SchedulerStatusRequest(_message.Message):
+    """How a scheduler sees the consumers; every scheduler answers, also one that is not the master."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SchedulerStatusRequest: _TypeAlias = SchedulerStatusRequest  # noqa: Y015
+
+@_typing.final
+class ConsumerStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    ALIVE_FIELD_NUMBER: _builtins.int
+    LOAD_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    QUEUES_FIELD_NUMBER: _builtins.int
+    BACKLOG_FIELD_NUMBER: _builtins.int
+    SILENT_S_FIELD_NUMBER: _builtins.int
+    consumer: _builtins.str
+    """host:port, as in consumerconfig.conf"""
+    scale: _builtins.int
+    """as configured"""
+    weight: _builtins.int
+    """in force; 0: it gets no queues"""
+    alive: _builtins.bool
+    load: _builtins.float
+    """percent of one core, smoothed; none: it has not reported"""
+    slots: _builtins.float
+    """handler slots in use, percent; this and what follows as last reported"""
+    queues: _builtins.int
+    backlog: _builtins.int
+    silent_s: _builtins.float
+    """since its last report"""
+    def __init__(
+        self,
+        *,
+        consumer: _builtins.str = ...,
+        scale: _builtins.int = ...,
+        weight: _builtins.int = ...,
+        alive: _builtins.bool = ...,
+        load: _builtins.float | None = ...,
+        slots: _builtins.float = ...,
+        queues: _builtins.int = ...,
+        backlog: _builtins.int = ...,
+        silent_s: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_load", b"_load", "_silent_s", b"_silent_s", "load", b"load", "silent_s", b"silent_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_load", b"_load", "_silent_s", b"_silent_s", "alive", b"alive", "backlog", b"backlog", "consumer", b"consumer", "load", b"load", "queues", b"queues", "scale", b"scale", "silent_s", b"silent_s", "slots", b"slots", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__load: _TypeAlias = _typing.Literal["load"]  # noqa: Y015
+    _WhichOneofArgType__load: _TypeAlias = _typing.Literal["_load", b"_load"]  # noqa: Y015
+    _WhichOneofReturnType__silent_s: _TypeAlias = _typing.Literal["silent_s"]  # noqa: Y015
+    _WhichOneofArgType__silent_s: _TypeAlias = _typing.Literal["_silent_s", b"_silent_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__load) -> _WhichOneofReturnType__load | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__silent_s) -> _WhichOneofReturnType__silent_s | None: ...
+
+Global___ConsumerStatus: _TypeAlias = ConsumerStatus  # noqa: Y015
+
+@_typing.final
+class SchedulerStatusResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IS_MASTER_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    MASTER_S_FIELD_NUMBER: _builtins.int
+    UPTIME_S_FIELD_NUMBER: _builtins.int
+    CONSUMERS_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    is_master: _builtins.bool
+    term: _builtins.int
+    """of its mastership"""
+    version: _builtins.int
+    """of the weights; 0: there are none yet"""
+    master_s: _builtins.float
+    """since it became the master"""
+    uptime_s: _builtins.float
+    limits: _builtins.int
+    """speed limits that it shares out"""
+    @_builtins.property
+    def consumers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConsumerStatus]:
+        """of the master only"""
+
+    def __init__(
+        self,
+        *,
+        is_master: _builtins.bool = ...,
+        term: _builtins.int = ...,
+        version: _builtins.int = ...,
+        master_s: _builtins.float = ...,
+        uptime_s: _builtins.float = ...,
+        consumers: _abc.Iterable[Global___ConsumerStatus] | None = ...,
+        limits: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumers", b"consumers", "is_master", b"is_master", "limits", b"limits", "master_s", b"master_s", "term", b"term", "uptime_s", b"uptime_s", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SchedulerStatusResponse: _TypeAlias = SchedulerStatusResponse  # noqa: Y015
 
 @_typing.final
 class LimitDemand(_message.Message):

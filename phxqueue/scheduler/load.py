@@ -17,11 +17,15 @@ class Report:
         cpu: of its process, in percent of one core.
         slots: handler slots in use, in percent.
         weight: the weight it works with; 0: it has been told none yet.
+        queues: it reads so many.
+        backlog: items of them that are not finished.
     """
 
     cpu: float
     slots: float = 0.0
     weight: int = 0
+    queues: int = 0
+    backlog: int = 0
 
 
 class SmoothedLoad:

@@ -46,8 +46,28 @@ class _Consumer:
         self.scale = scale
         self.weight = 0
         self.alive = False
+        self.last: Report | None = None
+        self.last_at = 0.0
         self.silent_at = 0.0  # when it counts as dead, unless it is heard before
         self.load = SmoothedLoad(rule.load_sticky, rule.use_slots)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One consumer of the roll, as others see it.
+
+    Attributes:
+        load: smoothed, in percent; None: it has not reported.
+        last: its last report, `silent_s` ago; None: there is none.
+    """
+
+    name: str
+    scale: int
+    weight: int
+    alive: bool
+    load: float | None
+    last: Report | None
+    silent_s: float
 
 
 class UnknownConsumer(Exception):
@@ -89,6 +109,17 @@ class Roll:
         """The smoothed load of every live consumer, in percent."""
         return {name: consumer.load.shown for name, consumer in self._consumers.items() if consumer.alive}
 
+    def rows(self, now: float) -> list[Row]:
+        """Every configured consumer, by name."""
+        weights = self.weights()
+        return [
+            Row(
+                name, one.scale, weights.get(name, 0), one.alive, one.load.shown if one.alive else None, one.last,
+                now - one.last_at,
+            )
+            for name, one in sorted(self._consumers.items())
+        ]  # fmt: skip
+
     def reconfigure(self, scales: Mapping[str, int]) -> None:
         """Follow the configuration. Weights that it changes are in force at once."""
         before = self.weights()
@@ -112,6 +143,7 @@ class Roll:
             consumer.load = SmoothedLoad(self._rule.load_sticky, self._rule.use_slots)
             consumer.weight = consumer.scale if self.warm else self._adopted(consumer, report)
         consumer.silent_at = now + self._rule.keep_time
+        consumer.last, consumer.last_at = report, now
         consumer.load.add(report)
         self._changed_from(before)
 

@@ -17,7 +17,15 @@ from phxqueue.net.identity import Role
 from phxqueue.net.service import CallContext, RpcService
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto import methods
-from phxqueue.proto.scheduler_pb2 import ConsumerWeight, ReportRequest, ReportResponse, ShareRequest, ShareResponse
+from phxqueue.proto.scheduler_pb2 import (
+    ConsumerWeight,
+    ReportRequest,
+    ReportResponse,
+    SchedulerStatusRequest,
+    SchedulerStatusResponse,
+    ShareRequest,
+    ShareResponse,
+)
 from phxqueue.scheduler.load import Report
 from phxqueue.scheduler.roll import Roll, RollRule, UnknownConsumer
 from phxqueue.scheduler.share_desk import ShareDesk
@@ -47,6 +55,7 @@ class SchedulerService:
         self._clock = clock
         self._consumer_of = consumer_of
         self._term = 0
+        self._started_at = self._began_at = clock.seconds()
         self._roll: Roll | None = None
         self._desk: ShareDesk | None = None
         self._said = 0  # version of the weights that were logged
@@ -61,10 +70,12 @@ class SchedulerService:
         """Answer the scheduler's calls on this port."""
         service.register(methods.REPORT, self.report)
         service.register(methods.SHARES, self.shares)
+        service.register(methods.SCHEDULER_STATUS, self.status)
 
     def begin(self, term: int) -> None:
         """Mastership begins. `term` must be higher than that of every mastership before (a fencing token is)."""
         self._term = term
+        self._began_at = self._clock.seconds()
         self._said = 0
         self._roll = Roll(self._scales(), self._rule, self._clock.seconds())
         settings = self._topic.settings
@@ -125,7 +136,7 @@ class SchedulerService:
             if request.leaving:
                 roll.leave(request.consumer, now)
             else:
-                roll.report(request.consumer, Report(cpu=request.cpu, slots=request.slots, weight=request.weight), now)
+                roll.report(request.consumer, _report(request), now)
         except UnknownConsumer as error:
             raise RpcError(Status.INVALID_ARGUMENT, f"consumer: {error}") from error
         self._look()
@@ -146,6 +157,24 @@ class SchedulerService:
                 raise RpcError(Status.INVALID_ARGUMENT, f"demands: {demand!s} has a part that is not from 0 to 1")
         return self._desk.ask(request)
 
+    def status(self, request: SchedulerStatusRequest, context: CallContext) -> SchedulerStatusResponse:
+        """How this scheduler sees the consumers. Raises RpcError: INVALID_ARGUMENT (another topic)."""
+        self._check_topic(request.topic_id)
+        now = self._clock.seconds()
+        answer = SchedulerStatusResponse(is_master=self._roll is not None, uptime_s=now - self._started_at)
+        if self._roll is None or self._desk is None:
+            return answer
+        answer.term, answer.version, answer.master_s = self._term, self._roll.version, now - self._began_at
+        answer.limits = len(self._desk.shares())
+        for row in self._roll.rows(now):
+            shown = answer.consumers.add(consumer=row.name, scale=row.scale, weight=row.weight, alive=row.alive)
+            if row.load is not None:
+                shown.load = row.load
+            if row.last is not None:
+                shown.slots, shown.queues, shown.backlog = row.last.slots, row.last.queues, row.last.backlog
+                shown.silent_s = row.silent_s
+        return answer
+
     def _answer(self, roll: Roll, request: ReportRequest) -> ReportResponse:
         response = ReportResponse(term=self._term, version=roll.version)
         if (request.term, request.version) != (self._term, roll.version):
@@ -156,17 +185,20 @@ class SchedulerService:
 
     def _check(self, topic_id: int, consumer: str, context: CallContext) -> None:
         """A consumer speaks for itself only: another's good-bye would take its queues away. Raises RpcError."""
-        if topic_id != self._topic.topic_id:
-            raise RpcError(
-                Status.INVALID_ARGUMENT,
-                f"topic_id: this scheduler is of topic {self._topic.topic_id}, the request says {topic_id}",
-            )
+        self._check_topic(topic_id)
         if self._consumer_of is None:
             return
         peer, name = context.peer, self._consumer_of(consumer)
         if peer.role is not Role.CONSUMER or peer.name != name:
             raise RpcError(
                 Status.PERMISSION_DENIED, f"{peer} reports for consumer {consumer}, which is consumer/{name}"
+            )
+
+    def _check_topic(self, topic_id: int) -> None:
+        if topic_id != self._topic.topic_id:
+            raise RpcError(
+                Status.INVALID_ARGUMENT,
+                f"topic_id: this scheduler is of topic {self._topic.topic_id}, the request says {topic_id}",
             )
 
     # ---- time --------------------------------------------------------------------------
@@ -203,3 +235,13 @@ class SchedulerService:
 
     def _scales(self) -> dict[str, int]:
         return {consumer.address: consumer.scale for consumer in self._topic.consumers}
+
+
+def _report(request: ReportRequest) -> Report:
+    return Report(
+        cpu=request.cpu,
+        slots=request.slots,
+        weight=request.weight,
+        queues=request.queues,
+        backlog=request.backlog,
+    )

@@ -12,7 +12,13 @@ from twisted.internet.task import Clock
 from phxqueue.config import Consumer, Topic, TopicSettings
 from phxqueue.net.identity import Identity, Role
 from phxqueue.net.status import RpcError, Status
-from phxqueue.proto.scheduler_pb2 import LimitDemand, ReportRequest, ReportResponse, ShareRequest
+from phxqueue.proto.scheduler_pb2 import (
+    LimitDemand,
+    ReportRequest,
+    ReportResponse,
+    SchedulerStatusRequest,
+    ShareRequest,
+)
 from phxqueue.scheduler.roll import RollRule
 from phxqueue.scheduler.service import SchedulerService
 
@@ -163,6 +169,25 @@ def test_who_waits_for_shares_is_told_when_mastership_ends(rig: Rig) -> None:
     failures: list[Any] = []
     waiting.addErrback(failures.append)
     assert failures[0].value.status is Status.NOT_MASTER
+
+
+def test_the_status_tells_how_each_consumer_is_seen(rig: Rig) -> None:
+    rig.living = [A, B]
+    rig.run(4)
+    rig.report(A, cpu=30.0, slots=5.0, queues=12, backlog=34)
+    rig.clock.advance(0.5)
+    answer = rig.service.status(SchedulerStatusRequest(topic_id=1000), SimpleNamespace())
+    assert (answer.is_master, answer.term, answer.version, answer.master_s) == (True, 7, 1, 4.5)
+    first, second, third = answer.consumers
+    assert (first.consumer, first.alive, first.weight, first.queues, first.backlog) == (A, True, 1000, 12, 34)
+    assert first.silent_s == 0.5
+    assert (second.load, second.HasField("load")) == (0.0, True)
+    assert (third.alive, third.weight, third.HasField("load"), third.HasField("silent_s")) == (False, 0, False, False)
+    with pytest.raises(RpcError, match="topic_id"):
+        rig.service.status(SchedulerStatusRequest(topic_id=1), SimpleNamespace())
+    rig.service.end()
+    stands_by = rig.service.status(SchedulerStatusRequest(topic_id=1000), SimpleNamespace())
+    assert (stands_by.is_master, stands_by.term, len(stands_by.consumers)) == (False, 0, 0)
 
 
 def test_another_topic_is_refused(rig: Rig) -> None:
