@@ -104,6 +104,26 @@ def speed(only: Sequence[str], seconds: float, queues: int, tls: bool, profiles:
 
 
 @main.command()
+@click.option("--rounds", default=7, show_default=True, help="How often all three are measured in turn.")
+@click.option("--items", default=20_000, show_default=True, help="Of each round and pub.")
+@click.option("--batch", default=50, show_default=True, help="Items of one enqueue_many.")
+@click.option("--size", default=100, show_default=True, help="Bytes of an item.")
+@_directory
+def reconcile(rounds: int, items: int, batch: int, size: int, directory: Path) -> None:
+    """What reconciliation costs: `off`, `alarm` and `strict` in turns."""
+    from benchmarks.reconciling import digest_seconds, lines, reconciling
+
+    def tell(text: str) -> None:
+        click.echo(text, err=True)
+
+    with tempfile.TemporaryDirectory(dir=directory) as place:
+        costs = edge.run(
+            lambda reactor: reconciling(reactor, Path(place) / "cluster", rounds, items, batch, size, tell)
+        )
+    click.echo("\n".join(lines(costs, digest_seconds(size))))
+
+
+@main.command()
 @click.option("--kills", default=10, show_default=True, help="How often.")
 @click.option("--rolling", default=0, metavar="ROUNDS", help="Restart all nodes in good order instead, so often.")
 @_directory

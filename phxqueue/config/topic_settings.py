@@ -171,6 +171,15 @@ class TopicSettings(Block):
         le=1_000_000,
         restart=Restart.LIVE,
     )
+    ledger_settle_s: Decimal = setting(
+        60.0,
+        "How long after a minute is over the reports of producers about it are waited for; what its row lacks then is "
+        "an alarm.",
+        unit="s",
+        ge=0.0,
+        le=86_400.0,
+        restart=Restart.LIVE,
+    )
     ledger_answer_rows: Whole = setting(
         5000, "Rows of a ledger in one answer; the rest comes with the next.", unit="rows", ge=16, le=100_000
     )

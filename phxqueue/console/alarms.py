@@ -29,6 +29,7 @@ class Alarm:
         remedy: what to do, a sentence.
         facts: plain values: cursor range, expected and claimed, ...
         lasting: nothing that happens later can settle it: it stands for `hold_s`.
+        warning: it may be nothing.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Alarm:
     labels: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
     lasting: bool = False
+    warning: bool = False
 
     @property
     def name(self) -> str:

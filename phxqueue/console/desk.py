@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from phxqueue.console.alarms import Alarm, Alarms, Standing
 from phxqueue.console.events import EventRing, iso_time
@@ -60,8 +60,10 @@ class AlarmDesk:
         told = self.alarms.raise_alarm(alarm, self._now(), self._wall())
         if told is None:
             return
-        self.log.error(
-            "ALARM {alarm}{times}: {cause}. {remedy}",
+        self.log.emit(
+            LogLevel.warn if alarm.warning else LogLevel.error,
+            "{what} {alarm}{times}: {cause}. {remedy}",
+            what="WARNING" if alarm.warning else "ALARM",
             alarm=alarm.name,
             times="" if told.count == 1 else f" ({told.count} times since {iso_time(told.since)})",
             cause=alarm.cause,
@@ -91,9 +93,11 @@ class AlarmDesk:
         self._say("cleared", standing, why)
 
     def _say(self, state: str, standing: Standing, message: str) -> None:
-        facts = {"state": state, "alarm": standing.alarm.name, "count": standing.count, **_facts(standing)}
+        alarm = standing.alarm
+        facts = {"state": state, "severity": _severity(alarm), "alarm": alarm.name, "count": standing.count}
+        facts.update(_facts(standing))
         if state != "cleared":
-            facts["remedy"] = standing.alarm.remedy
+            facts["remedy"] = alarm.remedy
         self.events.add(self._wall(), "alarm", message, facts)
         for tell in self._tell:
             tell(state, standing)
@@ -104,12 +108,17 @@ def _facts(standing: Standing) -> dict[str, object]:
     return {**dict(alarm.subject), **alarm.labels, **alarm.facts}
 
 
+def _severity(alarm: Alarm) -> str:
+    return "warning" if alarm.warning else "alarm"
+
+
 def document(standing: Standing, state: str = "standing") -> dict[str, object]:
     """An alarm as plain values, for JSON."""
     alarm = standing.alarm
     return {
         "number": standing.number,
         "state": state,
+        "severity": _severity(alarm),
         "kind": alarm.kind,
         "name": alarm.name,
         **dict(alarm.subject),

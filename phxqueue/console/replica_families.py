@@ -29,6 +29,10 @@ def replica_families(status: NodeStatusResponse, pubs: Mapping[int, tuple[int, .
         _lock_table(out, table)
     _passed_on(out, status)
     _audits(out, status, pubs)
+    for ledger in status.ledgers:
+        row = {"paxos_group": ledger.group_id, "pub": ledger.pub_id, "group": ledger.consumer_group_id}
+        out.gauge("ledger_difference_items", "What the ledger lacks; no row: all is well.", ledger.difference, **row)
+        out.gauge("ledger_unreported_items", "Stored items that no producer reported.", ledger.unreported, **row)
     if status.HasField("journal"):
         _journal(out, status)
     return out.all()

@@ -367,6 +367,41 @@ class AuditStatus(_message.Message):
 Global___AuditStatus: _TypeAlias = AuditStatus  # noqa: Y015
 
 @_typing.final
+class LedgerStatus(_message.Message):
+    """What the ledger of a Paxos group says is wrong, on its master; rows that balance are not told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    PUB_ID_FIELD_NUMBER: _builtins.int
+    CONSUMER_GROUP_ID_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
+    UNREPORTED_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.int
+    pub_id: _builtins.int
+    consumer_group_id: _builtins.int
+    difference: _builtins.int
+    """items; 0: all is well"""
+    unreported: _builtins.int
+    """stored ones that no producer has reported"""
+    def __init__(
+        self,
+        *,
+        group_id: _builtins.int = ...,
+        pub_id: _builtins.int = ...,
+        consumer_group_id: _builtins.int = ...,
+        difference: _builtins.int = ...,
+        unreported: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_id", b"consumer_group_id", "difference", b"difference", "group_id", b"group_id", "pub_id", b"pub_id", "unreported", b"unreported"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerStatus: _TypeAlias = LedgerStatus  # noqa: Y015
+
+@_typing.final
 class AlarmStatus(_message.Message):
     """An alarm that stands on this node."""
 
@@ -508,6 +543,7 @@ class NodeStatusResponse(_message.Message):
     AUDITS_FIELD_NUMBER: _builtins.int
     ALARMS_FIELD_NUMBER: _builtins.int
     JOURNAL_FIELD_NUMBER: _builtins.int
+    LEDGERS_FIELD_NUMBER: _builtins.int
     store_id: _builtins.int
     """a store's node"""
     node_id: _builtins.int
@@ -544,6 +580,8 @@ class NodeStatusResponse(_message.Message):
     def alarms(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlarmStatus]: ...
     @_builtins.property
     def journal(self) -> Global___JournalStatus: ...
+    @_builtins.property
+    def ledgers(self) -> _containers.RepeatedCompositeFieldContainer[Global___LedgerStatus]: ...
     def __init__(
         self,
         *,
@@ -564,10 +602,11 @@ class NodeStatusResponse(_message.Message):
         audits: _abc.Iterable[Global___AuditStatus] | None = ...,
         alarms: _abc.Iterable[Global___AlarmStatus] | None = ...,
         journal: Global___JournalStatus | None = ...,
+        ledgers: _abc.Iterable[Global___LedgerStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["journal", b"journal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "alarms", b"alarms", "audits", b"audits", "disk_free_bytes", b"disk_free_bytes", "groups", b"groups", "incarnation", b"incarnation", "journal", b"journal", "lock_id", b"lock_id", "lock_tables", b"lock_tables", "node_id", b"node_id", "notices", b"notices", "passed_on", b"passed_on", "queues", b"queues", "resident_bytes", b"resident_bytes", "store_id", b"store_id", "uptime_s", b"uptime_s", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "alarms", b"alarms", "audits", b"audits", "disk_free_bytes", b"disk_free_bytes", "groups", b"groups", "incarnation", b"incarnation", "journal", b"journal", "ledgers", b"ledgers", "lock_id", b"lock_id", "lock_tables", b"lock_tables", "node_id", b"node_id", "notices", b"notices", "passed_on", b"passed_on", "queues", b"queues", "resident_bytes", b"resident_bytes", "store_id", b"store_id", "uptime_s", b"uptime_s", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

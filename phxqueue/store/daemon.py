@@ -62,6 +62,7 @@ class StoreKind(ReplicaKind[StoreNode, StoreService]):
         status.passed_on.extend(service.passed_on())
         status.queues.extend(service.queue_statuses())
         status.audits.extend(service.audits())
+        status.ledgers.extend(service.ledgers())
 
 
 def store_role(node: StoreNode, reactor: Any) -> ReplicaRole[StoreNode, StoreService]:

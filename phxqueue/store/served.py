@@ -60,6 +60,7 @@ class ServedQueues:
         self.max_batch_items = topic.settings.batch_limit
         # All batches of one request travel in one entry, which has to fit into a message between the nodes.
         self.max_request_bytes = max(store.max_message_bytes, self.max_batch_bytes)
+        self.ledger_settle_s = topic.settings.ledger_settle_s
         self._pub_ids = sorted(pub.pub_id for pub in topic.pubs_of_store(store.store_id))
         self._queues = _queues(topic, store)
         self.key_bounds = {

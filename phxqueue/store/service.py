@@ -13,7 +13,7 @@ from phxqueue.console.desk import AlarmSink, LogDesk
 from phxqueue.net.service import CallContext, RpcService
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto import methods
-from phxqueue.proto.status_pb2 import AuditStatus, PassedOn, QueueStatus
+from phxqueue.proto.status_pb2 import AuditStatus, LedgerStatus, PassedOn, QueueStatus
 from phxqueue.proto.store_pb2 import (
     AddRequest,
     AddResponse,
@@ -28,8 +28,10 @@ from phxqueue.proto.store_pb2 import (
     SetSettingRequest,
     SetSettingResponse,
 )
+from phxqueue.reconcile.ledger import Ledger
 from phxqueue.replica.interfaces import Clock
 from phxqueue.store.add import Intake, add, check_address, group_of_request
+from phxqueue.store.audit_statuses import audit_statuses
 from phxqueue.store.beginning import Beginning
 from phxqueue.store.configured import batcher_limits, delay_limits, get_limits, half_limits, replay_limits
 from phxqueue.store.delays import LOOK_S, Delays
@@ -41,6 +43,7 @@ from phxqueue.store.half_calls import HalfCalls
 from phxqueue.store.half_schedule import HalfPolicy
 from phxqueue.store.half_service import Halves
 from phxqueue.store.ledger_service import LedgerCalls, LedgerService
+from phxqueue.store.ledger_watch import LedgerWatch
 from phxqueue.store.long_poll import LongPolls
 from phxqueue.store.passed_on import passed_on
 from phxqueue.store.positions import Positions
@@ -261,6 +264,7 @@ class StoreService:
             )
             for group_id, group in groups.items()
         }
+        self._watch = LedgerWatch(self._ledgers, self._alarms, clock, lambda: self._served, wall)
         self._clock = clock
         self._look_later = clock.callLater(node.limits.retention_interval_s, self._look)
 
@@ -303,20 +307,14 @@ class StoreService:
 
     def audits(self) -> list[AuditStatus]:
         """What became of the acknowledgements checked here, whoever is master now."""
-        return [
-            AuditStatus(
-                queue_id=queue_id,
-                consumer_group_id=consumer_group_id,
-                pub_ids=self._served.pubs_of(queue_id),
-                agreed=counts.agreed,
-                disputed=counts.disputed,
-                refused=counts.refused,
-                unclaimed=counts.unclaimed,
-                unchecked=counts.unchecked,
-            )
-            for group in self._groups.values()
-            for (queue_id, consumer_group_id), counts in sorted(group.reading.audits.counts.items())
-        ]
+        return list(audit_statuses((group.reading.audits for group in self._groups.values()), self._served))
+
+    def ledgers(self) -> list[LedgerStatus]:
+        """What is wrong in the ledgers of the groups this node is master of."""
+        return self._watch.statuses()
+
+    def _ledgers(self) -> list[tuple[int, Ledger]]:
+        return [(number, one.machine.ledger) for number, one in self._groups.items() if one.group.serving()]
 
     def notices(self) -> list[str]:
         """What an operator should know, a sentence each."""
@@ -334,6 +332,7 @@ class StoreService:
             group.trimming.look()
             group.ledger.look()
             group.delays.warn()
+        self._watch.look()
         self._alarms.look()
 
     def drain(self) -> Deferred[Any]:

@@ -1,0 +1,131 @@
+"""What the books of one Paxos group say is wrong, by pub and consumer group. Pure.
+
+Only of minutes that are settled: reports about them have had their time. What is older than the rows kept apart is not
+told again. An account that a store has under one mask and its producer under another balances for the groups that are
+in both, and for those only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from phxqueue.reconcile.columns import ALTERED, INVENTED, LOST, MASK64, UNREPORTED, UNSTORED
+from phxqueue.reconcile.kinds import groups_of
+from phxqueue.reconcile.ledger import EARLIER, Ledger
+
+#: Producers and stretches named in one finding.
+MOST_NAMED = 10
+#: A producer that reports so many minutes after another minute has said of that one what it has to say.
+_LATER = 2
+
+
+@dataclass(slots=True)
+class Finding:
+    """Items of one pub and consumer group.
+
+    Attributes:
+        unstored: confirmed to producers and not stored.
+        lost, invented, altered: what acknowledgements have shown; see the package.
+        unreported: stored, and their producers have reported since then without a word about them.
+        first_minute, last_minute: of all that, in minutes since 1970.
+        producers: whose, as far as it is known.
+        places: (queue, first cursor, last cursor) of refused acknowledgements that nobody has made good.
+    """
+
+    unstored: int = 0
+    lost: int = 0
+    invented: int = 0
+    altered: int = 0
+    unreported: int = 0
+    first_minute: int = 0
+    last_minute: int = 0
+    producers: list[int] = field(default_factory=list)
+    places: list[tuple[int, int, int]] = field(default_factory=list)
+
+    @property
+    def difference(self) -> int:
+        """0: all is well."""
+        return self.unstored + self.lost + self.invented + self.altered
+
+    def note(self, minute: int, producer_id: int = 0) -> None:
+        """Something was of this minute (and producer)."""
+        self.first_minute = min(self.first_minute or minute, minute)
+        self.last_minute = max(self.last_minute, minute)
+        if producer_id and producer_id not in self.producers and len(self.producers) < MOST_NAMED:
+            self.producers.append(producer_id)
+
+
+def findings(ledger: Ledger, settled: int) -> dict[tuple[int, int], Finding]:
+    """By (pub id, consumer group id), whatever is not as it should be.
+
+    Args:
+        settled: the last minute that counts.
+    """
+    found: dict[tuple[int, int], Finding] = {}
+    for minute, places in ledger.minutes.items():
+        if minute == EARLIER or minute > settled:
+            continue
+        for place, row in places.items():
+            if row[UNSTORED] or row[LOST] or row[INVENTED] or row[ALTERED]:
+                one = found.setdefault(place, Finding())
+                one.unstored += row[UNSTORED]
+                one.lost += row[LOST]
+                one.invented += row[INVENTED]
+                one.altered += row[ALTERED]
+                one.note(minute)
+    _add_accounts(found, ledger, settled)
+    for dispute in ledger.disputes.known:
+        if dispute.is_open:
+            one = found.setdefault((dispute.pub_id, dispute.consumer_group_id), Finding())
+            column, items = dispute.counted_in
+            one.lost += items if column == LOST else 0
+            one.invented += items if column == INVENTED else 0
+            one.altered += items if column == ALTERED else 0
+            one.note(dispute.minute)
+            if len(one.places) < MOST_NAMED:
+                one.places.append((dispute.queue_id, dispute.start, dispute.stop - 1))
+    return found
+
+
+def _add_accounts(found: dict[tuple[int, int], Finding], ledger: Ledger, settled: int) -> None:
+    for (producer_id, minute, pub_id, group), (count, digest_sum) in _by_group(ledger, settled):
+        if count > 0 and ledger.reports.get(producer_id, (0, 0))[1] < minute + _LATER:
+            continue  # it has not come to that yet, or it is gone
+        if not count and not digest_sum & MASK64:
+            continue
+        one = found.setdefault((pub_id, group), Finding())
+        one.note(minute, producer_id)
+        if count > 0:
+            one.unreported += count
+        elif count < 0:
+            one.unstored -= count
+        else:
+            one.altered += 1
+
+
+def _by_group(ledger: Ledger, settled: int) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int]]]:
+    """The open accounts of each consumer group, of all masks together."""
+    sums: dict[tuple[int, int, int, int, int], tuple[int, int]] = {}
+    for (producer_id, minute, pub_id, mask, kind), (count, digest_sum) in ledger.accounts.open.items():
+        if minute <= settled:
+            for group in groups_of(mask):
+                key = producer_id, minute, pub_id, kind, group
+                before = sums.get(key, (0, 0))
+                sums[key] = before[0] + count, before[1] + digest_sum
+    for (producer_id, minute, pub_id, _, group), total in sums.items():
+        yield (producer_id, minute, pub_id, group), total
+
+
+def unreported_in_all(ledger: Ledger, settled: int) -> dict[tuple[int, int], int]:
+    """Stored items that no producer has reported, dead producers' too: by (pub id, consumer group id)."""
+    found: dict[tuple[int, int], int] = {}
+    for minute, places in ledger.minutes.items():
+        if EARLIER < minute <= settled:
+            for place, row in places.items():
+                if row[UNREPORTED]:
+                    found[place] = found.get(place, 0) + row[UNREPORTED]
+    for (_, _, pub_id, group), (count, _) in _by_group(ledger, settled):
+        if count > 0:
+            found[pub_id, group] = found.get((pub_id, group), 0) + count
+    return found

@@ -1,0 +1,152 @@
+"""What is wrong in the books is found, for the right pub and group, once it has had its time; and told once."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+
+from phxqueue.console.alarms import Alarms
+from phxqueue.console.desk import AlarmDesk
+from phxqueue.console.events import EventRing
+from phxqueue.proto.ledger_pb2 import LedgerBounds, ProducedReport, ProducedRow
+from phxqueue.proto.store_pb2 import AckDispute
+from phxqueue.reconcile.findings import findings, unreported_in_all
+from phxqueue.reconcile.ledger import Ledger, Tally
+from phxqueue.store.ledger_watch import LedgerWatch
+from phxqueue.store.served import ServedQueues
+from tests.reconcile.rig import two_pubs
+
+BEGIN = 28_000_000
+"""A minute."""
+BOTH = 0b11
+
+
+class Books:
+    """A ledger, and one producer."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.ledger.open(LedgerBounds(retention_minutes=60, most_rows=1000), BEGIN * 60_000)
+        self._sequence = 0
+
+    def store(self, count: int = 10, *, minute: int = 0, pub: int = 1, mask: int = BOTH, digest: int = 500) -> None:
+        self.ledger.begin((BEGIN + minute) * 60_000)
+        self.ledger.store({Tally(7, 0, pub, mask, 0): [count, digest]})
+
+    def report(
+        self, count: int = 10, *, at: int = 0, minute: int = 0, pub: int = 1, mask: int = BOTH, digest: int = 500
+    ) -> None:
+        self._sequence += 1
+        row = ProducedRow(minute=BEGIN + minute, pub_id=pub, consumer_group_ids=mask, count=count, digest_sum=digest)
+        self.ledger.begin((BEGIN + at) * 60_000)
+        self.ledger.report(ProducedReport(producer_id=7, sequence=self._sequence, rows=[row] if count else []))
+
+    def red(self, settled: int = 5) -> dict[tuple[int, int], tuple[int, int]]:
+        """By (pub, group): difference and what is not reported."""
+        found = findings(self.ledger, BEGIN + settled)
+        return {place: (one.difference, one.unreported) for place, one in found.items()}
+
+
+def test_what_balances_is_not_told() -> None:
+    books = Books()
+    for pub in (1, 2):
+        books.store(pub=pub)
+        books.report(pub=pub)
+    assert books.red() == {}
+
+
+def test_what_was_confirmed_and_is_not_stored_is_a_difference_of_its_pub_and_its_groups() -> None:
+    books = Books()
+    books.store(9, digest=450)
+    books.report(10, digest=500)
+    books.store(pub=2)
+    books.report(pub=2)
+    assert books.red() == {(1, 1): (1, 0), (1, 2): (1, 0)}
+    assert findings(books.ledger, BEGIN - 1) == {}, "reports may be late"
+    one = findings(books.ledger, BEGIN)[1, 1]
+    assert (one.unstored, one.first_minute, one.last_minute, one.producers) == (1, BEGIN, BEGIN, [7])
+
+
+def test_a_wrong_mask_is_a_difference_of_the_group_that_is_missing_in_it() -> None:
+    books = Books()
+    books.store(mask=0b01)
+    books.report(mask=BOTH)
+    assert books.red() == {(1, 2): (10, 0)}
+
+
+def test_other_items_in_their_place_are_a_difference() -> None:
+    books = Books()
+    books.store(digest=501)
+    books.report(digest=500)
+    assert books.red() == {(1, 1): (1, 0), (1, 2): (1, 0)}
+
+
+def test_a_confirmation_that_got_lost_is_unreported_when_the_producer_has_reported_later() -> None:
+    books = Books()
+    books.store()
+    assert books.red() == {}
+    books.report(0, at=1)
+    assert books.red() == {}, "it may report the minute yet"
+    books.report(0, at=2)
+    assert books.red() == {(1, 1): (0, 10), (1, 2): (0, 10)}
+    books.report(at=3)
+    assert books.red() == {}, "late, but it settles"
+
+
+def test_a_batch_stored_twice_is_unreported() -> None:
+    books = Books()
+    for _ in range(2):
+        books.store(5, digest=50)
+    books.report(5, digest=50, at=2)
+    assert books.red() == {(1, 1): (0, 5), (1, 2): (0, 5)}
+
+
+def test_what_a_dead_producer_has_not_reported_is_counted_and_no_alarm() -> None:
+    books = Books()
+    books.store()
+    assert books.red() == {}
+    assert unreported_in_all(books.ledger, BEGIN) == {(1, 1): 10, (1, 2): 10}
+
+
+def test_a_refused_acknowledgement_is_a_difference_until_it_is_made_good() -> None:
+    books = Books()
+    books.store()
+    books.report()
+    books.ledger.place(0, 0, 1, BOTH)
+    told = AckDispute(
+        queue_id=0, consumer_group_id=2, start=0, stop=10, stored_count=10, claimed_count=7, stored_digest=500
+    )
+    books.ledger.dispute(told, BEGIN * 60_000)
+    assert books.red() == {(1, 2): (3, 0)}
+    assert findings(books.ledger, BEGIN)[1, 2].places == [(0, 0, 9)]
+    books.ledger.disputes.settle(0, 2, 10)
+    assert books.red() == {}
+
+
+def test_the_watch_tells_once_and_again_only_of_more() -> None:
+    books, clock, events = Books(), Clock(), EventRing(100)
+    desk = AlarmDesk(Alarms(most=10, repeat_s=0, hold_s=3600), events, clock.seconds, clock.seconds)
+    topic = two_pubs("alarm")
+    served = ServedQueues(topic, topic.stores[0])
+    watch = LedgerWatch(lambda: [(0, books.ledger)], desk, clock, lambda: served, lambda: BEGIN * 60 + clock.seconds())
+
+    def looks(seconds: float) -> list[str]:
+        before = events.total
+        clock.advance(seconds)
+        watch.look()
+        return [str(event.facts["state"]) for event in events.since(before)]
+
+    books.report(10, digest=500)  # of which nothing is stored
+    assert looks(10) == []
+    assert looks(109) == [], "the minute is over, and reports have their time"
+    assert looks(11) == ["raised", "raised"]
+    assert set(desk.alarms.standing) == {f"difference store 1 paxos group 0 pub 1 group {group}" for group in (1, 2)}
+    assert looks(60) == []
+    desk.clear("difference store 1 paxos group 0 pub 1 group 1", "by hand")
+    assert looks(60) == []
+    books.report(2, minute=1, digest=5)
+    assert looks(60) == ["raised", "again"]
+    [status] = [one for one in watch.statuses() if one.consumer_group_id == 2]
+    assert (status.pub_id, status.difference, status.unreported) == (1, 12, 0)
+    books.ledger.accounts.open.clear()
+    assert looks(60) == ["cleared", "cleared"]
+    assert watch.statuses() == []
