@@ -173,8 +173,11 @@ def retained(items: int, consumed: bool, directory: Path) -> None:
 @click.option("--keep-mb", default=500, show_default=True, help="`retention_bytes` of the pub.")
 @click.option("--item-bytes", default=10_000, show_default=True)
 @click.option("--nodes", default=3, show_default=True, help="Of the store.")
+@click.option("--relocate-mb", type=int, help="Pin the log by a message due tomorrow, with this `relocate_bytes`.")
 @_directory
-def retention(gigabytes: float, keep_mb: int, item_bytes: int, nodes: int, directory: Path) -> None:
+def retention(
+    gigabytes: float, keep_mb: int, item_bytes: int, nodes: int, relocate_mb: int | None, directory: Path
+) -> None:
     """Gigabytes through a store that may keep little: how large do the data directories get?"""
     from benchmarks.retention import retention as run
 
@@ -184,7 +187,8 @@ def retention(gigabytes: float, keep_mb: int, item_bytes: int, nodes: int, direc
         click.echo(text, err=True)
 
     total, keep = int(gigabytes * 1e9), keep_mb * 1_000_000
-    found = edge.run(lambda reactor: run(reactor, total, keep, item_bytes, nodes, directory, tell))
+    relocate = None if relocate_mb is None else relocate_mb * 1_000_000
+    found = edge.run(lambda reactor: run(reactor, total, keep, item_bytes, nodes, directory, tell, relocate=relocate))
     after = calibrate_in(directory)
     click.echo("\n".join([*found.lines(), "", *_calibration(before, after)]))
 

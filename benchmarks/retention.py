@@ -42,6 +42,7 @@ class Kept:
     samples: int = 0
     most: dict[str, int] = field(default_factory=dict)
     at_the_end: dict[str, int] = field(default_factory=dict)
+    pinned: bool = False
 
     def lines(self) -> list[str]:
         """Rows of a Markdown table."""
@@ -52,20 +53,29 @@ class Kept:
             "|---|---|",
             f"| enqueued, read and acknowledged | {self.enqueued / 1e9:.2f} GB in items of {self.item:,} B |",
             f"| `retention_bytes` | {self.kept / 1e6:,.0f} MB |",
+            *(["| at the beginning of the log | one message that is due in a day |"] if self.pinned else []),
             f"| within | {self.seconds:,.0f} s ({self.enqueued / 1e6 / max(self.seconds, 1e-9):,.0f} MB/s) |",
             f"| largest data directory, by node (of {self.samples} samples) | {most} MB |",
             f"| {SETTLE_S:g} s after the last item | {left} MB |",
         ]
 
 
-async def retention(reactor: Any, total: int, kept: int, item: int, nodes: int, base: Path, tell: Any) -> Kept:
-    """Run it in a directory of its own below `base`."""
-    spec = ClusterSpec(nodes=nodes, pub={"retention_bytes": kept})
+async def retention(
+    reactor: Any, total: int, kept: int, item: int, nodes: int, base: Path, tell: Any, *, relocate: int | None = None
+) -> Kept:
+    """Run it in a directory of its own below `base`.
+
+    Args:
+        relocate: enqueue a message first that is due in a day, and have `relocate_bytes` be this.
+    """
+    limits = {} if relocate is None else {"limits": {"relocate_bytes": relocate}}
+    spec = ClusterSpec(nodes=nodes, pub={"retention_bytes": kept}, store_node=limits)
     with tempfile.TemporaryDirectory(dir=base, prefix="retention-") as directory:
         cluster = ProcessCluster(reactor, Path(directory), spec)
         try:
             await cluster.start()
-            return await _Run(reactor, cluster, Kept(kept=kept, item=item), tell).run(total)
+            found = Kept(kept=kept, item=item, pinned=relocate is not None)
+            return await _Run(reactor, cluster, found, tell).run(total)
         finally:
             await cluster.close()
 
@@ -82,6 +92,8 @@ class _Run:
         reader = Reader(self._reactor, cluster.cluster.path, latency=False)
         await reader.start()
         producer = await Producer.connect(cluster.cluster, topic=cluster.topic.topic_name)
+        if found.pinned:
+            await producer.enqueue(1, 1, b"due tomorrow", delay=86_400.0)
         sampling = LoopingCall(self._sample)
         sampling.start(SAMPLE_S)
         began = time.monotonic()

@@ -65,7 +65,7 @@ class StoreLimits(Block):
     index_segment_rows: Whole = setting(4096, "Index rows per sealed segment.", unit="rows", ge=16, le=10_000_000)
     max_delay_s: Decimal = setting(
         30 * 86_400.0,
-        "Longest delay of a message (`delay=`, `deliver_at=`): the log is kept from where the oldest delayed one lies.",
+        "Longest delay of a message (`delay=`, `deliver_at=`).",
         unit="s",
         ge=0.0,
         le=10 * 366 * 86_400.0,
@@ -77,6 +77,15 @@ class StoreLimits(Block):
         unit="batches",
         ge=0,
         le=100_000_000,
+    )
+    relocate_bytes: Whole = setting(
+        1024 * MIB,
+        "Log that is kept, per Paxos group, before it is looked at whether old items (delayed ones, dead letters, what "
+        "a group never reads) keep it: when less than half of it is in use, the oldest of them are written again at "
+        "its end, and what lies between goes.",
+        unit="bytes",
+        ge=1 * KIB,
+        le=1 << 60,
     )
     replays_kept: Whole = setting(
         1000,

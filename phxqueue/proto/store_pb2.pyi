@@ -1674,6 +1674,54 @@ class HalfDecision(_message.Message):
 Global___HalfDecision: _TypeAlias = HalfDecision  # noqa: Y015
 
 @_typing.final
+class Relocation(_message.Message):
+    """Items that keep the log are written again: what an index row of a queue, a delayed batch or a half message refers to
+    lies in `relocated` of this command from now on, if it still lies in that instance. Since version 11.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    FIRST_CURSOR_FIELD_NUMBER: _builtins.int
+    DELIVER_AT_MS_FIELD_NUMBER: _builtins.int
+    TIMER_NUMBER_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    FIRST_BATCH_FIELD_NUMBER: _builtins.int
+    BATCHES_FIELD_NUMBER: _builtins.int
+    HALF_NUMBER_FIELD_NUMBER: _builtins.int
+    queue_id: _builtins.int
+    first_cursor: _builtins.int
+    """of the row"""
+    deliver_at_ms: _builtins.int
+    timer_number: _builtins.int
+    """0: it is a row, or a half message"""
+    instance: _builtins.int
+    first_batch: _builtins.int
+    """place among `relocated`, and how many"""
+    batches: _builtins.int
+    half_number: _builtins.int
+    """0: it is no half message"""
+    def __init__(
+        self,
+        *,
+        queue_id: _builtins.int = ...,
+        first_cursor: _builtins.int = ...,
+        deliver_at_ms: _builtins.int = ...,
+        timer_number: _builtins.int = ...,
+        instance: _builtins.int = ...,
+        first_batch: _builtins.int = ...,
+        batches: _builtins.int = ...,
+        half_number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "deliver_at_ms", b"deliver_at_ms", "first_batch", b"first_batch", "first_cursor", b"first_cursor", "half_number", b"half_number", "instance", b"instance", "queue_id", b"queue_id", "timer_number", b"timer_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Relocation: _TypeAlias = Relocation  # noqa: Y015
+
+@_typing.final
 class StoreCommand(_message.Message):
     """The payload of one Paxos entry of a store. Batches with a deliver_at_ms are delayed since version 3."""
 
@@ -1696,6 +1744,8 @@ class StoreCommand(_message.Message):
     LEDGER_FIELD_NUMBER: _builtins.int
     REPORTS_FIELD_NUMBER: _builtins.int
     DISPUTES_FIELD_NUMBER: _builtins.int
+    RELOCATIONS_FIELD_NUMBER: _builtins.int
+    RELOCATED_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """command version, gated by what all members understand"""
     timestamp_ms: _builtins.int
@@ -1734,6 +1784,12 @@ class StoreCommand(_message.Message):
     def reports(self) -> _containers.RepeatedCompositeFieldContainer[_ledger_pb2.ProducedReport]: ...
     @_builtins.property
     def disputes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AckDispute]: ...
+    @_builtins.property
+    def relocations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Relocation]: ...
+    @_builtins.property
+    def relocated(self) -> _containers.RepeatedCompositeFieldContainer[_item_pb2.ItemBatch]:
+        """as they were stored first; they get no cursors here"""
+
     def __init__(
         self,
         *,
@@ -1754,10 +1810,12 @@ class StoreCommand(_message.Message):
         ledger: _ledger_pb2.LedgerBounds | None = ...,
         reports: _abc.Iterable[_ledger_pb2.ProducedReport] | None = ...,
         disputes: _abc.Iterable[Global___AckDispute] | None = ...,
+        relocations: _abc.Iterable[Global___Relocation] | None = ...,
+        relocated: _abc.Iterable[_item_pb2.ItemBatch] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fire", b"fire", "ledger", b"ledger"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "begins", b"begins", "cancels", b"cancels", "cursor_moves", b"cursor_moves", "disputes", b"disputes", "fences", b"fences", "fire", b"fire", "half_decisions", b"half_decisions", "history", b"history", "key_bounds", b"key_bounds", "ledger", b"ledger", "replays", b"replays", "reports", b"reports", "settings", b"settings", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "begins", b"begins", "cancels", b"cancels", "cursor_moves", b"cursor_moves", "disputes", b"disputes", "fences", b"fences", "fire", b"fire", "half_decisions", b"half_decisions", "history", b"history", "key_bounds", b"key_bounds", "ledger", b"ledger", "relocated", b"relocated", "relocations", b"relocations", "replays", b"replays", "reports", b"reports", "settings", b"settings", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,7 +24,7 @@ _MAGIC = b"PhxQtime"
 _FORMAT = 1
 
 # Where in a row what stands that the table itself has to know.
-_TIME, _NUMBER, _INSTANCE, _MASK, _QUEUE, _ITEMS = 0, 1, 2, 3, 5, 7
+_TIME, _NUMBER, _INSTANCE, _MASK, _QUEUE, _ITEMS, _SIZE, _ORDINAL = 0, 1, 2, 3, 5, 7, 8, 9
 
 RowT = TypeVar("RowT", bound=tuple[int, ...])
 
@@ -100,6 +100,11 @@ class _Chunk(Generic[RowT]):
         self._lowest = None
         return taken
 
+    def move(self, row: int, place: tuple[int, int]) -> None:
+        """A row's batch lies at another (instance, ordinal)."""
+        self.columns[_INSTANCE][row], self.columns[_ORDINAL][row] = place
+        self._lowest = None
+
     def split(self, row: int) -> _Chunk[RowT]:
         """Move the rows from `row` on into another chunk."""
         other = _Chunk(self._kind)
@@ -146,6 +151,17 @@ class AsideTable(Generic[RowT]):
     def lowest_instance(self) -> int | None:
         """The lowest instance that holds a delayed batch; None: there is none."""
         return min((chunk.lowest_instance for chunk in self._chunks), default=None)
+
+    @property
+    def live_bytes(self) -> int:
+        """Bytes of all batches that wait."""
+        return sum(sum(chunk.columns[_SIZE]) for chunk in self._chunks)
+
+    def before(self, instance: int) -> Iterator[RowT]:
+        """Those that lie in an entry below that instance, in the order of time."""
+        for chunk in self._chunks:
+            if chunk.lowest_instance < instance:
+                yield from (one for one in chunk.rows(0, len(chunk)) if one[_INSTANCE] < instance)
 
     @property
     def newest_time(self) -> int:
@@ -202,6 +218,16 @@ class AsideTable(Generic[RowT]):
         self._settle(place)
         self._account(one, -one[_ITEMS])
         return one
+
+    def relocate(self, at_ms: int, number: int, was: int, now: tuple[int, int]) -> None:
+        """A batch lies elsewhere from now on (instance, ordinal), if it is here and lies in the instance `was`."""
+        found = self._find(at_ms, number)
+        if found is None:
+            return
+        chunk, row = self._chunks[found[0]], found[1]
+        if chunk.columns[_INSTANCE][row] == was:
+            self._changed(chunk)
+            chunk.move(row, now)
 
     def _put(self, place: int, chunk: _Chunk[RowT], first: int) -> None:
         self._chunks.insert(place, chunk)

@@ -7,6 +7,7 @@ from phxqueue.store.batcher import BatcherLimits
 from phxqueue.store.delays import DelayLimits
 from phxqueue.store.half_service import HalfLimits
 from phxqueue.store.reading import GetLimits
+from phxqueue.store.relocation import RelocationBounds
 from phxqueue.store.replay_service import ReplayLimits
 
 
@@ -50,6 +51,16 @@ def half_limits(node: StoreNode) -> HalfLimits:
     limits = node.limits
     return HalfLimits(
         waiting=limits.max_prepared, pin_entries=limits.delayed_pin_entries, retry_after_ms=limits.retry_after_ms
+    )
+
+
+def relocation_bounds(node: StoreNode) -> RelocationBounds:
+    """When old items are written again: a command takes no more than half of what an entry may."""
+    largest = node.store.max_message_bytes
+    return RelocationBounds(
+        log_bytes=node.limits.relocate_bytes,
+        command_bytes=min(node.topic.settings.store_paxos_batch_bytes, largest // 2),
+        item_bytes=largest * 3 // 4,
     )
 
 

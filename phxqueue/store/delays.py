@@ -243,7 +243,7 @@ class Delays:
         return (
             f"group {self._group.group_id}: {pinned} entries of the log are kept only because delayed messages lie "
             "among them (`phxqueue delayed list` shows those, `phxqueue delayed cancel` drops one): disk space stays "
-            "in use until they are due"
+            "in use until they are due, or until there is enough of it to write them again (limits.relocate_bytes)"
         )
 
     def warn(self) -> None:

@@ -17,6 +17,7 @@ from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
 from phxqueue.proto.store_pb2 import GetBatch, GetResponse, StoreCommand
 from phxqueue.store.index import REFERENCE, SOLE, UNIFORM, QueueIndex
 from phxqueue.store.merged import merged_batches
+from phxqueue.store.relocation import RELOCATED_BIT
 from phxqueue.store.rows import Wanted
 from phxqueue.store.state import KEYS_VERSION, TIMER_VERSION
 
@@ -43,17 +44,17 @@ class ParsedEntry:
         self._payload = payload
         self._refused = frozenset(refused)
         self._queues: dict[int, list[StoredBatch]] | None = None
-        self._delayed: dict[int, ItemBatch] = {}  # and half messages, by their positions in the entry
+        self._delayed: dict[int, ItemBatch] = {}  # half messages, relocated ones; by their positions in the entry
         self._whole: dict[int, GetBatch] = {}
 
     def of_row(self, index: QueueIndex, row: int) -> list[StoredBatch]:
         """The batches of a row, in order."""
         if index.flags[row] & REFERENCE:
-            return self._referenced(*index.reference(row))
+            return self.referenced(*index.reference(row))
         return self.batches(index.queue_id)
 
-    def _referenced(self, first: int, count: int) -> list[StoredBatch]:
-        """Delayed batches that stand side by side."""
+    def referenced(self, first: int, count: int) -> list[StoredBatch]:
+        """Delayed batches, or such as were written again, that stand side by side."""
         if self._queues is None:
             self._queues = self._split()
         found: list[StoredBatch] = []
@@ -118,6 +119,8 @@ class ParsedEntry:
             queues.setdefault(queue_id, []).append(
                 StoredBatch(offset, count, header.consumer_group_ids, header.pub_id, batch, batch.items)
             )
+        for position, batch in enumerate(command.relocated):
+            self._delayed[RELOCATED_BIT | position] = batch
         return queues
 
 

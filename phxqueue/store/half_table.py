@@ -140,6 +140,21 @@ class HalfTable:
             del self._names[half.name], self._numbers[name]
         return half
 
+    @property
+    def live_bytes(self) -> int:
+        """Bytes of all undecided ones."""
+        return self._rows.live_bytes
+
+    def before(self, instance: int) -> Iterator[Half]:
+        """Undecided ones that lie in an entry below that instance."""
+        return self._rows.before(instance)
+
+    def relocate(self, number: int, was: int, now: tuple[int, int]) -> None:
+        """An undecided one lies elsewhere from now on (instance, ordinal), if it lies in the instance `was`."""
+        half = self._rows.row(number)
+        if half is not None:
+            self._rows.relocate(half.prepared_ms, number, was, now)
+
     def remember(self, number: int, decided: Decided, now_ms: int) -> None:
         """What became of one that was taken out."""
         values = (

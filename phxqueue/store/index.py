@@ -22,7 +22,8 @@ from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
 SOLE = 1
 #: Row flag: all batches of the row have the same mask and pub.
 UNIFORM = 2
-#: Row flag: the row is one or more delayed batches of an entry that came long before; see `QueueIndex.reference`.
+#: Row flag: the row is one or more batches of an entry that was not stored for it: delayed ones that came long before,
+#: or such as were written again; see `QueueIndex.reference`.
 REFERENCE = 4
 
 _U64_MASK = (1 << 64) - 1
@@ -45,6 +46,8 @@ class QueueIndex:
         flags: SOLE and UNIFORM.
         sealed: rows that are in sealed segments already; the others travel with the checkpoint's state.
         runs: the sealed rows, as [ordinal of the segment, number of rows], oldest first.
+        relocated: first cursor -> (instance, position, batches) of rows whose items were written again: what sealed
+            segments do not know of them.
     """
 
     __slots__ = (
@@ -59,6 +62,7 @@ class QueueIndex:
         "instances",
         "masks",
         "queue_id",
+        "relocated",
         "runs",
         "sealed",
         "sizes",
@@ -71,6 +75,7 @@ class QueueIndex:
         self.end_digest = 0
         self.sealed = 0
         self.runs: deque[list[int]] = deque()
+        self.relocated: dict[int, tuple[int, int, int]] = {}
         self.firsts = array("Q")
         self.instances = array("Q")
         self.masks = array("Q")
@@ -133,6 +138,43 @@ class QueueIndex:
         place = self._reference_places[bisect_left(self._reference_firsts, self.firsts[row])]
         return place >> 32, place & 0xFFFFFFFF
 
+    def relocate(self, first_cursor: int, was: int, now: tuple[int, int, int]) -> None:
+        """The items of a row lie elsewhere from now on, if the row is here and they lie in the instance `was`.
+
+        Args:
+            now: instance, position of the first batch there, number of batches.
+        """
+        row = self.row_at(first_cursor)
+        if row is not None and self.instances[row] == was:
+            self.relocated[first_cursor] = now
+            self._put_elsewhere(row, now)
+
+    def relocate_again(self, first_cursor: int, now: tuple[int, int, int]) -> None:
+        """After a restore: what sealed segments do not know."""
+        row = self.row_at(first_cursor)
+        if row is None:
+            raise CorruptCheckpoint(f"queue {self.queue_id}: no row begins at {first_cursor}, where one was relocated")
+        self.relocated[first_cursor] = now
+        self._put_elsewhere(row, now)
+
+    def _put_elsewhere(self, row: int, now: tuple[int, int, int]) -> None:
+        instance, position, batches = now
+        first, place = self.firsts[row], position << 32 | batches
+        at = bisect_left(self._reference_firsts, first)
+        if self.flags[row] & REFERENCE:
+            self._reference_places[at] = place
+        else:
+            self._reference_firsts.insert(at, first)
+            self._reference_places.insert(at, place)
+            self.flags[row] = self.flags[row] & UNIFORM | REFERENCE
+        self.instances[row] = instance
+        self._lowest = None
+
+    def row_at(self, first_cursor: int) -> int | None:
+        """The row that begins at that cursor."""
+        row = bisect_left(self.firsts, first_cursor)
+        return row if row < len(self.firsts) and self.firsts[row] == first_cursor else None
+
     def find(self, cursor: int) -> int:
         """Return the row that holds a cursor; the number of rows when it is at or beyond the end.
 
@@ -165,6 +207,8 @@ class QueueIndex:
             gone = bisect_left(self._reference_firsts, self.first_cursor)
             del self._reference_firsts[:gone], self._reference_places[:gone]
             self._lowest = None
+        if self.relocated:
+            self.relocated = {cursor: now for cursor, now in self.relocated.items() if cursor >= self.first_cursor}
         left = min(rows, self.sealed)
         self.sealed -= left
         released = []

@@ -41,6 +41,7 @@ from phxqueue.store.outcomes import (
 )
 from phxqueue.store.passed_on import DROP_VERSION, count_dropped
 from phxqueue.store.passed_on import count as count_passed_on
+from phxqueue.store.relocation import relocate
 from phxqueue.store.replay_table import REPLAY_VERSION
 from phxqueue.store.replays import apply as apply_replay
 from phxqueue.store.retention import acknowledged_rows
@@ -169,6 +170,7 @@ class StoreQueues(QueueState):
             decided, touched = decide(self, command.half_decisions)
             outcomes += decided
             self.touched |= touched
+        relocate(self, instance, command)
         if command.history:
             self.history = command.history
         self.version = max(self.version, command.version)

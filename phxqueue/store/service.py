@@ -30,10 +30,10 @@ from phxqueue.proto.store_pb2 import (
 )
 from phxqueue.reconcile.ledger import Ledger
 from phxqueue.replica.interfaces import Clock
+from phxqueue.store import configured
 from phxqueue.store.add import Intake, add, check_address, group_of_request
 from phxqueue.store.audit_statuses import audit_statuses
 from phxqueue.store.beginning import Beginning
-from phxqueue.store.configured import batcher_limits, delay_limits, get_limits, half_limits, replay_limits
 from phxqueue.store.delays import LOOK_S, Delays
 from phxqueue.store.entries import ParsedEntries
 from phxqueue.store.fencing import Fencing
@@ -51,6 +51,7 @@ from phxqueue.store.proposals import Proposals
 from phxqueue.store.queue_statuses import queue_statuses
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.reading import Reading
+from phxqueue.store.relocating import Relocating
 from phxqueue.store.replay_calls import ReplayCalls
 from phxqueue.store.replay_service import ReplayService
 from phxqueue.store.retention import RetentionPolicy
@@ -85,7 +86,7 @@ class GroupService:
         self._wall_ms = wall_ms
         self.proposals = Proposals(
             group,
-            batcher_limits(node),
+            configured.batcher_limits(node),
             timeout_s=node.topic.settings.store_paxos_propose_timeout_ms / 1000,
             retry_after_ms=node.limits.retry_after_ms,
             clock=clock,
@@ -102,7 +103,7 @@ class GroupService:
             parsed=parsed,
             cold=cold,
             polls=polls,
-            limits=get_limits(node),
+            limits=configured.get_limits(node),
             clock=clock,
             wall_ms=wall_ms,
             refuse=self.refusal,
@@ -110,10 +111,11 @@ class GroupService:
             alarms=alarms,
         )
         self.trimming = Trimming(group, self.machine, retention, self._timestamp_ms)
+        self.relocating = Relocating(group, self.reading, configured.relocation_bounds(node), self._timestamp_ms)
         self.delays = Delays(
             group,
             self.machine,
-            delay_limits(node),
+            configured.delay_limits(node),
             clock=clock,
             timestamp_ms=self._timestamp_ms,
             wall_ms=wall_ms,
@@ -126,7 +128,7 @@ class GroupService:
         self.halves = Halves(
             group,
             self.machine,
-            half_limits(node),
+            configured.half_limits(node),
             policy=half_policy,
             reading=self.reading,
             asked=asked,
@@ -149,7 +151,7 @@ class GroupService:
             self.machine,
             self.positions,
             self.proposals,
-            replay_limits(node),
+            configured.replay_limits(node),
             timestamp_ms=self._timestamp_ms,
             refuse=self.refusal,
         )
@@ -179,6 +181,7 @@ class GroupService:
         return max(self._wall_ms(), self.machine.clock_ms)
 
     def _applied(self, instance: int, payload: bytes) -> None:
+        self.relocating.applied(payload)
         touched = self.machine.take_touched()
         for queue_id, consumer_group_id in self.machine.take_moved():
             self._follow_replay((queue_id, consumer_group_id))
@@ -237,7 +240,7 @@ class StoreService:
         self._alarms = LogDesk(clock.seconds, wall) if alarms is None else alarms
         self.polls = LongPolls(clock, node.limits.max_long_polls)
         self._half_calls = HalfCalls(
-            self._group_of_half,
+            self._group_of_queue,
             lambda topic_id, store_id: check_address(self._served, topic_id, store_id),
             lambda: [group.halves for group in self._groups.values()],
             clock,
@@ -330,6 +333,7 @@ class StoreService:
         self._look_later = self._clock.callLater(self._node.limits.retention_interval_s, self._look)
         for group in self._groups.values():
             group.trimming.look()
+            group.relocating.look()
             group.ledger.look()
             group.delays.warn()
         self._watch.look()
@@ -389,19 +393,11 @@ class StoreService:
 
     def list_delayed(self, request: ListDelayedRequest, context: CallContext) -> ListDelayedResponse:
         """Show delayed batches; see :mod:`phxqueue.store.delays`."""
-        check_address(self._served, request.topic_id, request.store_id)
-        group = self._groups[request.queue_id % self._served.paxos_groups]
-        if self._stopping or not group.group.serving():
-            raise self._refusal(group)
-        return group.delays.listed(request)
+        return self._group_of_queue(request.topic_id, request.store_id, request.queue_id).delays.listed(request)
 
     def get_settings(self, request: GetSettingsRequest, context: CallContext) -> GetSettingsResponse:
         """Tell the settings of the topic; see :mod:`phxqueue.store.settings_table`."""
-        check_address(self._served, request.topic_id, request.store_id)
-        group = self._groups[0]
-        if self._stopping or not group.group.serving():
-            raise self._refusal(group)
-        return group.settings.get(request)
+        return self.serving_group(request.topic_id, request.store_id, 0)[0].settings.get(request)
 
     def set_setting(self, request: SetSettingRequest, context: CallContext) -> Deferred[SetSettingResponse]:
         """Change one of them."""
@@ -423,7 +419,7 @@ class StoreService:
             raise self._refusal(group)
         return group, self._served
 
-    def _group_of_half(self, topic_id: int, store_id: int, queue_id: int) -> GroupService:
+    def _group_of_queue(self, topic_id: int, store_id: int, queue_id: int) -> GroupService:
         return self.serving_group(topic_id, store_id, queue_id % self._served.paxos_groups)[0]
 
     def _refusal(self, group: GroupService) -> RpcError:

@@ -25,6 +25,7 @@ from phxqueue.store.index import QueueIndex
 from phxqueue.store.keys import KeyWindows
 from phxqueue.store.outcome_chunks import OutcomeChunks
 from phxqueue.store.passed_on import Counts
+from phxqueue.store.relocated_rows import RELOCATION_FORMAT, RelocatedRows
 from phxqueue.store.replay_table import REPLAY_VERSION, ReplayTable
 from phxqueue.store.settings_table import SettingsTable
 from phxqueue.store.timers import TimerTable
@@ -34,7 +35,7 @@ _SEGMENT_MAGIC = b"PhxQsegm"
 _TIMER_ROWS = 2048
 #: The formats read. The first, which has no place for delayed batches, is written until a command of TIMER_VERSION was
 #: applied: so a node that still runs the previous program can take our checkpoints.
-_FORMATS = (2, 3, 4, 5, 7, 9, 10)
+_FORMATS = (2, 3, 4, 5, 7, 9, 10, 11)
 TIMER_FORMAT = 3
 #: Commands with delayed batches, FireTimers and CancelTimer.
 TIMER_VERSION = 3
@@ -80,6 +81,7 @@ class QueueState:
         replays: which were carried out, and what moved groups back.
         ledger: the books of what was stored and what became of it.
         settings: of the topic, in Paxos group 0 of its first store; else empty.
+        relocated: the rows whose items were written again.
         history: 0 until the store is built from a backup; then, and each time it happens again, another number. A
             cursor means something only within one history.
     """
@@ -108,6 +110,7 @@ class QueueState:
         self._segments: dict[int, int] = {}  # sealed segments -> rows of them that are still in the index
         self._dead: list[bytes] = []  # keys of segments to be deleted with the next checkpoint
         self._chunks = OutcomeChunks()
+        self.relocated = RelocatedRows()
 
     def first_cursor(self, queue_id: int) -> int:
         """The oldest cursor of a queue that can still be read."""
@@ -268,14 +271,18 @@ class QueueState:
         if self._knows_keys:
             self.keys.write(out)
             self.halves.write(out)
-        if self.ledger.opened:
+        if self._format >= LEDGER_FORMAT:
             self._write_ledger(out)
+        if self._format >= RELOCATION_FORMAT:
+            self.relocated.write(out, self.queues)
         if self.history:  # else as ever, so that older programs can read it
             out.u64(self.history)
         return out.finish()
 
     @property
     def _format(self) -> int:
+        if self.relocated.queue_ids:
+            return RELOCATION_FORMAT
         if self.ledger.opened:
             return LEDGER_FORMAT
         if self.version >= KEYS_VERSION:
@@ -367,11 +374,15 @@ class QueueState:
             self.halves.read(source, blobs)
         if form >= LEDGER_FORMAT:
             self.ledger.load(iter(source.numbers(source.u64())))
+        if form >= RELOCATION_FORMAT:
+            self.relocated.read(source)
         self.history = 0 if source.at_end else source.u64()
         source.finish()
         for queue_id, index in self.queues.items():
             # A segment that is still needed for one queue may hold rows of another that are trimmed.
             self.forget_rows(index, max(len(index) - rows[queue_id], 0))
+        self.relocated.put_back(self.queues)
+        for queue_id, index in self.queues.items():
             index.check(rows[queue_id])
         self._dead = []
         if self.window.settle() != outcomes:

@@ -38,6 +38,8 @@ REPEATING, REPEAT_SALT = 0.15, 0xEC40
 """Share of the seeds in which producers repeat what has long been answered."""
 REPLAYED, REPLAY_SALT = 0.25, 0x7E
 """Share of the seeds without chains in which groups are made to read again."""
+CLEANING, CLEAN_SALT, SMALL_LOG = 0.2, 0xC1EA, 2000
+"""Share of the seeds in which old items that keep the log are written again, from so many bytes of log on."""
 FAULTS_BEGIN = 0.3
 OUTAGE = 0.4
 """How many of the runs end with an outage of all nodes."""
@@ -120,6 +122,8 @@ def plan(seed: int) -> Plan:
         workload = replace(workload, repeaters=True)
     if Random(seed ^ REPLAY_SALT).random() < REPLAYED and not workload.chains:
         workload = replace(workload, replayers=1)
+    if Random(seed ^ CLEAN_SALT).random() < CLEANING:
+        workload = replace(workload, relocate_bytes=SMALL_LOG, retention_bytes=min(workload.retention_bytes, 500))
     if profile.leave_every or profile.upgrade_every:  # both are about trimming
         workload = replace(workload, retention_bytes=0)
         shape = replace(

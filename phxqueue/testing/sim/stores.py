@@ -161,7 +161,7 @@ def _nodes(shape: ClusterShape, workload: Workload) -> list[StoreNode]:
             store=store,
             node=address,
             data_dir=Path("simulated"),
-            limits=StoreLimits(retention_interval_s=RETENTION_SECONDS),
+            limits=StoreLimits(retention_interval_s=RETENTION_SECONDS, relocate_bytes=workload.relocate_bytes),
         )
         for address in addresses
     ]

@@ -27,6 +27,7 @@ class Workload:
     retention_bytes: what a queue keeps of what everybody has acknowledged.
     delayers: clients that enqueue delayed batches, and cancel some.
     chains: clients that enqueue what will walk an attempt chain.
+    relocate_bytes: log that is kept before it is looked at what keeps it.
     repeaters: whether producers repeat, late, requests that have long been answered.
     replayers: operators who have groups read again.
     """
@@ -45,6 +46,7 @@ class Workload:
     retention_bytes: int = 1 << 30
     delayers: int = 0
     chains: int = 0
+    relocate_bytes: int = 1 << 30
     repeaters: bool = False
     replayers: int = 0
 
