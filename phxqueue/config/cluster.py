@@ -154,6 +154,7 @@ class QueueInfo:
     count: int = 1  # attempts this queue_info absorbs; -1: no end
     drop_all: bool = False
     handle_by_random_uin: bool = False
+    weight: int = 0
 
     @cached_property
     def queue_ids(self) -> tuple[int, ...]:
@@ -178,6 +179,12 @@ class Pub:
     check_back_every_s: float = 60.0
     check_backs: int = 15
     half_deadline_s: float = 3600.0
+    priority_queue_info_ids: tuple[int, ...] = ()
+
+    @property
+    def all_queue_info_ids(self) -> tuple[int, ...]:
+        """Those of its attempt chain, and those of its priorities."""
+        return self.queue_info_ids + self.priority_queue_info_ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,8 +329,8 @@ class Topic:
         return tuple(pub for pub in self.pubs if not pub_ids or pub.pub_id in pub_ids)
 
     def queues_of_pub(self, pub_id: int) -> tuple[int, ...]:
-        """Queue ids of the whole attempt chain of a pub, sorted; without its dead-letter queue."""
-        infos = [self.queue_info(info_id) for info_id in self.pub(pub_id).queue_info_ids]
+        """Queue ids of the whole attempt chain and the priorities of a pub, sorted; without its dead-letter queue."""
+        infos = [self.queue_info(info_id) for info_id in self.pub(pub_id).all_queue_info_ids]
         return tuple(sorted(queue_id for info in infos for queue_id in info.queue_ids))
 
     def queues_of_store(self, store_id: int) -> tuple[int, ...]:

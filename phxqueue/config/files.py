@@ -129,6 +129,14 @@ class QueueInfoEntry(Block):
     handle_by_random_uin: Flag = setting(
         False, "Spread items over the queues whatever their uin; gives up their order.", restart=LIVE
     )
+    weight: Whole = setting(
+        0,
+        "Its share of a consumer process's handlers while others have items waiting, too, in proportion to weights. "
+        "Those without one (0) count together as one of weight 100.",
+        ge=0,
+        le=1_000_000,
+        restart=LIVE,
+    )
 
     obsolete: ClassVar[dict[str, str]] = {
         "sleep_us_per_get": "consumers wait in a long poll",

@@ -18,6 +18,12 @@ class PubEntry(Block):
     queue_info_ids: tuple[Id, ...] = setting(
         meaning="Its attempt chain: first attempts go to the first, later ones further on.", restart=LIVE
     )
+    priority_queue_info_ids: tuple[Id, ...] = setting(
+        (),
+        "Where first attempts with a `priority` go: 1 to the first, 2 to the second, ... Without one they go to the "
+        "first of queue_info_ids; what is retried goes on in that chain. See `weight` of queue_infos.",
+        restart=LIVE,
+    )
     consumer_group_ids: tuple[Id, ...] = setting(meaning="Consumer groups that get a copy of every item.", restart=LIVE)
     retention_s: Decimal = setting(
         86_400.0,

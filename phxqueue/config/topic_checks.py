@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from phxqueue.config.cluster import DEAD_LETTER_BASE
@@ -137,6 +137,7 @@ def _check_pub(document: Document, path: FieldPath, pub: PubEntry, content: Topi
         document.warn((*path, "consumer_group_ids"), "no consumer group: nobody would read its items")
     for place, group in enumerate(pub.consumer_group_ids):
         check_known(document, (*path, "consumer_group_ids", place), group, groups, "one of consumer_groups")
+    _check_priorities(document, path, pub, infos)
     endless = 0
     for place, info_id in enumerate(pub.queue_info_ids):
         link = (*path, "queue_info_ids", place)
@@ -151,8 +152,19 @@ def _check_pub(document: Document, path: FieldPath, pub: PubEntry, content: Topi
             endless = info_id
 
 
+def _check_priorities(document: Document, path: FieldPath, pub: PubEntry, infos: Collection[int]) -> None:
+    check_unique(document, (*path, "priority_queue_info_ids"), pub.priority_queue_info_ids)
+    for place, info_id in enumerate(pub.priority_queue_info_ids):
+        link = (*path, "priority_queue_info_ids", place)
+        if info_id in pub.queue_info_ids:
+            document.error(
+                link, f"found {info_id}, which is in queue_info_ids", remedy="a priority has a queue_info of its own"
+            )
+        check_known(document, link, info_id, infos, "one of queue_infos")
+
+
 def _check_unused(document: Document, content: TopicFile) -> None:
-    used = {info_id for pub in content.pubs for info_id in pub.queue_info_ids}
+    used = {info_id for pub in content.pubs for info_id in (*pub.queue_info_ids, *pub.priority_queue_info_ids)}
     for index, info in enumerate(content.queue_infos):
         if info.queue_info_id not in used:
             document.warn(("queue_infos", index, "queue_info_id"), f"queue_info {info.queue_info_id} is in no pub")

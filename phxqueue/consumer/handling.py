@@ -24,6 +24,7 @@ from phxqueue.consumer.lineup import Gate, Lineup
 from phxqueue.consumer.next_attempts import NextAttempts, Ordering
 from phxqueue.consumer.slots import Slot
 from phxqueue.consumer.timeouts import Timeouts
+from phxqueue.consumer.turns import ORDINARY
 from phxqueue.consumer.workshop import Workshop
 
 
@@ -45,6 +46,7 @@ class Handling:
         finished: told of every item when it is finished.
         ordering: how attempts are made in place; None: the group is not ordered.
         gate: what holds back an item (see lineup.Gate); None: nothing.
+        kind: of its turns: the queue_info.
     """
 
     log = Logger()
@@ -57,8 +59,10 @@ class Handling:
         *,
         ordering: Ordering | None = None,
         gate: Callable[[Slot], Gate | None] | None = None,
+        kind: int = ORDINARY,
     ) -> None:
         self._place = place
+        self._kind = kind
         self._workshop = workshop
         self._finished = finished
         self._lineup = Lineup(workshop.batch_items, gate)
@@ -109,7 +113,7 @@ class Handling:
         seconds = workshop.clock.seconds
         end = seconds() + workshop.settings.slice_s
         started = 0
-        while not self._stopped and lineup.ready() and workshop.slots.take(self):
+        while not self._stopped and lineup.ready() and workshop.slots.take(self, self._kind):
             self._start(lineup.take())
             started += 1
             if not started & 15 and seconds() >= end:

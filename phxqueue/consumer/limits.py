@@ -100,7 +100,7 @@ def owned_share(topic: Topic, mine: Collection[Owned], limit: Limit) -> float:
         if limit.pub_id not in (-1, pub.pub_id):
             continue
         groups = [group_id for group_id in pub.consumer_group_ids if limit.consumer_group_id in (-1, group_id)]
-        infos = [info_id for info_id in pub.queue_info_ids if limit.queue_info_id in (-1, info_id)]
+        infos = [info_id for info_id in pub.all_queue_info_ids if limit.queue_info_id in (-1, info_id)]
         for store, (place, info_id) in product(topic.stores_of_pub(pub.pub_id), enumerate(infos)):
             (others if place else firsts).update((group_id, store.store_id, info_id) for group_id in groups)
     if not firsts:

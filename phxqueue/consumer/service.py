@@ -189,6 +189,7 @@ class ConsumerService(Service):
 
     def _throttle(self) -> None:
         topic = self._node.topic
+        self._workshop.slots.set_weights({info.queue_info_id: info.weight for info in topic.queue_infos if info.weight})
         limits = by_group(combined(limits_of_files(topic), self._set_later.limits), topic)
         self.speed.configure(Throttle(limits, self._set_later.paused))
         for worker in self._workers():
@@ -248,6 +249,7 @@ class ConsumerService(Service):
             skip=_skip_rule(topic, group_id, queue_id),
             ordering=Ordering.of_group(topic.consumer_group(group_id)),
             gate=self.speed.gate(group_id, queue_info_id(topic, queue_id)),
+            kind=queue_info_id(topic, queue_id),
             paused=partial(self._is_paused, group_id, pubs_of_queue(topic, store_id, queue_id)),
             fencing_token=fencing_token,
             fenced=fenced,
@@ -324,7 +326,7 @@ def pubs_of_queue(topic: Topic, store_id: int, queue_id: int) -> tuple[int, ...]
         info_id = topic.queue_info_of_queue(queue_id).queue_info_id
     except UnknownIdError:
         return (queue_id - DEAD_LETTER_BASE,)
-    return tuple(pub.pub_id for pub in topic.pubs_of_store(store_id) if info_id in pub.queue_info_ids)
+    return tuple(pub.pub_id for pub in topic.pubs_of_store(store_id) if info_id in pub.all_queue_info_ids)
 
 
 def _is_keyed(topic: Topic, queue_id: int) -> bool:

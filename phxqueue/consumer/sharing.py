@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+
+from phxqueue.consumer.turns import ORDINARY, Turns
 
 
 class Handler(Protocol):
@@ -16,7 +19,11 @@ class Handler(Protocol):
 
 
 class HandlerSlots:
-    """At most so many handlers at work at the same time; who has to wait is served in turns, one item each."""
+    """At most so many handlers at work at the same time; who has to wait is served in turns, one item each.
+
+    With weights everybody waits for his turn, also while there are slots: handlers that are done at once would
+    otherwise be served by who comes first.
+    """
 
     #: Items started in one go before the reactor gets its turn.
     AT_ONCE = 64
@@ -25,39 +32,45 @@ class HandlerSlots:
         self.count = count
         self.free = count
         self._clock = clock
-        self._line: dict[Handler, None] = {}
+        self._line: Turns[Handler] = Turns()
         self._call: IDelayedCall | None = None
 
-    def take(self, handler: Handler) -> bool:
+    def set_weights(self, weights: Mapping[int, int]) -> None:
+        """Follow these, by kind; none: all are equal."""
+        self._line.weights = weights
+
+    def take(self, handler: Handler, kind: int = ORDINARY) -> bool:
         """Take a slot. False: there is none; `handler.handle_one` is called when there is."""
-        if self.free > 0 and not self._line:
+        if self.free > 0 and not self._line and not self._line.weights:
             self.free -= 1
             return True
-        self._line[handler] = None
+        self._line.add(handler, kind)
+        self._serve_soon()
         return False
 
     def give(self) -> None:
         """Give a slot back."""
         self.free += 1
-        if self._line and self._call is None:
-            self._call = self._clock.callLater(0, self._serve)
+        self._serve_soon()
 
     def leave(self, handler: Handler) -> None:
         """Wait no longer."""
-        self._line.pop(handler, None)
+        self._line.remove(handler)
+
+    def _serve_soon(self) -> None:
+        if self._line and self.free > 0 and self._call is None:
+            self._call = self._clock.callLater(0, self._serve)
 
     def _serve(self) -> None:
         self._call = None
         for _ in range(self.AT_ONCE):
             if not self._line or self.free <= 0:
                 return
-            handler = next(iter(self._line))
-            del self._line[handler]
+            handler, kind = self._line.next()
             self.free -= 1
             if handler.handle_one():
-                self._line[handler] = None
-        if self._line and self.free > 0:
-            self._call = self._clock.callLater(0, self._serve)
+                self._line.add(handler, kind)
+        self._serve_soon()
 
 
 class Waiter(Protocol):

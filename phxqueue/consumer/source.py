@@ -24,6 +24,7 @@ class Source:
         ordering: how failed items are tried again in their place; None: the group is not ordered.
         gate: what holds back an item; see lineup.Gate.
         paused: whether everything in the queue waits, so that nothing needs to be fetched.
+        kind: of its turns among the queues of the process: the queue_info; 0: an ordinary one.
         fencing_token: of the lock under which the queue is read; 0: there is none.
         fenced: called when the store says that a newer holder reads.
     """
@@ -39,6 +40,7 @@ class Source:
     ordering: Ordering | None = None
     gate: Callable[[Slot], Gate | None] | None = None
     paused: Callable[[], bool] = bool
+    kind: int = 0
     fencing_token: int = 0
     fenced: Callable[[], object] = bool
 

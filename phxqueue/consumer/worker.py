@@ -49,7 +49,9 @@ class Worker:
         self._source = source
         self._workshop = workshop
         self._settings = workshop.settings
-        self._handling = Handling(source.place, workshop, self._finished, ordering=source.ordering, gate=source.gate)
+        self._handling = Handling(
+            source.place, workshop, self._finished, ordering=source.ordering, gate=source.gate, kind=source.kind
+        )
         source.budget.queues += 1
         self._group_bit = 0 if self.place.queue_id >= DEAD_LETTER_BASE else group_bit(self.place.consumer_group_id)
         self._window: CursorWindow[Slot] | None = None  # None: not a word from the store yet

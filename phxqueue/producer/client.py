@@ -156,6 +156,7 @@ class Producer:
         deliver_at: float | None = None,
         ttl: float = 0.0,
         idempotency_key: bytes = b"",
+        priority: int = 0,
     ) -> Deferred[Receipt]:
         """Put one item into a queue. The item has its place in the order of its uin when this call returns.
 
@@ -176,6 +177,7 @@ class Producer:
             idempotency_key: the application's name for this item within its pub, 1 to 64 bytes. An item with the same
                 key within `idempotency_window_s` of the pub, from whichever producer, is not stored again: its receipt
                 is that of the first. b"": none.
+            priority: 1 to the number of priority_queue_info_ids of the pub: which of these it goes to; 0: none.
 
         Returns:
             A Deferred (await it) of a Receipt: the item is durable on a majority.
@@ -186,7 +188,7 @@ class Producer:
         try:
             if not self._dispatch.turn_open:
                 self._dispatch.open_turn()
-            plan = planner.plan(pub_id, handle_id, consumer_group_ids)
+            plan = planner.plan(pub_id, handle_id, consumer_group_ids, priority)
             target, key = planner.target(plan, uin, idempotency_key)
             if plan.info.drop_all:
                 self.stats.dropped += 1

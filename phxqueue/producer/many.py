@@ -30,6 +30,7 @@ class NewItem(NamedTuple):
     deliver_at: float | None = None
     ttl: float = 0.0
     idempotency_key: bytes = b""
+    priority: int = 0
 
 
 class _Piece:
@@ -62,7 +63,8 @@ class Cutter:
         self._chunk_items = chunk_items
         self._chunk_size = chunk_size
         self._done: list[_Piece] = []
-        self._growing: dict[int, dict[int | Target, _Piece]] = {}  # by pub, by key (no key: by target)
+        # By pub and priority, by key (no key: by target).
+        self._growing: dict[tuple[int, int], dict[int | Target, _Piece]] = {}
         self._count = 0
         self.taken = 0
         self.refused = 0
@@ -77,10 +79,24 @@ class Cutter:
         position = -1
         for position, item in enumerate(items):
             try:
-                pub_id, handle_id, buffer, uin, client_id, cookies, groups, delay, deliver_at, ttl, own_key = item
-                if plan is None or kind != (pub_id, handle_id, groups):
-                    plan, kind = planner.plan(pub_id, handle_id, groups), (pub_id, handle_id, groups)
-                    growing = self._growing.setdefault(pub_id, {})
+                (
+                    pub_id,
+                    handle_id,
+                    buffer,
+                    uin,
+                    client_id,
+                    cookies,
+                    groups,
+                    delay,
+                    deliver_at,
+                    ttl,
+                    own_key,
+                    priority,
+                ) = item
+                if plan is None or kind != (pub_id, handle_id, groups, priority):
+                    kind = pub_id, handle_id, groups, priority
+                    plan = planner.plan(pub_id, handle_id, groups, priority)
+                    growing = self._growing.setdefault((pub_id, priority), {})
                 target, key = planner.target(plan, uin, own_key)
                 if plan.info.drop_all:
                     self._drop(plan, target, position)

@@ -65,7 +65,7 @@ class Planner:
         self._producer_id = producer_id
         self._limit = item_size_limit
         self._random = random
-        self._plans: dict[tuple[int, int, tuple[int, ...] | None], Plan] = {}
+        self._plans: dict[tuple[int, int, tuple[int, ...] | None, int], Plan] = {}
         self._places = 0  # remembered in all plans
         self._number = 0  # of the next item
         self._alone = 0  # items so far that have a batch for themselves
@@ -87,26 +87,33 @@ class Planner:
         self.table = RouteTable(topic)
         self._plans.clear()
 
-    def plan(self, pub_id: int, handle_id: int, consumer_group_ids: Collection[int] | None) -> Plan:
+    def plan(self, pub_id: int, handle_id: int, consumer_group_ids: Collection[int] | None, priority: int = 0) -> Plan:
         """The plan for items of this kind.
 
         Raises:
-            UnknownPub, UnknownHandle, UnknownGroup: naming what there is.
+            UnknownPub, UnknownHandle, UnknownGroup, InvalidItem: naming what there is.
         """
-        key = (pub_id, handle_id, None if consumer_group_ids is None else tuple(consumer_group_ids))
+        key = (pub_id, handle_id, None if consumer_group_ids is None else tuple(consumer_group_ids), priority)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._make_plan(pub_id, handle_id, consumer_group_ids)
+            plan = self._make_plan(pub_id, handle_id, consumer_group_ids, priority)
             if len(self._plans) >= MAX_PLANS:
                 self._plans.clear()
             self._plans[key] = plan
         return plan
 
-    def _make_plan(self, pub_id: int, handle_id: int, consumer_group_ids: Collection[int] | None) -> Plan:
+    def _make_plan(
+        self, pub_id: int, handle_id: int, consumer_group_ids: Collection[int] | None, priority: int
+    ) -> Plan:
         routes = self.table.pub(pub_id)
         self.table.check_handle(handle_id)
         mask = routes.mask(consumer_group_ids)
-        info = routes.first_info
+        if priority.__class__ is not int or not 0 <= priority <= len(routes.priorities):
+            raise InvalidItem(
+                f"priority must be 0 (none) to {len(routes.priorities)} (priority_queue_info_ids of pub {pub_id}), "
+                f"not {priority!r}"
+            )
+        info = routes.priorities[priority - 1] if priority else routes.first_info
         if info is None:
             raise Refused(f"pub {pub_id} absorbs no attempts: give its queue_infos a count in topicconfig.conf")
         item_mask = 0 if mask == routes.full_mask else mask

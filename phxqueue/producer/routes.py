@@ -37,6 +37,7 @@ class PubRoutes:
         self.full_mask = topic.groups_mask(pub.pub_id)
         self.groups = frozenset(pub.consumer_group_ids)
         self.first_info = topic.attempt_queue_info(pub.pub_id, 0)
+        self.priorities = tuple(topic.queue_info(info_id) for info_id in pub.priority_queue_info_ids)
         self._topic = topic
         self._choice = StoreChoice([(store.store_id, store.scale) for store in topic.stores_of_pub(pub.pub_id)])
         self._targets: dict[tuple[int, int, int, int], Target] = {}
