@@ -16,7 +16,8 @@ MISMATCH = "mismatch"
 UNREADABLE = "unreadable"
 
 _TO_DO = (
-    "See what is stored there with `phxqueue peek` and whether it is whole with `phxqueue reconcile verify`; "
+    "See whether what is stored is whole: `phxqueue reconcile verify --store {store} --queue {queue} --from {first} "
+    "--to {stop}`, and what it is: `phxqueue peek --queue {store}:{queue} --from {first}`; "
     "docs/operations/reconciliation.md says what each case comes from"
 )
 
@@ -40,7 +41,7 @@ def mismatch_alarm(request: GetRequest, claim: Claim, audit: Audit, queue: Serve
         subject=_subject(request),
         labels={"pub": "+".join(map(str, pubs))},
         cause=f"{dispute(claim, audit)}; {consequence}",
-        remedy=_TO_DO,
+        remedy=_TO_DO.format(store=request.store_id, queue=request.queue_id, first=claim.start, stop=claim.stop),
         facts={
             "first_cursor": claim.start,
             "last_cursor": claim.stop - 1,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("", "docs", "docs/decisions", "contrib/systemd", "newsfragments", "etc", "benchmarks")
+FOLDERS = ("", "docs", "docs/decisions", "docs/operations", "contrib/systemd", "newsfragments", "etc", "benchmarks")
 PAGES = [page for folder in FOLDERS for page in sorted((ROOT / folder).glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
