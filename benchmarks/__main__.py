@@ -61,6 +61,19 @@ def takeover(rounds: int, only: Sequence[str], directory: Path) -> None:
 
 
 @main.command()
+@click.option("--queues", default=12, show_default=True)
+@click.option("--rate", default=20.0, show_default=True, help="Messages a second.")
+@click.option("--seconds", default=20.0, show_default=True)
+@_directory
+def latency(queues: int, rate: float, seconds: float, directory: Path) -> None:
+    """From enqueue() to the handler in an idle system whose queues are owned by locks and a scheduler."""
+    from benchmarks.latency import measure
+
+    with tempfile.TemporaryDirectory(dir=directory) as place:
+        edge.run(lambda reactor: measure(reactor, Path(place), queues, rate, seconds, click.echo))
+
+
+@main.command()
 @click.option("--queues", default=1000, show_default=True)
 @click.option("--seconds", default=60.0, show_default=True)
 @_directory

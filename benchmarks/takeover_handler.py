@@ -1,4 +1,4 @@
-"""What the consumers of `benchmarks takeover` do with an item: write down which queue it was in, and when."""
+"""What the consumers of `benchmarks takeover` and `benchmarks latency` do with an item: write down when it came."""
 
 from __future__ import annotations
 
@@ -19,4 +19,10 @@ def _log() -> int:
 def note(context: Context, item: Item) -> Result:
     """One line, in one write: queue, process, seconds of the monotonic clock, which all processes share."""
     os.write(_log(), f"{context.queue_id} {os.getpid()} {time.monotonic()}\n".encode())
+    return Result.OK
+
+
+def delay(context: Context, item: Item) -> Result:
+    """Seconds since the time in the item, of the same clock."""
+    os.write(_log(), f"{time.monotonic() - float(item.buffer)}\n".encode())
     return Result.OK

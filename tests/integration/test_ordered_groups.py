@@ -1,4 +1,4 @@
-"""Strict order with real processes: handlers that fail, a consumer that is killed, a failover."""
+"""Strict order with real processes: handlers that fail or kill their process, handovers, a failover."""
 
 from __future__ import annotations
 
@@ -6,25 +6,45 @@ from collections import defaultdict
 
 import pytest_twisted
 
+from phxqueue.producer import NewItem
+from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster
-from tests.integration.ledger import LedgerClient, check, handled
+from tests.integration.ledger import HandledLog, LedgerClient, check, handled
+
+UINS = set(range(1, 9))
+
+
+async def handled_here(cluster: TestedCluster, pid: int, uins: set[int], after: int) -> set[int]:
+    """Wait until a process has handled each of these uins (any: until it has handled something); which it has."""
+    log = HandledLog(cluster.ledger)
+    while True:
+        found = {line.uin for line in log.look().lines[after:] if line.pid == pid}
+        if found and uins <= found:
+            return found
+        await cluster.pause()
 
 
 @pytest_twisted.ensureDeferred
-async def test_each_uin_is_finished_in_order_through_retries_kills_and_failover(make_cluster: MakeCluster) -> None:
+async def test_each_uin_is_finished_in_order_through_retries_handovers_and_failover(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(
-        queues=4, consumers=2, handlers={1: "tests.integration.handlers:stubborn"},
-        group={"ordered": True, "ordered_retry_ms": 20, "ordered_retry_max_ms": 40},
+        queues=4, locks=1, schedulers=1, consumers=2, handlers={1: "tests.integration.handlers:stubborn"},
+        group={
+            "ordered": True, "ordered_retry_ms": 20, "ordered_retry_max_ms": 40, "use_dynamic_scale": 1, "skip_lock": 0
+        },
+        topic={"scheduler_hash_keep_time_s": 2, "consumer_lock_lease_time_s": 2, "consumer_lock_interval_s": 1},
     )  # fmt: skip
     await cluster.start()
-    [first, _] = cluster.consumers
-    client = LedgerClient(cluster.reactor, await cluster.producer(), uins=range(1, 9), depth=3)
+    [first, second] = cluster.consumers
+    client = LedgerClient(cluster.reactor, await cluster.producer(), uins=UINS, depth=3)
     client.start()
+    await handled_here(cluster, first.pid, set(), 0)
     await client.confirmed(150)
     await cluster.kill(first)
     await cluster.kill(await cluster.master())
-    await client.confirmed(100)
+    so_far = len(HandledLog(cluster.ledger).look().lines)
+    await handled_here(cluster, second.pid, UINS, so_far)  # it has taken everything over
     await cluster.start_these(first)
+    await handled_here(cluster, first.pid, set(), 0)  # some was handed over to it, by an owner in good health
     await client.confirmed(50)
     books = await client.stop()
     while books.confirmed - set(handled(cluster.ledger)):
@@ -39,3 +59,26 @@ async def test_each_uin_is_finished_in_order_through_retries_kills_and_failover(
         enqueued = [number for other, number in books.sent if other == uin and (uin, number) in set(found)]
         assert numbers == enqueued
         assert any(number % 7 == 3 for number in numbers), "some had to be tried again"
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_kills_its_consumer_each_time_becomes_a_dead_letter(make_cluster: MakeCluster) -> None:
+    """Nobody is left to count its attempts in place: the store counts the consumers that ended there."""
+    cluster = make_cluster(
+        nodes=1, consumers=1, retries=0, handlers={1: "tests.integration.handlers:harmful"}, group={"ordered": True}
+    )
+    await cluster.start()
+    [consumer] = cluster.consumers
+    producer = await cluster.producer()
+    texts = ["first", "crash", "behind it", "last"]
+    await producer.enqueue_many([NewItem(1, 1, text.encode(), uin=5) for text in texts])
+    log = HandledLog(cluster.ledger)
+    while "last" not in {line.text for line in log.look().lines}:
+        if not consumer.running:  # as a supervisor would
+            await cluster.start_these(consumer)
+        await cluster.pause()
+    handled_texts = list(dict.fromkeys(line.text for line in log.lines))
+    assert handled_texts == ["first", "behind it", "last"]
+    status, output, errors = await cluster.run("dlq", "list", "--pub", "1")
+    assert status == 0, errors
+    assert "its consumer ended 3 times without finishing it" in output

@@ -118,3 +118,33 @@ async def test_consumers_keep_their_queues_while_schedulers_and_lock_masters_die
     counted = await finish(cluster, client)
     assert all("the lock is lost" not in cluster.log_of(child) for child in cluster.consumers)
     assert set(counted.values()) == {1}, "nobody lost a queue, so nothing came twice"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_restart_moves_nothing_and_a_handover_handles_nothing_twice(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(
+        nodes=1, locks=1, schedulers=1, queues=12, consumers=3, group=OWNED, handlers=RECORD,
+        topic={"scheduler_warm_up_s": 1, "scheduler_restart_grace_s": 60, "scheduler_hash_keep_time_s": 60},
+    )  # fmt: skip
+    first, second, third = cluster.consumers
+    await cluster.start_these(*cluster.stores, *cluster.locks, *cluster.schedulers, first, second)
+    client = LedgerClient(cluster.reactor, await cluster.producer(), uins=UINS, depth=1, rest_s=0.02)
+    client.start()
+    before = await all_at_work(cluster, 2)
+    others = before[second.pid]
+    mine = before[first.pid]
+    assert not mine & others
+
+    assert await cluster.stop(first) == []
+    so_far = len(HandledLog(cluster.ledger).look().lines)
+    await cluster.start_these(first)
+    while uins_by_process(cluster, so_far).get(first.pid, set()) < mine:
+        await cluster.pause()
+    assert uins_by_process(cluster, so_far) == {first.pid: mine, second.pid: others}, "within its grace time"
+
+    so_far = len(HandledLog(cluster.ledger).look().lines)
+    await cluster.start_these(third)
+    while not uins_by_process(cluster, so_far).get(third.pid):
+        await cluster.pause()
+    counted = await finish(cluster, client)
+    assert set(counted.values()) == {1}, "everybody was in good health, so nothing came twice"
