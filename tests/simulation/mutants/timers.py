@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from phxqueue.store.aside import AsideTable
 from phxqueue.store.state import QueueState
 from phxqueue.store.timers import Timer, TimerTable
 from tests.simulation.mutants.table import Patch, mutant, replace, wrap
@@ -17,7 +18,7 @@ def what_is_due_takes_along_what_is_not(patch: Patch) -> None:
     def change(take_due: Callable[..., list[Timer]]) -> Callable[..., list[Timer]]:
         return lambda self, due_ms, most: take_due(self, due_ms + 1000, most)
 
-    wrap(patch, TimerTable, "take_due", change)
+    wrap(patch, AsideTable, "take_due", change)
 
 
 @mutant(2)
@@ -35,7 +36,7 @@ def fired_batches_stay_in_the_table(patch: Patch) -> None:
 
         return _take_due
 
-    wrap(patch, TimerTable, "take_due", change)
+    wrap(patch, AsideTable, "take_due", change)
 
 
 @mutant(0)
