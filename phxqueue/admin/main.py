@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "pause": ("phxqueue.admin.limits", "pause", "Have a consumer group handle nothing of a pub for now."),
     "peek": ("phxqueue.admin.peek", "peek", "Look at items of a queue, moving nothing."),
     "produce": ("phxqueue.admin.produce", "produce", "Enqueue what comes from stdin or a file."),
+    "reconcile": ("phxqueue.admin.reconcile", "reconcile", "Show whether what went in came out."),
     "replay": ("phxqueue.admin.replays", "replay", "Have a consumer group read again what it was done with."),
     "restore": ("phxqueue.admin.backup.commands", "restore", "Make the nodes of a store from a backup."),
     "resume": ("phxqueue.admin.limits", "resume", "Have it go on."),

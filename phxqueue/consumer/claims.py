@@ -27,6 +27,7 @@ class Ack:
                 digest_sum=claim.digest_sum,
                 unreadable=claim.unreadable,
             )
+            told.retried, told.dead, told.expired = claim.passed
             for first, stop in claim.dropped:
                 told.dropped.add(first=first, count=stop - first)
 
@@ -54,6 +55,7 @@ class Claims:
         claims.append(claim)
         if len(claims) > self.MOST:
             one, two = claims.popleft(), claims.popleft()
+            retried, dead, expired = (a + b for a, b in zip(one.passed, two.passed, strict=True))
             claims.appendleft(
                 Claim(
                     one.start,
@@ -62,6 +64,7 @@ class Claims:
                     (one.digest_sum + two.digest_sum) & MASK64,
                     one.dropped + two.dropped,
                     one.unreadable + two.unreadable,
+                    passed=(retried, dead, expired),
                 )
             )
 

@@ -15,6 +15,9 @@ from typing import Generic, Protocol, TypeVar
 from phxqueue.consumer.claims import Ack, Claims
 from phxqueue.proto.digest import MASK64, Claim
 
+#: What items went on as, when they were stored again: as their next attempts, as dead letters, as expired dead letters.
+RETRIED, DEAD, EXPIRED = PASSED = 1, 2, 3
+
 
 class Fetched(Protocol):
     """What a window has to know of an item (or of several at once, which are finished together)."""
@@ -23,6 +26,7 @@ class Fetched(Protocol):
     count: int
     digest: int
     finished: bool
+    passed: int  # what it went on as: 0 nothing, else one of PASSED
 
 
 ItemT = TypeVar("ItemT", bound=Fetched)
@@ -43,6 +47,7 @@ class CursorWindow(Generic[ItemT]):
         "_dropped",
         "_items",
         "_owed",
+        "_passed",
         "_start",
         "_unreadable",
         "confirmed",
@@ -60,6 +65,7 @@ class CursorWindow(Generic[ItemT]):
         self._start = position  # of the next claim
         self._count = 0
         self._digest_sum = 0
+        self._passed = [0, 0, 0]  # items, in the order of PASSED
 
     def __len__(self) -> int:
         """Items that are fetched and wait for themselves or for an earlier one to be finished."""
@@ -97,6 +103,8 @@ class CursorWindow(Generic[ItemT]):
             done = items.popleft()
             self._count += done.count
             self._digest_sum += done.digest
+            if done.passed:
+                self._passed[done.passed - 1] += done.count
         return bool(items) and items[0].cursor < item.cursor
 
     def drop(self, item: ItemT) -> bool:
@@ -110,8 +118,19 @@ class CursorWindow(Generic[ItemT]):
         if stop > self._start:
             dropped = self._take_dropped(stop) if self._dropped else ()
             unreadable = self._take_unreadable(stop) if self._unreadable else 0
-            self._claims.add(Claim(self._start, stop, self._count, self._digest_sum & MASK64, dropped, unreadable))
-            self._start, self._count, self._digest_sum = stop, 0, 0
+            retried, dead, expired = self._passed
+            self._claims.add(
+                Claim(
+                    self._start,
+                    stop,
+                    self._count,
+                    self._digest_sum & MASK64,
+                    dropped,
+                    unreadable,
+                    (retried, dead, expired),
+                )
+            )
+            self._start, self._count, self._digest_sum, self._passed = stop, 0, 0, [0, 0, 0]
         elif not self._owed:
             return None
         self._owed = False
@@ -156,7 +175,7 @@ class CursorWindow(Generic[ItemT]):
             forgotten.append(self._items.popleft())
         self.end = max(self.end, position)
         if position > self._start:
-            self._start, self._count, self._digest_sum = position, 0, 0
+            self._start, self._count, self._digest_sum, self._passed = position, 0, 0, [0, 0, 0]
             self._dropped = [one for one in self._dropped if one[0] >= position]
             self._unreadable = [one for one in self._unreadable if one[0] >= position]
             self._claims.clear()

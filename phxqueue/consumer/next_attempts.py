@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from phxqueue.config import ConsumerGroup, UnknownIdError
+from phxqueue.consumer.cursor_window import DEAD, EXPIRED, RETRIED
 from phxqueue.consumer.items import Place
 from phxqueue.consumer.slots import Slot
 from phxqueue.consumer.workshop import Workshop
@@ -168,14 +169,17 @@ class NextAttempts:
             self.log.info("{place}: later attempts can be enqueued again", place=self._place)
         if attempt.reason is None:
             stats.retried += slot.count
+            slot.passed = RETRIED
         elif attempt.dropped:
             stats.expired += slot.count
             slot.dropped = True
         else:
             if attempt.reason is Reason.EXPIRED:
                 stats.expired += slot.count
+                slot.passed = EXPIRED
             else:
                 stats.dead += slot.count
+                slot.passed = DEAD
             self.log.warn(
                 "{item} is a dead letter now (store {store_id}, queue {queue_id}, cursor {cursor}): {reason}; {why}",
                 item=slot.name(self._place), store_id=receipt.store_id, queue_id=receipt.queue_id,

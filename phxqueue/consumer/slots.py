@@ -27,6 +27,7 @@ class Slot:
         tries: failed re-enqueues.
         tried_in_place: attempts in this very place that have failed (ordered groups).
         dropped: its time had passed, and its pub drops what is late.
+        passed: as what it was stored again (see cursor_window.PASSED); 0: it was not.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class Slot:
         "dropped",
         "finished",
         "message",
+        "passed",
         "pub_id",
         "size",
         "stale",
@@ -57,6 +59,7 @@ class Slot:
         self.finished = False
         self.stale = False
         self.dropped = False
+        self.passed = 0
         self.tries = 0
         self.tried_in_place = 0
 

@@ -21,6 +21,7 @@ from phxqueue.net.status import Status
 from phxqueue.producer.admission import Admission
 from phxqueue.producer.entries import Entry
 from phxqueue.producer.errors import BufferFull, ProducerClosed
+from phxqueue.producer.reporting import Reporter
 from phxqueue.producer.routes import store_route
 from phxqueue.producer.sender import Caller, Sender, Stats, Surroundings
 from phxqueue.producer.settings import ProducerSettings
@@ -68,6 +69,15 @@ class Dispatch:
         self._sweep_call: IDelayedCall | None = None
         self._closed: Deferred[None] | None = None
         self._idle: Deferred[None] | None = None
+        self.reporter = Reporter(
+            caller,
+            clock,
+            lambda store_id, group: store_route(self.topic, store_id, group),
+            topic_id=topic.topic_id,
+            producer_id=producer_id,
+            interval_s=settings.report_interval_s,
+            most_rows=settings.report_rows,
+        )
         self.surroundings = Surroundings(
             caller=caller,
             clock=clock,
@@ -78,6 +88,7 @@ class Dispatch:
             producer_id=producer_id,
             left=self._left,
             unreachable=self._unreachable,
+            confirmed=self.reporter.confirmed,
         )
 
     def reconfigure(self, topic: Topic) -> None:
@@ -156,9 +167,8 @@ class Dispatch:
         self._unsent.add(sender)
 
     def _make_sender(self, lane: tuple[int, int]) -> Sender:
-        store_id, group = lane
-        numbers = self._numbers.setdefault(store_id, count(1))
-        sender = Sender(self.surroundings, store_id, store_route(self.topic, store_id, group), numbers)
+        numbers = self._numbers.setdefault(lane[0], count(1))
+        sender = Sender(self.surroundings, lane, store_route(self.topic, *lane), numbers)
         sender.closing = self._closed is not None
         self._senders[lane] = sender
         return sender
@@ -226,6 +236,9 @@ class Dispatch:
         if self._sweep_call is not None:
             self._sweep_call.cancel()
             self._sweep_call = None
+        self.reporter.close().addCallback(self._hang_up)
+
+    def _hang_up(self, _: None) -> None:
         assert self._closed is not None
         closed = succeed(None) if self._on_close is None else self._on_close()
         closed.chainDeferred(self._closed)

@@ -30,6 +30,7 @@ from phxqueue.producer.entries import Entry
 from phxqueue.producer.errors import EnqueueError, KeyReused, OutcomeUnknown, Refused
 from phxqueue.producer.requests import Part, Request
 from phxqueue.producer.settings import ProducerSettings
+from phxqueue.proto.item_pb2 import BatchHeader
 from phxqueue.proto.methods import ADD
 from phxqueue.proto.store_pb2 import AddResponse, AddResult
 
@@ -87,6 +88,7 @@ class Surroundings:
     producer_id: int
     left: Callable[[int, int], None]  # so many items and bytes are off the producer's hands
     unreachable: Callable[[int], None]  # this store could not be reached
+    confirmed: Callable[[tuple[int, int], BatchHeader, AddResult], None]  # a lane has stored a batch
 
 
 class Sender:
@@ -94,11 +96,12 @@ class Sender:
 
     log = Logger()
 
-    def __init__(self, surroundings: Surroundings, store_id: int, route: Route, numbers: Iterator[int]) -> None:
+    def __init__(self, surroundings: Surroundings, lane: tuple[int, int], route: Route, numbers: Iterator[int]) -> None:
         self.route = route
         self.closing = False
         self._all = surroundings
-        self._store_id = store_id
+        self._lane_id = lane
+        self._store_id = lane[0]
         self._numbers = numbers
         self._lane: Lane[Entry] = Lane(surroundings.settings.lane_limits)
         self._under_way: set[Request] = set()
@@ -171,6 +174,7 @@ class Sender:
         error: RpcError | None = None
         for index, (part, result) in enumerate(zip(request.parts, response.results, strict=True)):
             if result.status == Status.OK:
+                self._all.confirmed(self._lane_id, request.message.batches[index].header, result)
                 self._stored(part, result, request)
                 continue
             status = Status.from_wire(result.status)

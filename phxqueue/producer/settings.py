@@ -28,6 +28,8 @@ class ProducerSettings:
         avoid_store_s: how long items without uin avoid a store that could not be reached.
         sweep_s: how often deadlines are looked at.
         close_timeout_s: longest close() waits for outcomes.
+        report_interval_s, report_rows: how often what was confirmed is reported to the stores' ledgers (0: never), and
+            how many rows are held until then, per Paxos group.
     """
 
     item_size_limit: int = 2 << 20
@@ -48,6 +50,8 @@ class ProducerSettings:
     avoid_store_s: float = 1.0
     sweep_s: float = 0.1
     close_timeout_s: float = 10.0
+    report_interval_s: float = 60.0
+    report_rows: int = 4096
 
     @classmethod
     def from_topic(cls, settings: TopicSettings) -> ProducerSettings:
@@ -68,6 +72,8 @@ class ProducerSettings:
             backoff_max_s=settings.producer_backoff_max_ms / 1000,
             avoid_store_s=settings.producer_avoid_store_s,
             close_timeout_s=settings.producer_close_timeout_s,
+            report_interval_s=settings.producer_report_interval_s,
+            report_rows=settings.producer_report_rows,
         )
 
     @property

@@ -26,6 +26,7 @@ class Claim:
 
     dropped: (first, stop) of those that were dropped because their time had passed, rising.
     unreadable: items among them that could not be read; count and digests are then those of their batches' headers.
+    passed: how many were stored again: as later attempts, as dead letters, as expired dead letters.
     """
 
     start: int
@@ -34,3 +35,4 @@ class Claim:
     digest_sum: int
     dropped: tuple[tuple[int, int], ...] = ()
     unreadable: int = 0
+    passed: tuple[int, int, int] = (0, 0, 0)

@@ -1314,7 +1314,7 @@ Global___CursorMove: _TypeAlias = CursorMove  # noqa: Y015
 
 @_typing.final
 class AckDispute(_message.Message):
-    """A claim that what is stored contradicts: it counts if it moves its cursor, or has none to move (it was refused). Since
+    """A claim that what is stored contradicts; one told again counts once. The move of an accepted one follows. Since
     version 10.
     """
 
@@ -1328,7 +1328,8 @@ class AckDispute(_message.Message):
     STORED_DIGEST_FIELD_NUMBER: _builtins.int
     CLAIMED_COUNT_FIELD_NUMBER: _builtins.int
     CLAIMED_DIGEST_FIELD_NUMBER: _builtins.int
-    MOVE_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     queue_id: _builtins.int
     consumer_group_id: _builtins.int
     start: _builtins.int
@@ -1337,10 +1338,9 @@ class AckDispute(_message.Message):
     stored_digest: _builtins.int
     claimed_count: _builtins.int
     claimed_digest: _builtins.int
-    @_builtins.property
-    def move(self) -> Global___CursorMove:
-        """to `stop`"""
-
+    refused: _builtins.bool
+    generation: _builtins.int
+    """of the group in the queue"""
     def __init__(
         self,
         *,
@@ -1352,11 +1352,12 @@ class AckDispute(_message.Message):
         stored_digest: _builtins.int = ...,
         claimed_count: _builtins.int = ...,
         claimed_digest: _builtins.int = ...,
-        move: Global___CursorMove | None = ...,
+        refused: _builtins.bool = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["move", b"move"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed_count", b"claimed_count", "claimed_digest", b"claimed_digest", "consumer_group_id", b"consumer_group_id", "move", b"move", "queue_id", b"queue_id", "start", b"start", "stop", b"stop", "stored_count", b"stored_count", "stored_digest", b"stored_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed_count", b"claimed_count", "claimed_digest", b"claimed_digest", "consumer_group_id", b"consumer_group_id", "generation", b"generation", "queue_id", b"queue_id", "refused", b"refused", "start", b"start", "stop", b"stop", "stored_count", b"stored_count", "stored_digest", b"stored_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,8 +1,9 @@
 """Acknowledgements that what is stored contradicts: where, and by how much. Pure.
 
-An *accepted* one (`reconcile = alarm`) is a move of its cursor at the same time, so it is counted exactly once, however
-often it is proposed. A *refused* one (`reconcile = strict`) moves nothing: it counts until the group has come past it
-with an acknowledgement that is right, and stays in the list as settled.
+An *accepted* one (`reconcile = alarm`) counts once, however often it is told: a group acknowledges nothing of a queue
+twice, unless a replay lies between (which is another generation of the group). A *refused* one (`reconcile = strict`)
+moves nothing: it counts until the group has come past it with an acknowledgement that is right, and stays in the list
+as settled.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Dispute:
     Attributes:
         minute, pub_id: of the first item of its group there: the row it is counted in.
         found_ms: when, Unix milliseconds.
+        generation: of the group in the queue.
         times: how often it was claimed (refused ones come again).
         refused: the acknowledgement was refused.
         settled: it was refused, and acknowledged rightly later.
@@ -39,6 +41,7 @@ class Dispute:
     minute: int
     pub_id: int
     found_ms: int
+    generation: int = 0
     times: int = 1
     refused: bool = False
     settled: bool = False
@@ -68,17 +71,22 @@ class Disputes:
     def __init__(self) -> None:
         self.known: list[Dispute] = []
 
-    def add(self, dispute: Dispute) -> None:
-        """Another one, or a refused one again: then the newer takes the place of the open ones it overlaps."""
-        times = 0
-        if dispute.refused:
-            for place, one in enumerate(self.known):
-                if one.is_open and _overlap(one, dispute):
-                    times += one.times
-                    self.known[place] = dispute
-            self.known = [one for one in self.known if one is not dispute]
-        self.known.append(replace(dispute, times=times + 1))
-        del self.known[:-MOST_DISPUTES]
+    def add(self, dispute: Dispute) -> bool:
+        """Another one, or one that is known. Of refused ones the newer takes the place of the open ones it overlaps.
+
+        Returns:
+            Whether it is another one.
+        """
+        same = [one for one in self.known if _same(one, dispute)]
+        if not same:
+            self.known.append(dispute)
+            del self.known[:-MOST_DISPUTES]
+            return True
+        again = replace(dispute if dispute.refused else same[0], times=sum(one.times for one in same) + 1)
+        place = self.known.index(same[0])
+        self.known[place] = again
+        self.known = [one for one in self.known if one is again or one not in same]
+        return False
 
     def settle(self, queue_id: int, consumer_group_id: int, acked: int) -> None:
         """A group has come this far."""
@@ -98,8 +106,8 @@ class Disputes:
         for one in self.known:
             numbers += (
                 one.queue_id, one.consumer_group_id, one.start, one.stop, one.stored_count, one.stored_digest,
-                one.claimed_count, one.claimed_digest, one.minute, one.pub_id, one.found_ms, one.times, one.refused,
-                one.settled,
+                one.claimed_count, one.claimed_digest, one.minute, one.pub_id, one.found_ms, one.generation, one.times,
+                one.refused, one.settled,
             )  # fmt: skip
         return numbers
 
@@ -111,10 +119,14 @@ class Disputes:
             self.known.append(Dispute(**one, refused=bool(refused), settled=bool(settled)))
 
 
-def _overlap(one: Dispute, other: Dispute) -> bool:
+def _same(one: Dispute, other: Dispute) -> bool:
+    """Whether the first, which is known, is about what the other is about."""
     return (
         one.queue_id == other.queue_id
         and one.consumer_group_id == other.consumer_group_id
+        and one.generation == other.generation
+        and one.refused == other.refused
+        and not one.settled
         and one.start < other.stop
         and other.start < one.stop
     )

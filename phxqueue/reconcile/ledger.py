@@ -290,6 +290,11 @@ class Ledger:
         if self.disputes.any_open:
             self.disputes.settle(queue_id, group, last)
 
+    def passed_by(self, queue_id: int, group: int) -> tuple[int, int, int, int]:
+        """What moves have told last: items retried, dead, expired, unproven."""
+        retried, dead, expired, unproven = self.passed.get((queue_id, group), _NONE_PASSED)
+        return retried, dead, expired, unproven
+
     def _newly_passed(self, key: tuple[int, int], told: tuple[int, ...]) -> list[int]:
         before = self.passed.get(key, _NONE_PASSED)
         after = tuple(map(max, before, told))
@@ -320,14 +325,13 @@ class Ledger:
             self.disputes.settle(queue_id, group, target)
 
     def dispute(self, told: AckDispute, now_ms: int) -> None:
-        """An acknowledgement was contradicted; when it was accepted, this comes with the move of the cursor."""
+        """An acknowledgement was contradicted."""
         minute, pub_id = self._whereabouts(told)
         dispute = Dispute(
             told.queue_id, told.consumer_group_id, told.start, told.stop, told.stored_count, told.stored_digest,
-            told.claimed_count, told.claimed_digest, minute, pub_id, now_ms, refused=not told.HasField("move"),
+            told.claimed_count, told.claimed_digest, minute, pub_id, now_ms, told.generation, refused=told.refused,
         )  # fmt: skip
-        self.disputes.add(dispute)
-        if not dispute.refused:
+        if self.disputes.add(dispute) and not dispute.refused:
             column, items = dispute.counted_in
             self._at(minute, pub_id, told.consumer_group_id)[column] += items
 

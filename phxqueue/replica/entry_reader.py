@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from phxqueue.journal.errors import CorruptEntry, JournalError, JournalOverloaded
 from phxqueue.journal.interfaces import IJournal
@@ -54,6 +55,17 @@ class EntryReader:
         if not missing:
             return succeed([payload for payload in cached if payload is not None])
         return Deferred.fromCoroutine(self._read(cached, missing))
+
+    def read_stored(self, instances: Sequence[int]) -> Deferred[list[bytes]]:
+        """Return payloads as they lie in the journal; fails with EntryUnreadable (damaged ones too) or Overloaded."""
+
+        def failed(failure: Failure) -> list[bytes]:
+            failure.trap(JournalError)
+            kind = Overloaded if failure.check(JournalOverloaded) else EntryUnreadable
+            raise kind(f"group {self._group_id}: {failure.getErrorMessage()}")
+
+        read = self._journal.read_instances(self._group_id, list(instances))
+        return read.addCallbacks(lambda entries: [entry.payload for entry in entries], failed)
 
     async def _read(self, cached: list[bytes | None], missing: list[int]) -> list[bytes]:
         repaired: dict[int, bytes] = {}

@@ -198,6 +198,10 @@ class GroupRuntime(GroupMembers):
         """
         return self._reader.read(instances)
 
+    def read_stored(self, instances: Sequence[int]) -> Deferred[list[bytes]]:
+        """The same from the journal alone, as it is: nothing is taken from memory or mended."""
+        return self._reader.read_stored(instances)
+
     # ---- what the node feeds in ----------------------------------------------------------------------
 
     def receive(self, message: Message) -> None:

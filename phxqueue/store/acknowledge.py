@@ -23,6 +23,7 @@ from phxqueue.proto.store_pb2 import AckClaim, GetRequest
 from phxqueue.store.batcher import Stretches
 from phxqueue.store.disputes import alarm_name, mismatch_alarm, unreadable_alarm
 from phxqueue.store.entries import ParsedEntry
+from phxqueue.store.passed import note_dispute, note_passed
 from phxqueue.store.passed_on import DROP_VERSION
 from phxqueue.store.reading import Reading
 from phxqueue.store.reconciliation import Audit
@@ -59,10 +60,10 @@ def acknowledge(request: GetRequest, queue: ServedQueue, reading: Reading) -> bo
     if claim is None:
         return False
     if queue.reconcile == "off":
-        return _move(request, reading)
+        return _move(request, reading, unproven=True)
     if claim.start < machine.first_cursor(request.queue_id):
         reading.audits.of(key).unchecked += 1
-        return _move(request, reading)
+        return _move(request, reading, unproven=True)
     return _Check(request, claim, queue, reading).start()
 
 
@@ -136,14 +137,15 @@ def _take_unclaimed(request: GetRequest, queue: ServedQueue, reading: Reading) -
             "has to carry claims, see docs/wire-protocol.md",
         )
     reading.audits.of((request.queue_id, request.consumer_group_id)).unclaimed += 1
-    return _move(request, reading)
+    return _move(request, reading, unproven=True)
 
 
-def _move(request: GetRequest, reading: Reading) -> bool:
+def _move(request: GetRequest, reading: Reading, *, unproven: bool = False) -> bool:
     key = request.queue_id, request.consumer_group_id
     acked = reading.positions.acked(key, reading.machine.acked_cursor(*key))
     if reading.positions.acknowledge(key, request.prev_cursor, acked):
         generation = reading.machine.replays.generation(key)
+        note_passed(request, reading, acked, unproven=unproven)
         reading.proposals.move(*key, request.prev_cursor, _dropped(request, reading, acked), generation)
     return True
 
@@ -211,7 +213,7 @@ class _Check:
             return False
         if claim.start < reading.machine.first_cursor(request.queue_id):
             reading.audits.of(key).unchecked += 1
-            return _move(request, reading)
+            return _move(request, reading, unproven=True)
         return self._judge()
 
     def _judge(self) -> bool:
@@ -227,7 +229,9 @@ class _Check:
             return _move(request, reading)
         counts.disputed += 1
         reading.alarms.raise_alarm(mismatch_alarm(request, claim, self._audit, self._queue, reading))
-        if self._queue.reconcile != "strict":
+        strict = self._queue.reconcile == "strict"
+        note_dispute(request, claim, self._audit, reading, refused=strict)
+        if not strict:
             return _move(request, reading)
         counts.refused += 1
         counts.open_until = max(counts.open_until, claim.stop)

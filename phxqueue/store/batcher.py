@@ -29,7 +29,7 @@ from typing import Generic, TypeVar
 from phxqueue.proto.digest import MOST_DROPPED
 from phxqueue.proto.store_pb2 import CursorMove
 from phxqueue.store.passed_on import DROP_VERSION
-from phxqueue.store.queues import BATCH_VERSION
+from phxqueue.store.queues import BATCH_VERSION, LEDGER_VERSION
 
 TokenT = TypeVar("TokenT")
 
@@ -37,6 +37,12 @@ Key = tuple[int, int]
 """(queue id, consumer group id)"""
 Stretches = tuple[tuple[int, int], ...]
 """(first, stop) of cursors, rising"""
+
+Passed = tuple[int, int, int, int]
+"""(retried, dead, expired, unproven)"""
+
+#: Contradicted claims that wait for an entry.
+MOST_DISPUTES = 1000
 
 _BATCH_TAG = b"\x1a"  # StoreCommand.batches: field 3, length-delimited
 _MOVE_TAG = b"\x22"  # StoreCommand.cursor_moves: field 4, length-delimited
@@ -101,12 +107,14 @@ class Proposal(Generic[TokenT]):
         tokens: one per request in it, in the order of their batches.
         moves: the cursor moves in it: (queue id, consumer group id) -> (generation, acked).
         dropped: (first, stop) of the items dropped below those, for moves that have any.
+        disputes: frames of the contradicted claims in it.
     """
 
     payload: bytes
     tokens: list[TokenT]
     moves: dict[Key, tuple[int, int]]
     dropped: dict[Key, Stretches]
+    disputes: list[bytes]
 
 
 class Batcher(Generic[TokenT]):
@@ -120,6 +128,8 @@ class Batcher(Generic[TokenT]):
         self._batches = 0
         self._moves: dict[Key, tuple[int, int]] = {}
         self._dropped: dict[Key, Stretches] = {}
+        self._disputes: deque[bytes] = deque(maxlen=MOST_DISPUTES)
+        self._passed: dict[Key, Passed] = {}
         self._moves_since = 0.0
 
     @property
@@ -167,7 +177,7 @@ class Batcher(Generic[TokenT]):
         """Take a cursor move in; of several for one cursor the highest of the last generation counts, and what was
         dropped of them all.
         """
-        if not self._moves:
+        if not self._moves and not self._disputes:
             self._moves_since = now
         key = (queue_id, consumer_group_id)
         last = self._moves.get(key, (generation, 0))
@@ -178,6 +188,20 @@ class Batcher(Generic[TokenT]):
             together = sorted({*self._dropped.get(key, ()), *dropped})
             self._dropped[key] = tuple(together[:MOST_DROPPED])
 
+    def pass_on(self, key: Key, passed: Passed) -> None:
+        """What became of the items that a group has acknowledged in a queue, added up for good: its moves tell that."""
+        self._passed[key] = passed
+
+    def passed(self, key: Key) -> Passed | None:
+        """What was told last; None: nothing since the last `clear`."""
+        return self._passed.get(key)
+
+    def dispute(self, frame: bytes, now: float) -> None:
+        """Take a claim in that was contradicted: it leaves with the moves. Of too many the oldest are forgotten."""
+        if not self._moves and not self._disputes:
+            self._moves_since = now
+        self._disputes.append(frame)
+
     def take(self, in_flight: int, now: float, timestamp_ms: int, *, at_once: bool = False) -> Proposal[TokenT] | None:
         """Return the entry that should leave now, or None. Call it again until it says None.
 
@@ -187,14 +211,21 @@ class Batcher(Generic[TokenT]):
             timestamp_ms: what the entry's timestamp shall be, Unix milliseconds.
             at_once: do not wait for anything; for shutting down.
         """
-        due = now if at_once and (self._requests or self._moves) else self.next_due(in_flight, now)
+        due = now if at_once and (self._requests or self._moves or self._disputes) else self.next_due(in_flight, now)
         if due is None or due > now:
             return None
         parts = [b""]
         tokens, version = self._take_requests(parts)
+        disputes = list(self._disputes)
+        parts += disputes
+        self._disputes.clear()
         moves, dropped = self._take_moves(parts)
-        parts[0] = _HEAD.pack(0x08, max(version, DROP_VERSION) if dropped else version, 0x11, timestamp_ms)
-        return Proposal(b"".join(parts), tokens, moves, dropped)
+        if dropped:
+            version = max(version, DROP_VERSION)
+        elif disputes or self._passed:
+            version = max(version, LEDGER_VERSION)
+        parts[0] = _HEAD.pack(0x08, version, 0x11, timestamp_ms)
+        return Proposal(b"".join(parts), tokens, moves, dropped, disputes)
 
     def next_due(self, in_flight: int, now: float) -> float | None:
         """When `take` has something, if nothing else happens: `now` = at once, None = never."""
@@ -207,7 +238,7 @@ class Batcher(Generic[TokenT]):
             ):
                 return now
             due = self._requests[0][3] + limits.delay_s
-        if self._moves and (due is None or self._moves_since + limits.sync_s < due):
+        if (self._moves or self._disputes) and (due is None or self._moves_since + limits.sync_s < due):
             due = self._moves_since + limits.sync_s
         return due
 
@@ -217,6 +248,8 @@ class Batcher(Generic[TokenT]):
         self._requests.clear()
         self._moves.clear()
         self._dropped.clear()
+        self._disputes.clear()
+        self._passed.clear()
         self._bytes = self._batches = 0
         return tokens
 
@@ -253,6 +286,8 @@ class Batcher(Generic[TokenT]):
             )
             for first, stop in dropped.get((queue_id, consumer_group_id), ()):
                 move.dropped.add(first=first, count=stop - first)
+            if self._passed and (passed := self._passed.get((queue_id, consumer_group_id))) is not None:
+                move.retried, move.dead, move.expired, move.unproven = passed
             raw = move.SerializeToString()
             parts.append(_MOVE_TAG + _varint(len(raw)) + raw)
         return moves, dropped

@@ -41,6 +41,8 @@ class StoreGroup(Protocol):
 
     def read(self, instances: Sequence[int]) -> Deferred[list[bytes]]: ...
 
+    def read_stored(self, instances: Sequence[int]) -> Deferred[list[bytes]]: ...
+
 
 def not_serving(group: StoreGroup, store: Store, node_id: int) -> RpcError:
     """The answer to a request for a group this node may not serve now: who can, or why nobody can.

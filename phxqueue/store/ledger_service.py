@@ -24,6 +24,8 @@ from phxqueue.proto.ledger_pb2 import (
     ProducedReport,
     ReportProducedRequest,
     ReportProducedResponse,
+    VerifyRangeRequest,
+    VerifyRangeResponse,
 )
 from phxqueue.proto.store_pb2 import AddResponse, StoreCommand
 from phxqueue.reconcile.columns import COLUMNS
@@ -31,6 +33,7 @@ from phxqueue.reconcile.disputes import Dispute
 from phxqueue.reconcile.kinds import groups_of
 from phxqueue.reconcile.ledger import EARLIER, Ledger
 from phxqueue.replica.errors import ReplicaError
+from phxqueue.store import verify
 from phxqueue.store.batcher import frame_field
 from phxqueue.store.group import StoreGroup
 from phxqueue.store.positions import Positions
@@ -159,15 +162,20 @@ class LedgerCalls:
 
     Args:
         find: the ledger of (topic, store, Paxos group); raises RpcError when it is not served here.
+        hosted: the Paxos group of (topic, store, queue), which this node may follow only; raises RpcError.
     """
 
-    def __init__(self, find: Callable[[int, int, int], LedgerService]) -> None:
+    def __init__(
+        self, find: Callable[[int, int, int], LedgerService], hosted: Callable[[int, int, int], StoreGroup]
+    ) -> None:
         self._find = find
+        self._hosted = hosted
 
     def register(self, service: RpcService) -> None:
         """Answer them on this port."""
         service.register(methods.REPORT_PRODUCED, self.report)
         service.register(methods.GET_LEDGER, self.get)
+        service.register(methods.VERIFY_RANGE, self.verify)
 
     def report(self, request: ReportProducedRequest, context: CallContext) -> Deferred[ReportProducedResponse]:
         """Take in what a producer says was confirmed to it."""
@@ -176,6 +184,10 @@ class LedgerCalls:
     def get(self, request: GetLedgerRequest, context: CallContext) -> GetLedgerResponse:
         """Tell the ledger of a Paxos group."""
         return self._find(request.topic_id, request.store_id, request.group_id).get(request)
+
+    def verify(self, request: VerifyRangeRequest, context: CallContext) -> Deferred[VerifyRangeResponse]:
+        """Recompute what this node has of a queue; see :mod:`phxqueue.store.verify`."""
+        return verify.start(request, self._hosted(request.topic_id, request.store_id, request.queue_id))
 
 
 def _check(report: ProducedReport) -> None:

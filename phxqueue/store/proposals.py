@@ -120,6 +120,11 @@ class Proposals:
         self._batcher.move(queue_id, consumer_group_id, acked, self._clock.seconds(), dropped, generation)
         self._wake()
 
+    def dispute(self, frame: bytes) -> None:
+        """Have a contradicted claim noted in the ledger, before the next move of a cursor."""
+        self._batcher.dispute(frame, self._clock.seconds())
+        self._wake()
+
     def abandon(self) -> None:
         """Refuse everything that waits: mastership is gone. What is in flight answers by itself."""
         waiting = self._batcher.clear()
@@ -240,6 +245,8 @@ class Proposals:
         self._check_idle()
 
     def _again(self, proposal: Proposal[Waiting]) -> None:
+        for frame in proposal.disputes:
+            self.dispute(frame)
         for key, (generation, acked) in proposal.moves.items():
             self.move(*key, acked, proposal.dropped.get(key, ()), generation)
 

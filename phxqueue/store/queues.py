@@ -145,8 +145,8 @@ class StoreQueues(QueueState):
             self.ledger.begin(self.clock_ms)
         self.halves.begin(self.clock_ms)
         outcomes = self._store_batches(instance, command)
-        for dispute in command.disputes:
-            self._dispute(dispute, command.version)
+        for dispute in command.disputes if counted else ():
+            self._dispute(dispute)
         for move in command.cursor_moves:
             self._move_cursor(move, command.version)
         for trim in command.trims:
@@ -332,16 +332,11 @@ class StoreQueues(QueueState):
             if self.ledger.opened:
                 self.ledger.acknowledge(move, before, acked)
 
-    def _dispute(self, dispute: AckDispute, version: int) -> None:
-        """A claim that was contradicted: one that was accepted counts if it moves its cursor."""
+    def _dispute(self, dispute: AckDispute) -> None:
+        """A claim was contradicted. A refused one that the group has come past meanwhile is of no interest."""
         key = (dispute.queue_id, dispute.consumer_group_id)
-        before = self.acked.get(key, 0)
-        if dispute.HasField("move"):
-            self._move_cursor(dispute.move, version)
-            counts = self.acked.get(key, 0) > before
-        else:
-            counts = dispute.stop > before
-        if counts and self.ledger.opened and 1 <= dispute.consumer_group_id <= MAX_CONSUMER_GROUP_ID:
+        late = dispute.refused and dispute.stop <= self.acked.get(key, 0)
+        if not late and 1 <= dispute.consumer_group_id <= MAX_CONSUMER_GROUP_ID:
             self.ledger.dispute(dispute, self.clock_ms)
 
     def _raise_fence(self, fence: Fence) -> None:

@@ -182,6 +182,8 @@ class GroupService:
 
     def _applied(self, instance: int, payload: bytes) -> None:
         self.relocating.applied(payload)
+        if not self.machine.ledger.opened:
+            self.ledger.look()
         touched = self.machine.take_touched()
         for queue_id, consumer_group_id in self.machine.take_moved():
             self._follow_replay((queue_id, consumer_group_id))
@@ -280,7 +282,7 @@ class StoreService:
         service.register(methods.CANCEL_DELAYED, self.cancel_delayed)
         service.register(methods.LIST_DELAYED, self.list_delayed)
         ReplayCalls(self.serving_group).register(service)
-        LedgerCalls(lambda *place: self.serving_group(*place)[0].ledger).register(service)
+        LedgerCalls(lambda *place: self.serving_group(*place)[0].ledger, self._hosted_group).register(service)
         self._half_calls.register(service)
 
     def reconfigure(self, node: StoreNode) -> None:
@@ -406,6 +408,10 @@ class StoreService:
         if self._stopping or not group.group.proposing():
             raise self._refusal(group)
         return group.settings.set(request)
+
+    def _hosted_group(self, topic_id: int, store_id: int, queue_id: int) -> StoreGroup:
+        check_address(self._served, topic_id, store_id)
+        return self._groups[queue_id % self._served.paxos_groups].group
 
     def serving_group(self, topic_id: int, store_id: int, paxos_group: int) -> tuple[GroupService, ServedQueues]:
         """What the master of a Paxos group keeps, and what is served; raises RpcError when it is not this node."""

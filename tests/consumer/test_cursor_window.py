@@ -19,6 +19,7 @@ class Fetched:
     digest: int = 1
     count: int = 1
     finished: bool = False
+    passed: int = 0
 
 
 def test_only_a_prefix_without_gap_is_acknowledged() -> None:

@@ -33,7 +33,8 @@ from phxqueue.proto.store_pb2 import (
     QueueTrim,
     StoreCommand,
 )
-from phxqueue.replica.errors import NotServing
+from phxqueue.reconcile.ledger import Ledger
+from phxqueue.replica.errors import EntryUnreadable, NotServing
 from phxqueue.store.ledger_service import ledger_bounds
 from phxqueue.store.outcomes import Outcome
 from phxqueue.store.queues import COMMAND_VERSION, StoreQueues
@@ -155,6 +156,7 @@ class FakeGroup:
     Attributes:
         log: payload per instance.
         uncached: instances that are on disk only.
+        damaged: instances that cannot be read as they are.
         cold_reads: reads from disk that wait for `finish_read`.
         proposed: proposals that wait for `choose`.
         auto: choose every proposal at once.
@@ -174,6 +176,7 @@ class FakeGroup:
         self.master: int | None = 0
         self.log: list[bytes] = []
         self.uncached: set[int] = set()
+        self.damaged: set[int] = set()
         self.cold_reads: list[tuple[list[int], Deferred[list[bytes]]]] = []
         self.proposed: list[tuple[bytes, Deferred[Any]]] = []
 
@@ -244,6 +247,12 @@ class FakeGroup:
         self.cold_reads.append((list(instances), waiting))
         return waiting
 
+    def read_stored(self, instances: Sequence[int]) -> Deferred[list[bytes]]:
+        damaged = self.damaged.intersection(instances)
+        if damaged:
+            return fail(EntryUnreadable(f"instances {sorted(damaged)} are damaged"))
+        return succeed([self.log[instance] for instance in instances])
+
     def finish_read(self) -> None:
         """The disk answers the oldest read."""
         instances, waiting = self.cold_reads.pop(0)
@@ -295,6 +304,13 @@ class StoreUnderTest:
         for group in self.groups.values() if ledger else ():
             group.state_machine.ledger.open(ledger_bounds(self.node.topic.settings), NOW_MS)
         self.service = StoreService(self.node, self.groups, self.clock, accepting=lambda: self.disk_ok, wall=self.wall)
+
+    def first_program(self, version: int) -> None:
+        """All nodes run a program that knows commands up to this version, and nothing else was ever applied."""
+        for group in self.groups.values():
+            group.lowest_version = version
+            group.state_machine.version = 1
+            group.state_machine.ledger = Ledger()
 
     def add_request(self, *batches: ItemBatch, topic_id: int = 1000, store_id: int = 1) -> AddRequest:
         return AddRequest(topic_id=topic_id, store_id=store_id, batches=batches)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from twisted.logger import capturedLogs
 
 from phxqueue.config import DEAD_LETTER_BASE
 from phxqueue.net.status import Status
@@ -19,9 +20,20 @@ from phxqueue.proto.ledger_pb2 import (
     ReportProducedRequest,
 )
 from phxqueue.proto.origin import Origin
-from phxqueue.proto.store_pb2 import AckDispute, CursorMove, FireTimers, StoreCommand
+from phxqueue.proto.store_pb2 import (
+    AckClaim,
+    AckDispute,
+    CursorMove,
+    FireTimers,
+    KeyBounds,
+    Replay,
+    ReplayTarget,
+    StoreCommand,
+)
 from phxqueue.reconcile.rows import LedgerRow, Picture
+from phxqueue.replica.errors import NotServing, OutcomeUnknown
 from phxqueue.store.ledger_service import LedgerService, ledger_bounds
+from phxqueue.store.outcomes import Duplicate
 from phxqueue.store.queues import COMMAND_VERSION, LEDGER_VERSION, StoreQueues
 from tests.store.fakes import NOW_MS, StoreUnderTest, batch, command
 
@@ -58,12 +70,12 @@ class Books:
         self.apply(StoreCommand(reports=[ProducedReport(producer_id=producer_id, sequence=sequence, rows=rows)]))
 
     def dispute(self, start: int, stop: int, stored: int, claimed: int, *, refused: bool = False) -> None:
-        move = None if refused else CursorMove(queue_id=1, consumer_group_id=1, acked=stop)
         told = AckDispute(
             queue_id=1, consumer_group_id=1, start=start, stop=stop, stored_count=stored, claimed_count=claimed,
-            move=move,
+            refused=refused,
         )  # fmt: skip
-        self.apply(StoreCommand(disputes=[told]))
+        move = CursorMove(queue_id=1, consumer_group_id=1, acked=stop)
+        self.apply(StoreCommand(disputes=[told], cursor_moves=() if refused else [move]))
 
     def restarted(self) -> None:
         """From a checkpoint."""
@@ -265,7 +277,7 @@ def test_delayed_items_count_in_the_minute_they_were_stored_in() -> None:
     assert (books.row().finished, books.row().outstanding) == (6, 0)
 
 
-def test_an_accepted_dispute_moves_the_cursor_and_counts_once() -> None:
+def test_an_accepted_dispute_counts_once() -> None:
     books = Books()
     books.store(sent(10))
     for _ in range(2):
@@ -275,7 +287,7 @@ def test_an_accepted_dispute_moves_the_cursor_and_counts_once() -> None:
     books.acknowledge(10)
     assert books.row().difference == 2, "what was lost stays lost"
     [told] = books.told.disputes
-    assert (told.start, told.stop, told.minute, told.times) == (0, 5, MINUTE, 1)
+    assert (told.start, told.stop, told.minute, told.times) == (0, 5, MINUTE, 2)
 
 
 def test_a_refused_dispute_counts_until_it_is_settled() -> None:
@@ -461,3 +473,152 @@ def test_reports_are_refused_until_the_books_are_open() -> None:
     with pytest.raises(Exception, match="not open yet") as refused:
         ledger_of(store).report(request(1, []))
     assert getattr(refused.value, "status", None) is Status.UNAVAILABLE
+
+
+# ---- what acknowledgements tell --------------------------------------------------------------------
+
+
+def acknowledge(store: StoreUnderTest, *claims: AckClaim, **fields: Any) -> Any:
+    call = store.get(limit=0, prev_cursor=claims[-1].stop, claims=claims, **fields)
+    return call.answer
+
+
+def first_row(store: StoreUnderTest) -> LedgerRow:
+    picture = Picture()
+    picture.take(1, 0, ledger_of(store).get(GetLedgerRequest(consumer_group_id=1)))
+    [row] = picture.rows.values()
+    assert row.balance == 0
+    return row
+
+
+def filled(**settings: Any) -> StoreUnderTest:
+    store = opened(**settings)
+    add(store, sent(5, digest=50), sent(5, digest=500, sequence=2))
+    return store
+
+
+def claim(start: int, stop: int, digest: int, **passed: int) -> AckClaim:
+    return AckClaim(start=start, stop=stop, count=stop - start, digest_sum=digest, **passed)
+
+
+def synced(store: StoreUnderTest) -> None:
+    store.clock.advance(0.3)
+
+
+def test_a_wrong_claim_is_noted_with_the_move_of_its_cursor() -> None:
+    store = filled()
+    with capturedLogs():
+        acknowledge(store, claim(0, 5, 51))
+        acknowledge(store, claim(0, 5, 51), claim(5, 10, 500))
+    synced(store)
+    row = first_row(store)
+    assert (row.acknowledged, row.altered, row.difference) == (10, 1, 1)
+    [told] = ledger_of(store).get(GetLedgerRequest()).disputes
+    assert (told.queue_id, told.start, told.stop, told.stored_digest, told.claimed_digest) == (1, 0, 5, 50, 51)
+    last = StoreCommand.FromString(store.group.log[-1])
+    assert len(last.disputes) == 1, "in one entry with the move"
+    assert last.cursor_moves[0].acked == 10
+
+
+def test_a_wrong_claim_that_was_lost_with_its_master_is_noted_by_the_next_one() -> None:
+    store = filled()
+    store.group.auto = False
+    with capturedLogs():
+        acknowledge(store, claim(0, 5, 51))
+        synced(store)
+        store.group.lose(NotServing("deposed"))
+        store.group.become_master()
+        store.group.auto = True
+        assert first_row(store).difference == 0
+        acknowledge(store, claim(0, 5, 51))
+        synced(store)
+    assert first_row(store).difference == 1
+
+
+def test_a_dispute_whose_outcome_was_unknown_counts_once() -> None:
+    store = filled()
+    store.group.auto = False
+    with capturedLogs():
+        acknowledge(store, claim(0, 5, 51))
+        synced(store)
+        [(payload, outcome)] = store.group.proposed
+        store.group.proposed.clear()
+        store.group.append(payload)
+        outcome.errback(OutcomeUnknown("no answer"))
+        store.group.auto = True
+        synced(store)
+        synced(store)
+    assert first_row(store).difference == 1
+    [told] = ledger_of(store).get(GetLedgerRequest()).disputes
+    assert told.times == 2
+
+
+def test_what_became_of_the_items_is_told_once_however_often_it_is_claimed() -> None:
+    store = filled()
+    first, second = claim(0, 5, 50, retried=2, dead=1), claim(5, 10, 500, expired=1, retried=1)
+    acknowledge(store, first)
+    acknowledge(store, first)
+    synced(store)
+    acknowledge(store, first, second)
+    synced(store)
+    row = first_row(store)
+    assert (row.passed_retried, row.passed_dead, row.passed_expired, row.finished) == (3, 1, 1, 5)
+
+
+def test_a_new_master_goes_on_from_what_is_replicated() -> None:
+    store = filled()
+    first, second = claim(0, 5, 50, retried=2), claim(5, 10, 500, retried=1)
+    acknowledge(store, first)
+    synced(store)
+    store.group.auto = False
+    acknowledge(store, first, second)
+    synced(store)
+    store.group.lose(NotServing("deposed"))
+    store.group.become_master()
+    store.group.auto = True
+    assert first_row(store).passed_retried == 2
+    acknowledge(store, first, second)
+    synced(store)
+    assert first_row(store).passed_retried == 3
+
+
+def test_what_was_not_compared_is_unproven() -> None:
+    store = filled()
+    acknowledge(store, claim(0, 5, 50))
+    store.get(limit=0, prev_cursor=10)
+    synced(store)
+    row = first_row(store)
+    assert (row.acknowledged, row.unproven) == (10, 5)
+
+
+def test_a_replay_makes_items_outstanding_again_and_nothing_is_netted_away() -> None:
+    books = Books()
+    books.store(sent(6))
+    books.acknowledge(6, retried=2)
+    books.apply(StoreCommand(replays=[replay("back", 2)]))
+    row = books.row()
+    assert (row.stored, row.acknowledged, row.replayed, row.outstanding) == (6, 6, 4, 4)
+    books.apply(StoreCommand(replays=[replay("on", 5, skip=True)]))
+    row = books.row()
+    assert (row.skipped, row.outstanding) == (3, 1)
+
+
+def replay(name: str, target: int, **fields: Any) -> Replay:
+    return Replay(
+        id=name, consumer_group_id=1, pub_id=1, to_cursor=target, targets=[ReplayTarget(queue_id=1, cursor=target)],
+        keep_count=10, **fields,
+    )  # fmt: skip
+
+
+def test_a_batch_kept_out_by_its_key_is_not_confirmed_as_stored() -> None:
+    books = Books()
+    one, other = sent(1), sent(1, sequence=2)
+    one.header.idempotency_key = other.header.idempotency_key = b"same"
+    bounds = KeyBounds(pub_id=1, window_ms=60_000, most=100)
+    books.apply(StoreCommand(batches=[one], key_bounds=[bounds]))
+    books.now_ms += 5
+    books.store(other)
+    again = books.machine.recall(7, 2, 1)
+    assert isinstance(again, Duplicate)
+    assert (again.first_cursor, again.stored_ms) == (0, 0)
+    assert books.row().stored == 1

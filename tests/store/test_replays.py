@@ -226,7 +226,7 @@ def test_a_checkpoint_keeps_it() -> None:
 
 def test_programs_before_it_are_waited_for() -> None:
     made = store()
-    made.group.lowest_version = REPLAY_VERSION - 1
+    made.first_program(REPLAY_VERSION - 1)
     error = ask(made, to_earliest=True).error
     assert (error.status, error.maybe_executed) == (Status.UNAVAILABLE, False)
 

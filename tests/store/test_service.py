@@ -22,6 +22,7 @@ from phxqueue.proto.methods import (
     REPORT_PRODUCED,
     SET_SETTING,
     SHOW_HALF,
+    VERIFY_RANGE,
 )
 from phxqueue.replica.errors import OutcomeUnknown
 from tests.store.fakes import StoreUnderTest, batch, topic
@@ -32,7 +33,7 @@ def test_registers_its_calls() -> None:
     store = StoreUnderTest()
     store.service.register(service)
     answered = {ADD, GET, GET_SETTINGS, SET_SETTING, CANCEL_DELAYED, LIST_DELAYED, REPLAY, LIST_REPLAYS}
-    ledger = {REPORT_PRODUCED, GET_LEDGER}
+    ledger = {REPORT_PRODUCED, GET_LEDGER, VERIFY_RANGE}
     halves = {DECIDE_HALF, LIST_HALVES, POLL_CHECK_BACKS, SHOW_HALF}
     assert {method.number for method in answered | ledger | halves} == set(service.table)
 

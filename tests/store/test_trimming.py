@@ -48,7 +48,7 @@ def test_nobody_trims_but_a_master_under_a_lease(store: StoreUnderTest) -> None:
 
 
 def test_no_trim_is_proposed_while_a_member_would_not_understand_it(store: StoreUnderTest) -> None:
-    store.group.lowest_version = 1
+    store.first_program(1)
     store.clock.advance(DAY_S + 2)
     assert first(store) == 0
     store.group.lowest_version = 2

@@ -1,0 +1,52 @@
+"""What an acknowledgement adds to the ledger besides its cursor: what became of the items, what is wrong with it."""
+
+from __future__ import annotations
+
+from phxqueue.proto.digest import MASK64, Claim
+from phxqueue.proto.store_pb2 import AckDispute, GetRequest, StoreCommand
+from phxqueue.store.batcher import Passed, frame_field
+from phxqueue.store.reading import Reading
+from phxqueue.store.reconciliation import Audit
+
+
+def note_passed(request: GetRequest, reading: Reading, acked: int, *, unproven: bool) -> None:
+    """The group is done with what lies from `acked` to `prev_cursor`: have the move tell what became of it.
+
+    Moves tell sums since the ledger was opened, so a move that is lost, or told twice, changes nothing.
+
+    Args:
+        unproven: whether nothing was compared.
+    """
+    ledger = reading.machine.ledger
+    if not ledger.opened:
+        return
+    new = [claim for claim in request.claims if claim.stop > acked]
+    retried, dead = sum(claim.retried for claim in new), sum(claim.dead for claim in new)
+    expired, left = sum(claim.expired for claim in new), request.prev_cursor - acked if unproven else 0
+    if not (retried or dead or expired or left):
+        return
+    key = request.queue_id, request.consumer_group_id
+    before: Passed = reading.proposals.batcher.passed(key) or ledger.passed_by(*key)
+    reading.proposals.batcher.pass_on(
+        key, (before[0] + retried, before[1] + dead, before[2] + expired, before[3] + left)
+    )
+
+
+def note_dispute(request: GetRequest, claim: Claim, audit: Audit, reading: Reading, *, refused: bool) -> None:
+    """Have the ledger note that a claim is contradicted."""
+    if not reading.machine.ledger.opened:
+        return
+    key = request.queue_id, request.consumer_group_id
+    dispute = AckDispute(
+        queue_id=key[0],
+        consumer_group_id=key[1],
+        start=claim.start,
+        stop=claim.stop,
+        stored_count=audit.count,
+        stored_digest=audit.digest_sum & MASK64,
+        claimed_count=claim.count,
+        claimed_digest=claim.digest_sum,
+        refused=refused,
+        generation=reading.machine.replays.generation(key),
+    )
+    reading.proposals.dispute(frame_field(StoreCommand.DISPUTES_FIELD_NUMBER, dispute.SerializeToString()))

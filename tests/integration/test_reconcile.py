@@ -1,0 +1,94 @@
+"""`phxqueue reconcile` with real processes: everything that can become of an item, a killed master, and the sums."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest_twisted
+
+from phxqueue.producer import NewItem
+from tests.integration.cluster import TestedCluster
+from tests.integration.conftest import MakeCluster
+
+REPORTS = {"producer_report_interval_s": 0.2}
+
+
+async def opened(cluster: TestedCluster) -> None:
+    """Wait until the ledger counts: a moment after every node has told the master what it knows."""
+    while (await cluster.run("reconcile"))[0]:
+        await cluster.pause()
+
+
+async def balanced(cluster: TestedCluster, produced: int) -> dict[str, Any]:
+    """Wait until all is reported and nothing is outstanding; the total then."""
+    while True:
+        status, output, errors = await cluster.run("reconcile", "--json")
+        assert status in (0, 2), output + errors
+        document = json.loads(output)
+        totals = document["totals"]
+        if status == 0 and totals and totals[0]["produced"] == produced:
+            [total] = totals
+            if not total["unreported"] + total["outstanding"] + total["delayed"]:
+                return dict(total)
+        await cluster.pause()
+
+
+@pytest_twisted.ensureDeferred
+async def test_everything_that_can_become_of_an_item_balances(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(
+        queues=4,
+        consumers=1,
+        retries=2,
+        retry_delay_s=0.05,
+        topic=REPORTS,
+        handlers={1: "tests.integration.handlers:moody"},
+    )
+    await cluster.start()
+    await opened(cluster)
+    producer = await cluster.producer()
+    first = [NewItem(1, 1, b"raise once %d" % number, uin=1 + number % 5) for number in range(40)]
+    first += [NewItem(1, 1, b"poison %d" % number, uin=6) for number in range(3)]
+    assert (await producer.enqueue_many(first)).all_stored
+    await producer.enqueue(1, 1, b"delayed", delay=0.3)
+    never = await producer.enqueue(1, 1, b"cancelled", delay=60.0)
+    assert await producer.cancel_delayed(never)
+    await producer.enqueue(1, 1, b"late", ttl=0.001, delay=0.2)
+
+    await cluster.kill(await cluster.master())
+    under_way = [producer.enqueue(1, 1, b"fine %d" % number, uin=1 + number % 7) for number in range(200)]
+    for stored in under_way:
+        await stored
+    total = await balanced(cluster, produced=246)
+    assert (total["difference"], total["stored"], total["cancelled"]) == (0, 246, 1)
+    assert total["retried"] >= 40 + 3 * 2, "at least: what a failover made the consumer see again is stored again"
+    assert total["dead"] >= 3
+    assert total["passed_on"] <= total["retried"] + total["dead"] + total["expired"]
+    assert total["acknowledged"] == total["stored"] + total["retried"] - 1
+    status, output, _ = await cluster.run("reconcile", "--minutes")
+    assert status == 0
+    assert output.rstrip().endswith("the ledgers balance")
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_can_tell_without_a_master_and_verify_reads_every_replica(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(topic=REPORTS)
+    await cluster.start()
+    producer = await cluster.producer()
+    assert (await producer.enqueue_many([NewItem(1, 1, b"item %d" % number) for number in range(500)])).all_stored
+    await cluster.applied_everywhere()
+    verify = ("reconcile", "verify", "--store", "1", "--queue", "0")
+    status, output, errors = await cluster.run(*verify)
+    assert (status, errors) == (0, ""), output
+    assert output.count(" 500 ") == 3
+    assert "all replicas agree with their index and with each other" in output
+
+    [one, other] = await cluster.followers()
+    await cluster.kill(one)
+    status, output, _ = await cluster.run(*verify, "--from", "100", "--to", "200")
+    assert status == 2
+    assert "cannot tell of all replicas" in output
+    await cluster.kill(other)
+    status, output, _ = await cluster.run("reconcile", "--timeout", "2")
+    assert status == 2, output
+    assert "cannot tell: store 1, Paxos group 0" in output
