@@ -14,7 +14,7 @@ from phxqueue.proto.store_pb2 import AckClaim, CursorMove, CursorRange, StoreCom
 from phxqueue.replica.errors import OutcomeUnknown
 from phxqueue.store.batcher import Batcher, BatcherLimits, Stretches
 from phxqueue.store.passed_on import DROP_VERSION, DROPPED
-from phxqueue.store.queues import StoreQueues
+from phxqueue.store.queues import LEDGER_VERSION, StoreQueues
 from tests.store.fakes import NOW_MS, VALUE, Call, StoreUnderTest, applied, batch, command
 
 
@@ -115,8 +115,8 @@ def test_several_acknowledgements_become_one_move() -> None:
 
 
 def test_while_a_member_does_not_know_the_command_they_count_as_finished() -> None:
-    made = store(ledger=False)
-    made.group.lowest_version = DROP_VERSION - 1
+    made = store()
+    made.first_program(LEDGER_VERSION - 1)
     acknowledge(made, 4, (1, 3))
     assert counted(made) == 0
     last = StoreCommand.FromString(made.group.log[-1])
