@@ -92,6 +92,11 @@ class LedgerService:
         self._opening = proposed = group.propose(command.SerializeToString())
         proposed.addBoth(self._settled)
 
+    def applied(self) -> None:
+        """An entry was applied: open the books as early as can be."""
+        if not self._machine.ledger.opened:
+            self.look()
+
     def _understood(self) -> bool:
         return self._machine.version >= LEDGER_VERSION or self._group.lowest_version >= LEDGER_VERSION
 

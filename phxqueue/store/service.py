@@ -182,8 +182,7 @@ class GroupService:
 
     def _applied(self, instance: int, payload: bytes) -> None:
         self.relocating.applied(payload)
-        if not self.machine.ledger.opened:
-            self.ledger.look()
+        self.ledger.applied()
         touched = self.machine.take_touched()
         for queue_id, consumer_group_id in self.machine.take_moved():
             self._follow_replay((queue_id, consumer_group_id))
