@@ -15,6 +15,7 @@ from phxqueue.admin.errors import is_explained, sentence
 
 #: command -> (module, its click object, the line in --help). Modules are imported when they are used.
 COMMANDS: dict[str, tuple[str, str, str]] = {
+    "alarms": ("phxqueue.admin.alarms", "alarms", "Show and clear the alarms of the nodes."),
     "backup": ("phxqueue.admin.backup.commands", "backup", "Copy a running store, and verify copies."),
     "bench": ("phxqueue.admin.bench", "bench", "Measure what the cluster takes and delivers."),
     "certs": ("phxqueue.admin.certs", "certs", "Make, renew and show the certificates of a cluster."),

@@ -36,7 +36,12 @@ from phxqueue.net.settings import RpcSettings, configured
 from phxqueue.net.tls import ClientTls, ServerTls, TlsError, client_tls, server_tls
 from phxqueue.net.turn import TurnClock
 from phxqueue.proto import methods
-from phxqueue.proto.status_pb2 import NodeStatusRequest, NodeStatusResponse
+from phxqueue.proto.status_pb2 import (
+    ClearAlarmRequest,
+    ClearAlarmResponse,
+    NodeStatusRequest,
+    NodeStatusResponse,
+)
 from phxqueue.replica.errors import ReplicaStartError
 from phxqueue.replica.host import ReplicaHost, ReplicaPlace
 from phxqueue.replica.interfaces import IStateMachine
@@ -136,6 +141,7 @@ class ReplicaRole(Generic[NodeT, ServiceT]):
             service = RpcService(self.name)
             self._service.register(service)
             service.register(methods.NODE_STATUS, self.status)
+            service.register(methods.CLEAR_ALARM, self.clear_alarm)
             host.serve_operators(service)
             self._listener = await listen(
                 self._reactor,
@@ -207,6 +213,12 @@ class ReplicaRole(Generic[NodeT, ServiceT]):
     def status(self, request: NodeStatusRequest, context: CallContext) -> NodeStatusResponse:
         """Tell an operator about this node."""
         return self._status(state_hash=request.state_hash)
+
+    def clear_alarm(self, request: ClearAlarmRequest, context: CallContext) -> ClearAlarmResponse:
+        """An operator has looked after an alarm."""
+        stood = request.name in self.console.alarms.standing
+        self.console.desk.clear(request.name, f"cleared by {context.peer}")
+        return ClearAlarmResponse(cleared=stood)
 
     def _families(self) -> Iterable[Metric]:
         return replica_families(self._status(), self._kind.pubs_of_queues(self.node))

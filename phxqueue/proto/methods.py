@@ -69,6 +69,7 @@ GET_SHARE = Method(109, "GetShare", lock_pb2.GetShareRequest, lock_pb2.GetShareR
 CHANGE_SHARE = Method(110, "ChangeShare", lock_pb2.ChangeShareRequest, lock_pb2.ChangeShareResponse)
 EXPORT_KEYS = Method(111, "ExportKeys", lock_pb2.ExportKeysRequest, lock_pb2.ExportKeysResponse)
 RENEW_LOCKS = Method(112, "RenewLocks", lock_pb2.RenewLocksRequest, lock_pb2.RenewLocksResponse)
+CLEAR_ALARM = Method(40, "ClearAlarm", status_pb2.ClearAlarmRequest, status_pb2.ClearAlarmResponse)
 NODE_STATUS = Method(900, "NodeStatus", status_pb2.NodeStatusRequest, status_pb2.NodeStatusResponse)
 MEMBERS = Method(910, "Members", members_pb2.MembersRequest, members_pb2.MembersResponse)
 CHANGE_MEMBER = Method(911, "ChangeMember", members_pb2.ChangeMemberRequest, members_pb2.ChangeMemberResponse)

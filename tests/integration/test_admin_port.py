@@ -122,6 +122,17 @@ async def test_a_consumer_that_lies_is_seen_through_every_window(make_cluster: M
         assert status == 0, errors
         assert "ALARM of store 1 node" in output
         assert "mismatch store 1 queue 0 group 2 (pub 1)" in output
+        status, output, errors = await cluster.run("alarms", "--json")
+        assert (status, [one["name"] for one in json.loads(output)["alarms"]]) == (1, [alarm["name"]]), errors
+        status, output, errors = await cluster.run("alarms", "clear", alarm["name"])
+        assert (status, alarm["name"] in output) == (0, True), errors
+        assert await cluster.run("alarms") == (0, "no alarm stands\n", "")
+        assert [json.loads(line)["state"] for line in (await page(port, "/events?kind=alarm")).splitlines()] == [
+            "raised",
+            "cleared",
+        ]
+        status, _, errors = await cluster.run("alarms", "clear", alarm["name"])
+        assert (status, "no node that answers has such an alarm" in errors) == (1, True)
         assert await cluster.stop() == []
     finally:
         ports.close()
