@@ -98,14 +98,14 @@ class _Run:
         sampling.start(SAMPLE_S)
         began = time.monotonic()
         try:
-            while producer.stats.stored * found.item < total:
+            while self._stored(producer) * found.item < total:
                 await Load(self._reactor, [producer], self._plan()).run(TURN_S)
-                await reader.read(producer.stats.stored - BACKLOG_BYTES // found.item, READ_TIMEOUT_S)
+                await reader.read(self._stored(producer) - BACKLOG_BYTES // found.item, READ_TIMEOUT_S)
                 sizes = ", ".join(f"{size / 1e6:,.0f}" for size in self._sizes().values())
-                self._tell(f"{producer.stats.stored * found.item / 1e6:,.0f} MB enqueued; on disk {sizes} MB")
-            await reader.read(producer.stats.stored, READ_TIMEOUT_S)
+                self._tell(f"{self._stored(producer) * found.item / 1e6:,.0f} MB enqueued; on disk {sizes} MB")
+            await reader.read(self._stored(producer), READ_TIMEOUT_S)
             found.seconds = time.monotonic() - began
-            found.enqueued = producer.stats.stored * found.item
+            found.enqueued = self._stored(producer) * found.item
             await deferLater(self._reactor, SETTLE_S, lambda: None)
             found.at_the_end = self._sizes()
         finally:
@@ -113,6 +113,10 @@ class _Run:
             await producer.close()
             await reader.stop()
         return found
+
+    def _stored(self, producer: Producer) -> int:
+        """Items that are there to be read."""
+        return producer.stats.stored - self._found.pinned
 
     def _plan(self) -> LoadPlan:
         content = bytes(self._found.item)

@@ -145,14 +145,14 @@ class Handling:
     def _start(self, slots: list[Slot]) -> None:
         workshop, first = self._workshop, slots[0]
         furthest = first.cursor
-        if len(slots) > 1 or first.message.meta.expires_at_ms:
+        if len(slots) > 1 or first.expires_at_ms:
             if not (slots := self._sort_out_expired(slots)):
                 return
             first = slots[0]
             furthest = max(slot.cursor for slot in slots)
         if furthest > self.furthest:
             self.furthest = furthest
-        handler = None if first.unreadable else workshop.handler(first.message.meta.handle_id)
+        handler = None if first.unreadable else workshop.handler(first.handle_id)
         if handler is None:
             workshop.slots.give()
             if first.unreadable:
@@ -162,7 +162,7 @@ class Handling:
             return
         timeout_s = handler.timeout_s or workshop.settings.handler_timeout_s
         try:
-            outcome = self._call(handler, slots, workshop.clock.seconds() + timeout_s)
+            outcome = self._call(handler, first, slots, workshop.clock.seconds() + timeout_s)
         except (Exception, SystemExit):
             self._leave_work(handler, slots)
             self._raised(slots, Failure())
@@ -179,7 +179,7 @@ class Handling:
     def _sort_out_expired(self, slots: list[Slot]) -> list[Slot]:
         """Return what of a batch (or a single item) may still be handled; the rest has its end."""
         now_ms = self._workshop.clock.seconds() * 1000 + self.store_ahead_ms
-        late = [slot for slot in slots if 0 < slot.message.meta.expires_at_ms <= now_ms]
+        late = [slot for slot in slots if 0 < slot.expires_at_ms <= now_ms]
         left = [slot for slot in slots if slot not in late]
         if not left:
             self._leave_work(self._workshop.handler(slots[0].message.meta.handle_id), slots)
@@ -188,13 +188,12 @@ class Handling:
             self._next_attempts.expire(slot, f"it expired at {_utc(slot.message.meta.expires_at_ms)}")
         return left
 
-    def _call(self, handler: Handler, slots: list[Slot], deadline: float) -> Any:
+    def _call(self, handler: Handler, first: Slot, slots: list[Slot], deadline: float) -> Any:
         workshop, place = self._workshop, self._place
         now, wall_s = workshop.clock.seconds, workshop.wall()
         if not handler.batch_items:
-            [slot] = slots
-            item = Item(slot.message, slot.cursor)
-            return handler.call(Context(place, item, slot.attempt, deadline, now, wall_s), item)
+            item = Item(first.message, first.cursor)
+            return handler.call(Context(place, item, first.attempt, deadline, now, wall_s), item)
         items = [Item(slot.message, slot.cursor) for slot in slots]
         contexts = [
             Context(place, item, slot.attempt, deadline, now, wall_s) for item, slot in zip(items, slots, strict=True)
@@ -337,7 +336,8 @@ class Handling:
     def _finish(self, slot: Slot) -> None:
         self._lineup.done(slot)
         self._finished(slot)
-        self._check_stopped()
+        if self._stopping is not None:
+            self._check_stopped()
 
     def _attempt_over(self, slot: Slot) -> None:
         self._finish(slot)

@@ -83,7 +83,7 @@ class Lineup:
             assert slots is not None
         self._next = None
         if self._is_batch:
-            handle_id = slots[0].message.meta.handle_id
+            handle_id = slots[0].handle_id
             self._at_work[handle_id] = self._at_work.get(handle_id, 0) + 1
         return slots
 
@@ -144,8 +144,8 @@ class Lineup:
 
     def _admitted(self, slot: Slot) -> list[Slot] | None:
         """What can start with this item: itself, the batch that it fills, or nothing yet."""
-        handle_id = slot.message.meta.handle_id
-        limit = 0 if self._batch_items is None or slot.unreadable else self._batch_items(handle_id)
+        batch_items, handle_id = self._batch_items, slot.handle_id
+        limit = 0 if batch_items is None or slot.unreadable else batch_items(handle_id)
         if not limit:
             self._is_batch = False
             return [slot]

@@ -22,6 +22,7 @@ class Slot:
         count: items it stands for: 1, but for an unreadable batch.
         digest: what was really received; for an unreadable batch, what its header claims.
         size: its share of the bytes fetched.
+        handle_id, expires_at_ms: as in `message.meta`, where reading them takes longer.
         unreadable: why it cannot be handled, or "".
         stale: it is no longer ours (the store reset the position): its result counts for nothing.
         tries: failed re-enqueues.
@@ -35,7 +36,9 @@ class Slot:
         "cursor",
         "digest",
         "dropped",
+        "expires_at_ms",
         "finished",
+        "handle_id",
         "message",
         "passed",
         "pub_id",
@@ -50,6 +53,9 @@ class Slot:
     def __init__(self, cursor: int, message: QItem, uin: int, digest: int, size: int, pub_id: int) -> None:
         self.cursor = cursor
         self.message = message
+        meta = message.meta
+        self.handle_id = meta.handle_id
+        self.expires_at_ms = meta.expires_at_ms
         self.uin = uin
         self.digest = digest
         self.size = size

@@ -75,11 +75,11 @@ class Workshop:
     def handler(self, handle_id: int) -> Handler | None:
         """Who handles items of this kind; None: nobody."""
         found = self.handlers.get(handle_id)
-        return found if found is None or isinstance(found, Handler) else Handler(found)
+        if isinstance(found, Handler):
+            return found
+        return None if found is None else Handler(found)
 
     def batch_items(self, handle_id: int) -> int:
         """Most items that the handler of this kind takes at once; 0: one at a time."""
-        try:
-            return self.handlers[handle_id].batch_items  # type: ignore[union-attr]
-        except (KeyError, AttributeError):
-            return 0  # nobody, or a bare function
+        found = self.handlers.get(handle_id)
+        return found.batch_items if isinstance(found, Handler) else 0
