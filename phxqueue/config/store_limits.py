@@ -103,6 +103,13 @@ class StoreLimits(Block):
         ge=0,
         le=10_000_000,
     )
+    group_grace_s: Decimal = setting(
+        7 * 86_400.0,
+        "How long a consumer group that was taken out of the files keeps its positions, and what is stored for it.",
+        unit="s",
+        ge=0.0,
+        le=10 * 366 * 86_400.0,
+    )
     delayed_pin_entries: Whole = setting(
         1_000_000,
         "Entries that the log keeps for nobody but delayed batches, or half messages, beyond which a master warns.",

@@ -1259,6 +1259,266 @@ class ListReplaysResponse(_message.Message):
 Global___ListReplaysResponse: _TypeAlias = ListReplaysResponse  # noqa: Y015
 
 @_typing.final
+class CreateGroup(_message.Message):
+    """---- consumer groups at run time ------------------------------------------------------------------"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUB_IDS_FIELD_NUMBER: _builtins.int
+    START_MS_FIELD_NUMBER: _builtins.int
+    start_ms: _builtins.int
+    """0: the earliest item there is; 1: only what comes from now on; else the first stored then or later"""
+    @_builtins.property
+    def pub_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        pub_ids: _abc.Iterable[_builtins.int] | None = ...,
+        start_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pub_ids", b"pub_ids", "start_ms", b"start_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateGroup: _TypeAlias = CreateGroup  # noqa: Y015
+
+@_typing.final
+class DeleteGroup(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEFT_FIELD_NUMBER: _builtins.int
+    left: _builtins.bool
+    """only where its grace time has passed"""
+    def __init__(
+        self,
+        *,
+        left: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["left", b"left"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteGroup: _TypeAlias = DeleteGroup  # noqa: Y015
+
+@_typing.final
+class GroupChange(_message.Message):
+    """A change of a consumer group in the queues of one Paxos group. Since version 8."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMER_GROUP_ID_FIELD_NUMBER: _builtins.int
+    QUEUE_IDS_FIELD_NUMBER: _builtins.int
+    CREATE_FIELD_NUMBER: _builtins.int
+    DELETE_FIELD_NUMBER: _builtins.int
+    LEAVE_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    STAY_FIELD_NUMBER: _builtins.int
+    consumer_group_id: _builtins.int
+    leave_until_ms: _builtins.int
+    """it is in the files no more: its positions are kept until then"""
+    stay: _builtins.bool
+    """it is in the files again"""
+    @_builtins.property
+    def queue_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def create(self) -> Global___CreateGroup: ...
+    @_builtins.property
+    def delete(self) -> Global___DeleteGroup: ...
+    def __init__(
+        self,
+        *,
+        consumer_group_id: _builtins.int = ...,
+        queue_ids: _abc.Iterable[_builtins.int] | None = ...,
+        create: Global___CreateGroup | None = ...,
+        delete: Global___DeleteGroup | None = ...,
+        leave_until_ms: _builtins.int = ...,
+        stay: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "create", b"create", "delete", b"delete", "leave_until_ms", b"leave_until_ms", "stay", b"stay"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "consumer_group_id", b"consumer_group_id", "create", b"create", "delete", b"delete", "leave_until_ms", b"leave_until_ms", "queue_ids", b"queue_ids", "stay", b"stay"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["create", "delete", "leave_until_ms", "stay"]  # noqa: Y015
+    _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
+
+Global___GroupChange: _TypeAlias = GroupChange  # noqa: Y015
+
+@_typing.final
+class CreateGroupRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    STORE_ID_FIELD_NUMBER: _builtins.int
+    PAXOS_GROUP_FIELD_NUMBER: _builtins.int
+    CONSUMER_GROUP_ID_FIELD_NUMBER: _builtins.int
+    CREATE_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.int
+    store_id: _builtins.int
+    paxos_group: _builtins.int
+    consumer_group_id: _builtins.int
+    @_builtins.property
+    def create(self) -> Global___CreateGroup: ...
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.int = ...,
+        store_id: _builtins.int = ...,
+        paxos_group: _builtins.int = ...,
+        consumer_group_id: _builtins.int = ...,
+        create: Global___CreateGroup | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create", b"create"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_id", b"consumer_group_id", "create", b"create", "paxos_group", b"paxos_group", "store_id", b"store_id", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateGroupRequest: _TypeAlias = CreateGroupRequest  # noqa: Y015
+
+@_typing.final
+class DeleteGroupRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    STORE_ID_FIELD_NUMBER: _builtins.int
+    PAXOS_GROUP_FIELD_NUMBER: _builtins.int
+    CONSUMER_GROUP_ID_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.int
+    store_id: _builtins.int
+    paxos_group: _builtins.int
+    consumer_group_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.int = ...,
+        store_id: _builtins.int = ...,
+        paxos_group: _builtins.int = ...,
+        consumer_group_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_id", b"consumer_group_id", "paxos_group", b"paxos_group", "store_id", b"store_id", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteGroupRequest: _TypeAlias = DeleteGroupRequest  # noqa: Y015
+
+@_typing.final
+class GroupChangeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    unchanged: _builtins.bool
+    """it was so already"""
+    def __init__(
+        self,
+        *,
+        unchanged: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["unchanged", b"unchanged"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupChangeResponse: _TypeAlias = GroupChangeResponse  # noqa: Y015
+
+@_typing.final
+class ListGroupsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    STORE_ID_FIELD_NUMBER: _builtins.int
+    PAXOS_GROUP_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.int
+    store_id: _builtins.int
+    paxos_group: _builtins.int
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.int = ...,
+        store_id: _builtins.int = ...,
+        paxos_group: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["paxos_group", b"paxos_group", "store_id", b"store_id", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGroupsRequest: _TypeAlias = ListGroupsRequest  # noqa: Y015
+
+@_typing.final
+class GroupState(_message.Message):
+    """What the master of a Paxos group knows of a consumer group that its files do not (only) tell."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMER_GROUP_ID_FIELD_NUMBER: _builtins.int
+    PUB_IDS_FIELD_NUMBER: _builtins.int
+    START_MS_FIELD_NUMBER: _builtins.int
+    CREATED_MS_FIELD_NUMBER: _builtins.int
+    IN_FILES_FIELD_NUMBER: _builtins.int
+    LEAVING_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    LEAVING_QUEUE_IDS_FIELD_NUMBER: _builtins.int
+    consumer_group_id: _builtins.int
+    start_ms: _builtins.int
+    created_ms: _builtins.int
+    """0: not created at run time"""
+    in_files: _builtins.bool
+    """of this node"""
+    leaving_until_ms: _builtins.int
+    """the earliest of its queues; 0: it is not leaving"""
+    @_builtins.property
+    def pub_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """of one created at run time"""
+
+    @_builtins.property
+    def leaving_queue_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        consumer_group_id: _builtins.int = ...,
+        pub_ids: _abc.Iterable[_builtins.int] | None = ...,
+        start_ms: _builtins.int = ...,
+        created_ms: _builtins.int = ...,
+        in_files: _builtins.bool = ...,
+        leaving_until_ms: _builtins.int = ...,
+        leaving_queue_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_id", b"consumer_group_id", "created_ms", b"created_ms", "in_files", b"in_files", "leaving_queue_ids", b"leaving_queue_ids", "leaving_until_ms", b"leaving_until_ms", "pub_ids", b"pub_ids", "start_ms", b"start_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupState: _TypeAlias = GroupState  # noqa: Y015
+
+@_typing.final
+class ListGroupsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupState]: ...
+    def __init__(
+        self,
+        *,
+        groups: _abc.Iterable[Global___GroupState] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGroupsResponse: _TypeAlias = ListGroupsResponse  # noqa: Y015
+
+@_typing.final
 class CursorMove(_message.Message):
     """---- replicated commands ---------------------------------------------------------------------"""
 
@@ -1741,6 +2001,7 @@ class StoreCommand(_message.Message):
     KEY_BOUNDS_FIELD_NUMBER: _builtins.int
     HALF_DECISIONS_FIELD_NUMBER: _builtins.int
     REPLAYS_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     LEDGER_FIELD_NUMBER: _builtins.int
     REPORTS_FIELD_NUMBER: _builtins.int
@@ -1778,6 +2039,10 @@ class StoreCommand(_message.Message):
         """after the cursor moves of the same command; since version 7"""
 
     @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupChange]:
+        """since version 8"""
+
+    @_builtins.property
     def ledger(self) -> _ledger_pb2.LedgerBounds:
         """since version 10, and so are the next two"""
 
@@ -1807,6 +2072,7 @@ class StoreCommand(_message.Message):
         key_bounds: _abc.Iterable[Global___KeyBounds] | None = ...,
         half_decisions: _abc.Iterable[Global___HalfDecision] | None = ...,
         replays: _abc.Iterable[Global___Replay] | None = ...,
+        groups: _abc.Iterable[Global___GroupChange] | None = ...,
         history: _builtins.int = ...,
         ledger: _ledger_pb2.LedgerBounds | None = ...,
         reports: _abc.Iterable[_ledger_pb2.ProducedReport] | None = ...,
@@ -1816,7 +2082,7 @@ class StoreCommand(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fire", b"fire", "ledger", b"ledger"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "begins", b"begins", "cancels", b"cancels", "cursor_moves", b"cursor_moves", "disputes", b"disputes", "fences", b"fences", "fire", b"fire", "half_decisions", b"half_decisions", "history", b"history", "key_bounds", b"key_bounds", "ledger", b"ledger", "relocated", b"relocated", "relocations", b"relocations", "replays", b"replays", "reports", b"reports", "settings", b"settings", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "begins", b"begins", "cancels", b"cancels", "cursor_moves", b"cursor_moves", "disputes", b"disputes", "fences", b"fences", "fire", b"fire", "groups", b"groups", "half_decisions", b"half_decisions", "history", b"history", "key_bounds", b"key_bounds", "ledger", b"ledger", "relocated", b"relocated", "relocations", b"relocations", "replays", b"replays", "reports", b"reports", "settings", b"settings", "timestamp_ms", b"timestamp_ms", "trims", b"trims", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

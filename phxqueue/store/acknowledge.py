@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from phxqueue.config import group_bit
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.digest import MASK64, MOST_DROPPED, Claim
 from phxqueue.proto.store_pb2 import AckClaim, GetRequest
@@ -28,6 +27,7 @@ from phxqueue.store.passed_on import DROP_VERSION
 from phxqueue.store.reading import Reading
 from phxqueue.store.reconciliation import Audit
 from phxqueue.store.served import ServedQueue
+from phxqueue.store.views import view_of
 
 #: Most claims of one request: a consumer adds up the oldest when it has more that are not durable.
 MOST_CLAIMS = 256
@@ -169,10 +169,10 @@ class _Check:
         self._reading = reading
         self._claim = claim
         self._cold: dict[int, ParsedEntry] = {}  # entries read from disk for this check
-        mask = group_bit(request.consumer_group_id) if queue.by_mask else 0
+        view = view_of(reading.machine.groups, request.queue_id, request.consumer_group_id, by_mask=queue.by_mask)
         index = reading.machine.queues[request.queue_id]
         self._generation = reading.machine.replays.generation((request.queue_id, request.consumer_group_id))
-        self._audit = Audit(index, claim.start, claim.stop, mask, verify=bool(claim.unreadable))
+        self._audit = Audit(index, claim.start, claim.stop, view, verify=bool(claim.unreadable))
 
     def start(self) -> bool | Deferred[bool]:
         """The answer, or a Deferred of it."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 
+from phxqueue.config import StoreNode
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
 from phxqueue.proto.store_pb2 import AddRequest, AddResponse
@@ -37,6 +38,20 @@ def check_address(served: ServedQueues, topic_id: int, store_id: int) -> None:
         )
     if store_id != served.store_id:
         raise RpcError(Status.INVALID_ARGUMENT, f"store_id {store_id}: this node belongs to store {served.store_id}")
+
+
+#: Disks do not empty themselves within milliseconds.
+_DISK_RETRY_MS = 1000
+
+
+def disk_full(node: StoreNode) -> RpcError:
+    """The answer while there is no room."""
+    return RpcError(
+        Status.RESOURCE_EXHAUSTED,
+        f"node {node.node.node_id} of store {node.store.store_id}: the disk of {node.data_dir} has less than "
+        f"journal.min_free_bytes ({node.journal.min_free_bytes}) free; enqueues resume when there is room again",
+        retry_after_ms=_DISK_RETRY_MS,
+    )
 
 
 def group_of_request(served: ServedQueues, request: AddRequest) -> int:
@@ -75,7 +90,7 @@ def add(request: AddRequest, served: ServedQueues, intake: Intake) -> AddRespons
         if header.idempotency_key or header.atomic_batches > 1 or header.prepared_by:
             return _add_several(batches, served, intake)
         raw = batch.SerializeToString()
-        _check(served, header, len(raw), batch)
+        _check(served, machine, header, len(raw), batch)
         sequence = header.sequence
         if sequence and machine.window.may_know(header.producer_id, sequence):
             earlier = machine.recall(header.producer_id, sequence, header.queue_id)
@@ -97,7 +112,7 @@ def _add_several(
     frames = []
     for batch in batches:
         raw = batch.SerializeToString()
-        _check(served, batch.header, len(raw), batch)
+        _check(served, intake.machine, batch.header, len(raw), batch)
         frames.append(frame_batch(raw))
     size = sum(map(len, frames))
     if size > served.max_request_bytes:
@@ -157,13 +172,13 @@ def _all_known(batches: Sequence[ItemBatch], machine: StoreQueues) -> list[Outco
     return outcomes
 
 
-def _check(served: ServedQueues, header: BatchHeader, size: int, batch: ItemBatch) -> None:
+def _check(served: ServedQueues, machine: StoreQueues, header: BatchHeader, size: int, batch: ItemBatch) -> None:
     """Refuse a batch that must not be stored; `size` is that of the serialized batch, header included."""
     mask = served.masks.get(header.queue_id << 32 | header.pub_id)
     if mask is None:
         raise RpcError(Status.INVALID_ARGUMENT, served.why_not(header.queue_id, header.pub_id))
     wanted, count = header.consumer_group_ids, header.count
-    if wanted & ~mask or (mask and not wanted):
+    if (wanted & ~mask and wanted & ~(mask | machine.groups.extra.get(header.pub_id, 0))) or (mask and not wanted):
         raise RpcError(
             Status.INVALID_ARGUMENT,
             f"consumer_group_ids: the batch is for consumer groups {groups_of(wanted)}, pub {header.pub_id} has "

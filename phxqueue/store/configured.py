@@ -5,6 +5,7 @@ from __future__ import annotations
 from phxqueue.config import StoreNode
 from phxqueue.store.batcher import BatcherLimits
 from phxqueue.store.delays import DelayLimits
+from phxqueue.store.group_service import GroupLimits
 from phxqueue.store.half_service import HalfLimits
 from phxqueue.store.reading import GetLimits
 from phxqueue.store.relocation import RelocationBounds
@@ -62,6 +63,12 @@ def relocation_bounds(node: StoreNode) -> RelocationBounds:
         command_bytes=min(node.topic.settings.store_paxos_batch_bytes, largest // 2),
         item_bytes=largest * 3 // 4,
     )
+
+
+def group_limits(node: StoreNode) -> GroupLimits:
+    """How long groups that leave are kept, as configured."""
+    limits = node.limits
+    return GroupLimits(grace_ms=round(limits.group_grace_s * 1000), retry_after_ms=limits.retry_after_ms)
 
 
 def get_limits(node: StoreNode) -> GetLimits:

@@ -72,7 +72,7 @@ def fire(state: QueueState, command: FireTimers) -> set[int]:
     touched: set[int] = set()
     run: list[Timer] = []
     for timer in state.timers.take_due(command.due_ms, min(command.most, FIRE_MOST)):
-        if run and not _follows(run[-1], timer):
+        if run and not (_follows(run[-1], timer) and _alike(state, run[-1], timer)):
             _deliver(state, run)
             run = []
         run.append(timer)
@@ -88,7 +88,7 @@ def _deliver(state: QueueState, run: Sequence[Timer]) -> None:
         for timer in run:
             state.ledger.come_due(timer.number, timer.queue_id, cursor, timer.pub_id, timer.mask, timer.items)
             cursor += timer.items
-    append_by_reference(state, run)
+    append_by_reference(state, run, _extra_bits(state, run[0]))
 
 
 def _follows(one: Timer, other: Timer) -> bool:
@@ -101,8 +101,20 @@ def _follows(one: Timer, other: Timer) -> bool:
     )
 
 
-def append_by_reference(state: QueueState, run: Sequence[Kept]) -> None:
-    """Batches that stand side by side in their entry go to the end of their queue, as one row."""
+def _alike(state: QueueState, one: Timer, other: Timer) -> bool:
+    """Whether they are for the same groups that were created at run time."""
+    return _extra_bits(state, one) == _extra_bits(state, other)
+
+
+def _extra_bits(state: QueueState, timer: Timer) -> int:
+    return state.groups.bits_of_timer(timer.pub_id, timer.number) if state.groups.created else 0
+
+
+def append_by_reference(state: QueueState, run: Sequence[Kept], bits: int = 0) -> None:
+    """Batches that stand side by side in their entry go to the end of their queue, as one row.
+
+    `bits`: of groups created at run time.
+    """
     first = run[0]
     index = state.queues.get(first.queue_id)
     if index is None:
@@ -111,10 +123,11 @@ def append_by_reference(state: QueueState, run: Sequence[Kept]) -> None:
         first.instance,
         (first.ordinal, len(run)),
         sum([timer.items for timer in run]),
-        first.mask,
+        first.mask | bits,
         state.clock_ms,
         sum([timer.size for timer in run]),
         sum([timer.digest for timer in run]),
+        uniform=not bits,  # a later attempt has no batch for them: that is for whoever reads to see
     )
 
 

@@ -173,11 +173,13 @@ class Answer:
         count = end - first
         if (
             index.flags[row] & (UNIFORM | REFERENCE) == UNIFORM
+            and first >= self._wanted.view.since
             and first >= self.position
             and (self.items + count <= self._wanted.items)
             and (self._size + index.sizes[row] <= self._wanted.size)
         ):
             self.response.batches.append(entry.whole(index, row))
+            self._name_reader()
             self.items += count
             self._size += index.sizes[row]
             self.position = end
@@ -190,7 +192,7 @@ class Answer:
             end = first + stored.offset + stored.count
             if end <= self.position:
                 continue
-            if wanted.mask and not stored.mask & wanted.mask:
+            if not wanted.view.has(stored):
                 self.position = end
                 continue
             if self.items and (
@@ -214,7 +216,14 @@ class Answer:
         merged.first_cursor = first + run[0].offset
         merged.timestamp_ms = timestamp_ms
         self.response.batches.append(merged)
+        self._name_reader()
         run.clear()
+
+    def _name_reader(self) -> None:
+        """A group that was created at run time is not named by what others have enqueued for everybody."""
+        view = self._wanted.view
+        if view.pub_ids:
+            self.response.batches[-1].header.consumer_group_ids |= view.mask
 
 
 def _same_kind(one: StoredBatch, other: StoredBatch) -> bool:

@@ -26,6 +26,7 @@ from phxqueue.store.queues import StoreQueues
 from phxqueue.store.reading import Reading
 from phxqueue.store.rows import Wanted, plan
 from phxqueue.store.served import ServedQueue, ServedQueues, groups_of
+from phxqueue.store.views import view_of
 
 #: Later than every timestamp.
 _FOR_EVER = 1 << 63
@@ -38,7 +39,7 @@ def get(request: GetRequest, served: ServedQueues, reading: Reading) -> GetRespo
     queue = served.queue(request.queue_id)
     if queue is None:
         raise RpcError(Status.INVALID_ARGUMENT, f"queue_id: {served.why_not(request.queue_id)}")
-    _check_group(request, queue)
+    _check_group(request, queue, reading.machine)
     if request.random:
         return _peek(request, queue, reading)
     key = request.queue_id, request.consumer_group_id
@@ -89,7 +90,7 @@ def _go_on(
     return GetCall(request, queue, position, reset, reading).start()
 
 
-def _check_group(request: GetRequest, queue: ServedQueue) -> None:
+def _check_group(request: GetRequest, queue: ServedQueue, machine: StoreQueues) -> None:
     group_id = request.consumer_group_id
     if request.random and group_id == 0:
         return
@@ -97,7 +98,7 @@ def _check_group(request: GetRequest, queue: ServedQueue) -> None:
         raise RpcError(
             Status.INVALID_ARGUMENT, f"consumer_group_id: {group_id} is not a number from 1 to {MAX_CONSUMER_GROUP_ID}"
         )
-    if not queue.readers & group_bit(group_id):
+    if not queue.readers & group_bit(group_id) and not machine.groups.reads(group_id, queue.pubs):
         raise RpcError(
             Status.INVALID_ARGUMENT,
             f"consumer_group_id: consumer group {group_id} is in no pub of queue {request.queue_id}; groups that read "
@@ -146,7 +147,8 @@ class GetCall:
         self._reset = reset
         self._generation = reading.machine.replays.generation(self._key)
         self._begins = bool(request.reader_id) and (reset or not request.HasField("next_cursor"))
-        self._mask = group_bit(request.consumer_group_id) if queue.by_mask and request.consumer_group_id else 0
+        groups = reading.machine.groups
+        self._view = view_of(groups, request.queue_id, request.consumer_group_id, by_mask=queue.by_mask)
         self._delay_ms = 0 if request.random else queue.delay_ms
         limits = reading.limits
         self._items = min(request.limit, limits.items)
@@ -179,7 +181,7 @@ class GetCall:
                 raise _trimmed(self._queue_id, self._position, reading.machine)
             self._position = index.first_cursor
         wanted = Wanted(
-            mask=self._mask,
+            view=self._view,
             items=self._items,
             size=self._size,
             stored_before_ms=reading.wall_ms() - self._delay_ms + 1 if self._delay_ms else _FOR_EVER,
@@ -204,8 +206,10 @@ class GetCall:
                 break
         self._position = answer.position
         if not answer.items:
-            # The position was inside a row of several masks, and nothing for this group was left of it: go on.
-            return self._step()
+            # Nothing in these rows was for this group (the position was inside one of several masks, or the group was
+            # created after them): others have their turn, then it goes on.
+            self._soon = reading.clock.callLater(0, self._resume)
+            return None
         return self._finish(answer.response)
 
     def _finish(self, response: GetResponse) -> GetResponse:

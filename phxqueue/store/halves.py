@@ -69,7 +69,7 @@ def _decide(state: QueueState, one: HalfDecision) -> HalfOutcome | Refusal:
             state.ledger.place(half.queue_id, cursor, half.pub_id, half.mask)
             kind = Tally(0, half.queue_id, half.pub_id, half.mask, Origin.NEW)
             state.ledger.store({kind: [half.items, half.digest]})
-        append_by_reference(state, [half])
+        append_by_reference(state, [half], state.groups.extra.get(half.pub_id, 0))
     decided = Decided(wanted, half.queue_id, half.pub_id, half.items, cursor, half.prepared_ms)
     state.halves.remember(number, decided, state.clock_ms)
     return HalfOutcome(wanted, half.queue_id, cursor, half.items)

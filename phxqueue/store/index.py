@@ -125,13 +125,22 @@ class QueueIndex:
         return self._lowest
 
     def append_reference(
-        self, instance: int, place: tuple[int, int], count: int, mask: int, timestamp_ms: int, size: int, digest: int
+        self,
+        instance: int,
+        place: tuple[int, int],
+        count: int,
+        mask: int,
+        timestamp_ms: int,
+        size: int,
+        digest: int,
+        *,
+        uniform: bool = True,
     ) -> None:
         """Add a row of delayed batches that were stored in `instance`; `place`: see `reference`."""
         self._reference_firsts.append(self.end_cursor)
         self._reference_places.append(place[0] << 32 | place[1])
         self._lowest = None
-        self.append(instance, count, mask, timestamp_ms, size, digest, REFERENCE | UNIFORM)
+        self.append(instance, count, mask, timestamp_ms, size, digest, REFERENCE | (UNIFORM if uniform else 0))
 
     def reference(self, row: int) -> tuple[int, int]:
         """Which batches of its entry a row with REFERENCE is: position of the first one, and how many."""

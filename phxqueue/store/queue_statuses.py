@@ -11,6 +11,7 @@ from phxqueue.store.positions import Positions
 from phxqueue.store.rows import oldest_waiting
 from phxqueue.store.served import ServedQueues
 from phxqueue.store.state import QueueState
+from phxqueue.store.views import view_of
 
 
 def queue_statuses(machine: QueueState, positions: Positions, served: ServedQueues, now_ms: int) -> list[QueueStatus]:
@@ -22,7 +23,7 @@ def queue_statuses(machine: QueueState, positions: Positions, served: ServedQueu
     ended = machine.halves.ended
     aside = {*delayed, *prepared, *(queue_id for queue_id, _ in ended)}
     queues = {queue_id: QueueIndex(queue_id) for queue_id in aside} | machine.queues
-    groups: dict[int, set[int]] = {queue_id: served.expected_readers(queue_id) for queue_id in queues}
+    groups = {queue_id: served.expected_readers(queue_id, machine.groups) for queue_id in queues}
     for queue_id, consumer_group_id in {*machine.acked, *positions.keys()}:
         groups.setdefault(queue_id, set()).add(consumer_group_id)
     return [
@@ -58,6 +59,7 @@ def _group_status(
         consumer_group_id=consumer_group_id, acked=acked, delivered=acked if delivered is None else delivered
     )
     index = machine.queues.get(queue_id)
-    if index is not None and (taken_ms := oldest_waiting(index, acked, consumer_group_id)) is not None:
+    view = view_of(machine.groups, queue_id, consumer_group_id, by_mask=True)
+    if index is not None and (taken_ms := oldest_waiting(index, acked, view)) is not None:
         status.oldest_age_s = max(0, now_ms - taken_ms) / 1000
     return status

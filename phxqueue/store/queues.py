@@ -17,12 +17,22 @@ from zope.interface import implementer
 
 from phxqueue.net.status import Status
 from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
-from phxqueue.proto.store_pb2 import AckDispute, CursorMove, Fence, QueueTrim, Replay, StoreCommand
+from phxqueue.proto.store_pb2 import (
+    AckDispute,
+    CursorMove,
+    Fence,
+    GroupChange,
+    QueueTrim,
+    ReaderBegin,
+    Replay,
+    StoreCommand,
+)
 from phxqueue.replica.errors import Halted
 from phxqueue.replica.interfaces import Checkpoint, IStateMachine
 from phxqueue.store.atomic import fates_of_atomic
 from phxqueue.store.books import EntryBooks
 from phxqueue.store.delayed import cancel, fire, keep_aside
+from phxqueue.store.group_changes import change_group
 from phxqueue.store.halves import decide, prepare
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import SOLE, UNIFORM, QueueIndex
@@ -110,8 +120,8 @@ class StoreQueues(QueueState):
         """Apply one chosen entry.
 
         Returns:
-            One outcome per batch of the command, then one per cancel, setting and replay; a Refusal for an entry that
-            is no command; None for other kinds.
+            One outcome per batch of the command, then one per cancel, setting, replay and group; a Refusal for an entry
+            that is no command; None for other kinds.
 
         Raises:
             Halted: the command is newer than this program; nothing has changed, and nothing later may be applied.
@@ -154,16 +164,15 @@ class StoreQueues(QueueState):
         for fence in command.fences:
             self._raise_fence(fence)
         for begin in command.begins:
-            if begin.generation == self.replays.generation((begin.queue_id, begin.consumer_group_id)):
-                self.begins.note(begin)
+            self._note_begin(begin)
         if command.cancels:
             outcomes += cancel(self, command.cancels)
         if command.HasField("fire"):
             self.touched |= fire(self, command.fire)
         for change in command.settings:
             outcomes.append(self.settings.apply(change, instance))
-        for replay in command.replays:
-            outcomes.append(self._replay(replay, instance))
+        outcomes += [self._replay(replay, instance) for replay in command.replays]
+        outcomes += [self._change_group(change, instance) for change in command.groups]
         for report in command.reports if counted else ():
             self.ledger.report(report)
         if command.half_decisions:
@@ -187,7 +196,7 @@ class StoreQueues(QueueState):
         outcomes: list[Outcome] = []
         rows: dict[int, _Row] = {}
         refused: list[int] = []
-        window, now_ms = self.window, self.clock_ms
+        window, now_ms, extra = self.window, self.clock_ms, self.groups.extra
         may_delay, aside = command.version >= TIMER_VERSION, False
         extended = command.version >= KEYS_VERSION  # may have keys, and say that batches belong together
         fates: list[Outcome] = []  # of the next batches, when they share what is wrong with one of them
@@ -223,7 +232,7 @@ class StoreQueues(QueueState):
                 if books is not None and place & TIMER_BIT:  # a half message is in the books from when it is committed
                     books.set_aside(header, place & ~TIMER_BIT)
             else:
-                mask = header.consumer_group_ids
+                mask = header.consumer_group_ids | (extra.get(header.pub_id, 0) if extra and not header.origin else 0)
                 if may_delay and header.origin:
                     count_passed_on(self.passed_on, mask, header.origin, count)
                 if queue_id != row_queue or row is None:
@@ -236,7 +245,7 @@ class StoreQueues(QueueState):
                     row.union |= mask
                 place = row.cursor
                 if books is not None:
-                    books.store(header, queue_id, place, count, mask)
+                    books.store(header, queue_id, place, count, header.consumer_group_ids)
                 row.cursor = place + count
                 row.digest += header.digest_sum
                 row.size += len(batch.items)
@@ -324,7 +333,7 @@ class StoreQueues(QueueState):
             return
         if self.replays.rewound and move.generation != self.replays.generation(key):
             return
-        acked, before = min(move.acked, index.end_cursor), self.acked.get(key, 0)
+        acked, before = min(move.acked, index.end_cursor), self.acked_cursor(*key)
         if acked > before:
             self.acked[key] = acked
             if version >= DROP_VERSION:
@@ -349,13 +358,24 @@ class StoreQueues(QueueState):
         """Drop rows from the front of a queue. Whatever a master asks for, what somebody still has to read stays."""
         index = self.queues.get(trim.queue_id)
         if index is not None:
-            rows = acknowledged_rows(index, partial(self._acked, trim.queue_id), trim.first_cursor)
+            acked = partial(self.acked_cursor, trim.queue_id)
+            rows = acknowledged_rows(index, acked, min(trim.first_cursor, self.groups.pin(trim.queue_id, acked)))
             if rows:
                 if version >= REPLAY_VERSION:
                     self.replays.trimmed_ms[trim.queue_id] = index.timestamps[rows - 1]
                 self.forget_rows(index, rows)
+                self.groups.trimmed(trim.queue_id, index.first_cursor)
                 self.forget_refused()
                 self.ledger.forget(trim.queue_id, index.first_cursor)
+
+    def _note_begin(self, begin: ReaderBegin) -> None:
+        if begin.generation == self.replays.generation((begin.queue_id, begin.consumer_group_id)):
+            self.begins.note(begin)
+
+    def _change_group(self, change: GroupChange, instance: int) -> Outcome:
+        done, moved = change_group(self, change, instance)
+        self.moved |= moved
+        return done
 
     def _replay(self, replay: Replay, instance: int) -> Outcome:
         outcome = apply_replay(self, replay, instance)
@@ -364,9 +384,6 @@ class StoreQueues(QueueState):
             for one in outcome.record.moved if self.ledger.opened else ():
                 self.ledger.replay(one.queue_id, replay.consumer_group_id, one.acked, one.target)
         return outcome
-
-    def _acked(self, queue_id: int, consumer_group_id: int) -> int:
-        return self.acked.get((queue_id, consumer_group_id), 0)
 
     def checkpoint(self) -> Checkpoint:
         """Return the state as of `applied`; rows beyond the last full segment travel inside it."""

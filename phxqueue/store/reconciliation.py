@@ -19,7 +19,8 @@ from google.protobuf.message import DecodeError
 from phxqueue.proto.digest import MASK64, Claim, item_digest
 from phxqueue.proto.item_pb2 import QItem, QItems
 from phxqueue.store.entries import ParsedEntry, StoredBatch
-from phxqueue.store.index import UNIFORM, QueueIndex
+from phxqueue.store.index import QueueIndex
+from phxqueue.store.views import View
 
 FindEntry = Callable[[int], ParsedEntry | None]
 """find(instance): an entry that is in memory, or None."""
@@ -34,9 +35,9 @@ class Audit:
         missing: instances whose entries have to be read before it can go on.
     """
 
-    def __init__(self, index: QueueIndex, start: int, stop: int, mask: int, *, verify: bool = False) -> None:
-        """`mask`: bit of the consumer group; 0: every batch counts. `verify`: see for every batch whether it can be
-        read, which takes looking at all items.
+    def __init__(self, index: QueueIndex, start: int, stop: int, view: View, *, verify: bool = False) -> None:
+        """`view`: which batches count. `verify`: see for every batch whether it can be read, which takes looking at all
+        items.
         """
         self.count = 0
         self.unreadable = 0
@@ -46,7 +47,7 @@ class Audit:
         self._index = index
         self._position = start
         self._stop = stop
-        self._mask = mask
+        self._view = view
 
     def step(self, entry: FindEntry, rows: int, reads: int) -> bool:
         """Go on for at most so many rows. True: done. False: come again, with the entries in `missing`, if any.
@@ -54,7 +55,7 @@ class Audit:
         Args:
             reads: most entries named in `missing` at once.
         """
-        index, mask, stop = self._index, self._mask, self._stop
+        index, view, stop = self._index, self._view, self._stop
         self.missing = []
         # Rows below the first are trimmed: acknowledged by everybody long ago.
         self._position = max(self._position, index.first_cursor)
@@ -62,9 +63,9 @@ class Audit:
         last = min(len(index), row + rows)
         while row < last and self._position < stop:
             first, end = index.firsts[row], index.row_end(row)
-            if mask and not index.masks[row] & mask:
+            if not view.may_have(index, row):
                 pass
-            elif first >= self._position and end <= stop and index.flags[row] & UNIFORM and not self._verify:
+            elif first >= self._position and end <= stop and view.has_all(index, row) and not self._verify:
                 self.count += end - first
                 self.digest_sum += index.row_digest(row)
             else:
@@ -89,7 +90,7 @@ class Audit:
     def _add(self, batch: StoredBatch, first: int) -> None:
         """Add what of a batch lies in the range and is not added yet."""
         low, high = max(first, self._position), min(first + batch.count, self._stop)
-        if low >= high or (self._mask and not batch.mask & self._mask):
+        if low >= high or not self._view.has(batch):
             return
         if high - low == batch.count:
             if self._verify and len(_readable(batch)) != batch.count:
@@ -113,13 +114,12 @@ class Audit:
 
     def _unread(self, row: int, last: int, entry: FindEntry, most: int) -> list[int]:
         """The instances that this and the next steps need and do not have."""
-        index, mask = self._index, self._mask
+        index, view = self._index, self._view
         found: list[int] = []
         while row < last and len(found) < most and index.firsts[row] < self._stop:
             inside = index.firsts[row] >= self._position and index.row_end(row) <= self._stop
-            needed = not (inside and index.flags[row] & UNIFORM and not self._verify) and (
-                not mask or index.masks[row] & mask
-            )
+            whole = inside and view.has_all(index, row) and not self._verify
+            needed = not whole and view.may_have(index, row)
             if needed and entry(index.instances[row]) is None:
                 found.append(index.instances[row])
             row += 1

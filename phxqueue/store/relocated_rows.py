@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from phxqueue.store.columns import ColumnReader, ColumnWriter
 from phxqueue.store.index import QueueIndex
 
-#: The format of checkpoints since items are written again.
-RELOCATION_FORMAT = 11
-
 
 class RelocatedRows:
     """The relocated rows of a Paxos group's queues; the indexes have the rows themselves.

@@ -48,7 +48,8 @@ class ReplayCalls:
         for queue_id in queue_ids[:1]:
             queue = served.queue(queue_id)
             mask = 0 if queue is None else queue.pubs[request.pub_id]
-            if not mask & group_bit(request.consumer_group_id):
+            created = group.machine.groups.reads(request.consumer_group_id, [request.pub_id])
+            if not mask & group_bit(request.consumer_group_id) and not created:
                 raise RpcError(
                     Status.INVALID_ARGUMENT,
                     f"consumer_group_id: consumer group {request.consumer_group_id} does not read pub "

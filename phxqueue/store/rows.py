@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from phxqueue.store.index import QueueIndex
+from phxqueue.store.views import View
 
 
 @dataclass(slots=True, kw_only=True)
@@ -12,13 +13,13 @@ class Wanted:
     """What a reader wants of a queue.
 
     Attributes:
-        mask: bit of its consumer group: rows without it are passed over; 0 = everything is wanted.
+        view: what is its consumer group's: rows that have nothing of it are passed over.
         items: most items.
         size: most bytes of items.
         stored_before_ms: only rows stored before this time are due; Unix milliseconds.
     """
 
-    mask: int
+    view: View
     items: int
     size: int
     stored_before_ms: int
@@ -50,11 +51,11 @@ def plan(index: QueueIndex, position: int, wanted: Wanted, scan_rows: int) -> Pl
     items = size = 0
     row, end = index.find(position), len(index)
     last = min(end, row + scan_rows)
-    masks, timestamps, sizes, firsts = index.masks, index.timestamps, index.sizes, index.firsts
+    timestamps, sizes, firsts, may_have = index.timestamps, index.sizes, index.firsts, wanted.view.may_have
     while row < last and items < wanted.items and size < wanted.size:
         if timestamps[row] >= wanted.stored_before_ms:
             return Plan(rows, position, row, unfinished=False)
-        if not wanted.mask or masks[row] & wanted.mask:
+        if may_have(index, row):
             rows.append(row)
             items += index.row_end(row) - max(firsts[row], position)
             size += sizes[row]
@@ -68,11 +69,11 @@ def plan(index: QueueIndex, position: int, wanted: Wanted, scan_rows: int) -> Pl
 _LOOKED_AT = 1000
 
 
-def oldest_waiting(index: QueueIndex, acked: int, consumer_group_id: int) -> int | None:
+def oldest_waiting(index: QueueIndex, acked: int, view: View) -> int | None:
     """When the oldest item that a group has not acknowledged was taken, Unix milliseconds; None: there is none."""
-    row, bit = index.find(acked), 1 << (consumer_group_id - 1)
+    row = index.find(acked)
     last = min(row + _LOOKED_AT, len(index))
     for candidate in range(row, last):
-        if index.masks[candidate] & bit:
+        if view.may_have(index, candidate):
             return index.timestamps[candidate]
     return index.timestamps[last] if last < len(index) else None

@@ -20,6 +20,7 @@ from phxqueue.config import (
     group_bit,
 )
 from phxqueue.proto.store_pb2 import KeyBounds
+from phxqueue.store.group_table import GroupTable
 from phxqueue.store.half_schedule import HalfPolicy
 from phxqueue.store.retention import RetentionPolicy
 
@@ -98,10 +99,21 @@ class ServedQueues:
         """What is done about undecided half messages of a pub; of one that is configured no more, what is usual."""
         return self._half_policies.get(pub_id, _USUAL_HALVES)
 
-    def expected_readers(self, queue_id: int) -> set[int]:
+    def groups(self) -> set[int]:
+        """The consumer groups of this store's pubs, by the files."""
+        return {group for queue in self._queues.values() if queue.by_mask for group in _groups(queue.readers)}
+
+    def reads_by_mask(self, queue_id: int) -> bool:
+        """Whether the files know the queue, and who reads it."""
+        queue = self._queues.get(queue_id)
+        return queue is not None and queue.by_mask
+
+    def expected_readers(self, queue_id: int, groups: GroupTable) -> set[int]:
         """The consumer groups that have to read a queue; none for dead letters, which anybody may look after."""
         queue = self._queues.get(queue_id)
-        return set(_groups(queue.readers)) if queue is not None and queue.by_mask else set()
+        if queue is None or not queue.by_mask:
+            return set()
+        return set(_groups(queue.readers)) | groups.reading(queue.pubs)
 
     def why_not(self, queue_id: int, pub_id: int | None = None) -> str:
         """Say why a queue (as a target of a pub) is not served here."""

@@ -31,7 +31,7 @@ from phxqueue.proto.store_pb2 import (
 from phxqueue.reconcile.ledger import Ledger
 from phxqueue.replica.interfaces import Clock
 from phxqueue.store import configured
-from phxqueue.store.add import Intake, add, check_address, group_of_request
+from phxqueue.store.add import Intake, add, check_address, disk_full, group_of_request
 from phxqueue.store.audit_statuses import audit_statuses
 from phxqueue.store.beginning import Beginning
 from phxqueue.store.delays import LOOK_S, Delays
@@ -39,6 +39,8 @@ from phxqueue.store.entries import ParsedEntries
 from phxqueue.store.fencing import Fencing
 from phxqueue.store.get import get
 from phxqueue.store.group import StoreGroup, not_serving
+from phxqueue.store.group_calls import GroupCalls
+from phxqueue.store.group_service import GroupChanges
 from phxqueue.store.half_calls import HalfCalls
 from phxqueue.store.half_schedule import HalfPolicy
 from phxqueue.store.half_service import Halves
@@ -77,6 +79,7 @@ class GroupService:
         alarms: AlarmSink,
         half_policy: Callable[[int], HalfPolicy],
         asked: Callable[[Sequence[str]], None],
+        served: Callable[[], ServedQueues],
     ) -> None:
         self.group = group
         self.machine: StoreQueues = group.state_machine
@@ -109,6 +112,9 @@ class GroupService:
             refuse=self.refusal,
             beginning=self.beginning,
             alarms=alarms,
+        )
+        self.groups = GroupChanges(
+            group, self.machine, configured.group_limits(node), served, self._timestamp_ms, self.refusal
         )
         self.trimming = Trimming(group, self.machine, retention, self._timestamp_ms)
         self.relocating = Relocating(group, self.reading, configured.relocation_bounds(node), self._timestamp_ms)
@@ -203,6 +209,7 @@ class GroupService:
         self.positions.clear()
         self.fencing.clear()
         self.trimming.clear()
+        self.groups.clear()
         self.beginning.clear()
         self.proposals.abandon()
         self.reading.polls.release(self.group.group_id)
@@ -265,6 +272,7 @@ class StoreService:
                 self._alarms,
                 lambda pub_id: self._served.half_policy(pub_id),
                 self._half_calls.asked,
+                lambda: self._served,
             )
             for group_id, group in groups.items()
         }
@@ -281,6 +289,7 @@ class StoreService:
         service.register(methods.CANCEL_DELAYED, self.cancel_delayed)
         service.register(methods.LIST_DELAYED, self.list_delayed)
         ReplayCalls(self.serving_group).register(service)
+        GroupCalls(self.serving_group).register(service)
         LedgerCalls(lambda *place: self.serving_group(*place)[0].ledger, self._hosted_group).register(service)
         self._half_calls.register(service)
 
@@ -335,6 +344,7 @@ class StoreService:
         for group in self._groups.values():
             group.trimming.look()
             group.relocating.look()
+            group.groups.look()
             group.ledger.look()
             group.delays.warn()
         self._watch.look()
@@ -370,7 +380,7 @@ class StoreService:
         if self._stopping or not group.group.proposing():
             raise self._refusal(group)
         if not self._accepting():
-            raise self._disk_full()
+            raise disk_full(self._node)
         return add(request, served, group.intake)
 
     def get(self, request: GetRequest, context: CallContext) -> GetResponse | Deferred[GetResponse]:
@@ -433,18 +443,6 @@ class StoreService:
             return RpcError(Status.NO_MASTER, f"{self._name} is stopping; its groups go to another node")
         return refusal
 
-    def _disk_full(self) -> RpcError:
-        return RpcError(
-            Status.RESOURCE_EXHAUSTED,
-            f"{self._name}: the disk of {self._node.data_dir} has less than journal.min_free_bytes "
-            f"({self._node.journal.min_free_bytes}) free; enqueues resume when there is room again",
-            retry_after_ms=_DISK_RETRY_MS,
-        )
-
     @property
     def _name(self) -> str:
         return f"node {self._node.node.node_id} of store {self._node.store.store_id}"
-
-
-#: Disks do not empty themselves within milliseconds.
-_DISK_RETRY_MS = 1000

@@ -19,13 +19,26 @@ from phxqueue.reconcile.ledger import Ledger
 from phxqueue.store.begins import Begin, Begins
 from phxqueue.store.by_group import read_by_group, write_by_group
 from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
+from phxqueue.store.formats import (
+    FENCE_FORMAT,
+    GROUPS_FORMAT,
+    KEYS_FORMAT,
+    LEDGER_FORMAT,
+    RELOCATION_FORMAT,
+    REPLAY_FORMAT,
+    SETTINGS_FORMAT,
+    TIMER_FORMAT,
+    format_of,
+    read_format,
+)
+from phxqueue.store.group_table import GROUPS_VERSION, GroupTable
 from phxqueue.store.half_table import HalfTable
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import QueueIndex
 from phxqueue.store.keys import KeyWindows
 from phxqueue.store.outcome_chunks import OutcomeChunks
 from phxqueue.store.passed_on import Counts
-from phxqueue.store.relocated_rows import RELOCATION_FORMAT, RelocatedRows
+from phxqueue.store.relocated_rows import RelocatedRows
 from phxqueue.store.replay_table import REPLAY_VERSION, ReplayTable
 from phxqueue.store.settings_table import SettingsTable
 from phxqueue.store.timers import TimerTable
@@ -33,27 +46,14 @@ from phxqueue.store.timers import TimerTable
 _STATE_MAGIC = b"PhxQstat"
 _SEGMENT_MAGIC = b"PhxQsegm"
 _TIMER_ROWS = 2048
-#: The formats read. The first, which has no place for delayed batches, is written until a command of TIMER_VERSION was
-#: applied: so a node that still runs the previous program can take our checkpoints.
-_FORMATS = (2, 3, 4, 5, 7, 9, 10, 11)
-TIMER_FORMAT = 3
 #: Commands with delayed batches, FireTimers and CancelTimer.
 TIMER_VERSION = 3
-#: The same of fencing tokens.
-FENCE_FORMAT = 4
+#: Commands with fencing tokens.
 FENCE_VERSION = 4
-#: The format since settings.
-SETTINGS_FORMAT = 5
 #: Commands with settings.
 SETTINGS_VERSION = 5
-#: The format since replays.
-REPLAY_FORMAT = 7
-#: The format since idempotency keys.
-KEYS_FORMAT = 9
 #: Commands with idempotency keys.
 KEYS_VERSION = 9
-#: The format since the ledger.
-LEDGER_FORMAT = 10
 
 
 class QueueState:
@@ -79,6 +79,7 @@ class QueueState:
         begins: where readers began, and how often in vain.
         passed_on: (consumer group id, origin) -> items ever stored that were not new (:mod:`phxqueue.proto.origin`).
         replays: which were carried out, and what moved groups back.
+        groups: consumer groups that were created at run time, and ones that leave.
         ledger: the books of what was stored and what became of it.
         settings: of the topic, in Paxos group 0 of its first store; else empty.
         relocated: the rows whose items were written again.
@@ -101,6 +102,7 @@ class QueueState:
         self.timers = TimerTable(min(segment_rows, _TIMER_ROWS))
         self.settings = SettingsTable()
         self.replays = ReplayTable()
+        self.groups = GroupTable()
         self.keys = KeyWindows()
         self.ledger = Ledger()
         self.halves = HalfTable(min(segment_rows, _TIMER_ROWS))
@@ -126,7 +128,9 @@ class QueueState:
         """Every item below is done, as replicated. It may lie below the queue's first cursor: items that are not for
         this group are trimmed without it.
         """
-        return self.acked.get((queue_id, consumer_group_id), 0)
+        key = queue_id, consumer_group_id
+        acked = self.acked.get(key)
+        return self.groups.gone.get(key, 0) if acked is None else acked
 
     def first_needed(self) -> int:
         """The lowest instance whose entry holds items of a queue, or some kept aside; `applied` + 1: there is none."""
@@ -170,6 +174,8 @@ class QueueState:
             self.settings.write(out)
         if self.version >= REPLAY_VERSION:
             self.replays.write(out)
+        if self.version >= GROUPS_VERSION:
+            self.groups.write(out)
         if self._knows_keys:
             self.keys.write(out, whole=True)
             self.halves.write(out, whole=True)
@@ -268,6 +274,8 @@ class QueueState:
             self.settings.write(out)
         if self._format >= REPLAY_FORMAT:
             self.replays.write(out)
+        if self._format >= GROUPS_FORMAT:
+            self.groups.write(out)
         if self._knows_keys:
             self.keys.write(out)
             self.halves.write(out)
@@ -281,19 +289,7 @@ class QueueState:
 
     @property
     def _format(self) -> int:
-        if self.relocated.queue_ids:
-            return RELOCATION_FORMAT
-        if self.ledger.opened:
-            return LEDGER_FORMAT
-        if self.version >= KEYS_VERSION:
-            return KEYS_FORMAT
-        if self.version >= REPLAY_VERSION:
-            return REPLAY_FORMAT
-        if self.version >= SETTINGS_VERSION:
-            return SETTINGS_FORMAT
-        if self.version >= FENCE_VERSION:
-            return FENCE_FORMAT
-        return TIMER_FORMAT if self.version >= TIMER_VERSION else _FORMATS[0]
+        return format_of(self.version, ledger=self.ledger.opened, relocated=bool(self.relocated.queue_ids))
 
     def _write_numbers(self, out: ColumnWriter) -> None:
         out.i64(self.applied)
@@ -343,7 +339,7 @@ class QueueState:
 
     def _read(self, state: bytes, blobs: Mapping[bytes, bytes]) -> None:
         source = ColumnReader(_STATE_MAGIC, state, "the checkpoint's state")
-        form = _read_format(source, "the checkpoint's state")
+        form = read_format(source, "the checkpoint's state")
         self.applied = source.i64()
         self.clock_ms = source.u64()
         self.version = source.u64()
@@ -369,6 +365,8 @@ class QueueState:
             self.settings.read(source)
         if form >= REPLAY_FORMAT:
             self.replays.read(source)
+        if form >= GROUPS_FORMAT:
+            self.groups.read(source)
         if form >= KEYS_FORMAT:
             self.keys.read(source, blobs)
             self.halves.read(source, blobs)
@@ -394,7 +392,7 @@ class QueueState:
         if blob is None:
             raise CorruptCheckpoint(f"{what} is missing")
         source = ColumnReader(_SEGMENT_MAGIC, blob, what)
-        form = _read_format(source, what)
+        form = read_format(source, what)
         if source.u64() != segment:
             raise CorruptCheckpoint(f"{what} is stored under another segment's key")
         runs = self._read_runs(source, form)
@@ -436,13 +434,6 @@ class QueueState:
         instances, counts = source.numbers(count), source.numbers(count)
         for instance, positions in zip(instances, counts, strict=True):
             self.refused[instance] = tuple(source.numbers(positions))
-
-
-def _read_format(source: ColumnReader, what: str) -> int:
-    version = source.u16()
-    if version not in _FORMATS:
-        raise CorruptCheckpoint(f"{what} has format {version}; this program reads formats up to {_FORMATS[-1]}")
-    return version
 
 
 def segment_key(ordinal: int) -> bytes:

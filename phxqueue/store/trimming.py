@@ -98,11 +98,13 @@ class Trimming:
             acked = partial(self._acked, index.queue_id)
             first = followed.look(index, acked, policy, now_ms, ROWS_PER_LOOK)
             if first is not None:
+                first = min(first, machine.groups.pin(index.queue_id, acked))
+            if first is not None and first > index.first_cursor:
                 trims.append(QueueTrim(queue_id=index.queue_id, first_cursor=first))
         return trims
 
     def _acked(self, queue_id: int, consumer_group_id: int) -> int:
-        return self._machine.acked.get((queue_id, consumer_group_id), 0)
+        return self._machine.acked_cursor(queue_id, consumer_group_id)
 
     def _settled(self, result: Any) -> None:
         self._proposed = None

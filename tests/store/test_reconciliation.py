@@ -15,6 +15,7 @@ from phxqueue.store.entries import ParsedEntry
 from phxqueue.store.index import QueueIndex
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.reconciliation import Audit, dispute
+from phxqueue.store.views import View
 from tests.store.fakes import VALUE, batch, command
 
 
@@ -69,7 +70,7 @@ class Book:
         return Claim(start, stop, len(ours), sum(item.digest for item in ours) & MASK64)
 
     def audit(self, claim: Claim, mask: int, rows: int = 1000) -> Audit:
-        audit = Audit(self.index, claim.start, claim.stop, mask)
+        audit = Audit(self.index, claim.start, claim.stop, View(mask))
         for _ in range(1000):
             if audit.step(self.entry, rows, 64):
                 return audit
@@ -123,7 +124,7 @@ def test_entries_that_are_not_in_memory_are_named_and_then_used() -> None:
     for _ in range(10):
         book.append(book.make(2, 1), book.make(2, 3))
     claim = book.claim(1, 39, 2)
-    audit = Audit(book.index, 1, 39, 2)
+    audit = Audit(book.index, 1, 39, View(2))
     read: set[int] = set()
 
     def entry(instance: int) -> ParsedEntry | None:
@@ -170,7 +171,7 @@ def test_what_a_consumer_could_not_read_is_looked_at_closely() -> None:
     digests = (77 + sum(item.digest for item in book.items)) & MASK64
     for unreadable, right in ((3, True), (2, False), (5, False)):
         claim = Claim(0, 9, 9, digests, (), unreadable)
-        audit = Audit(book.index, 0, 9, 1, verify=True)
+        audit = Audit(book.index, 0, 9, View(1), verify=True)
         assert audit.step(book.entry, 1000, 64)
         assert audit.agrees(claim) == right
     assert book.audit(Claim(0, 9, 9, digests), 1).agrees(Claim(0, 9, 9, digests)), "as older consumers claim it"

@@ -10,6 +10,7 @@ from phxqueue.store.entries import Answer, ParsedEntries, ParsedEntry
 from phxqueue.store.index import QueueIndex
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.rows import Wanted, oldest_waiting, plan
+from phxqueue.store.views import View
 from tests.store.fakes import NOW_MS, VALUE, batch, command
 
 FOR_EVER = 1 << 63
@@ -24,7 +25,7 @@ def index_of(*rows: tuple[int, int], size: int = 100) -> QueueIndex:
 
 
 def want(mask: int = 0, items: int = 1000, size: int = 10**6, before: int = FOR_EVER) -> Wanted:
-    return Wanted(mask=mask, items=items, size=size, stored_before_ms=before)
+    return Wanted(view=View(mask), items=items, size=size, stored_before_ms=before)
 
 
 def test_takes_rows_until_there_are_items_enough() -> None:
@@ -199,9 +200,9 @@ def test_the_oldest_item_that_a_group_waits_for_gives_the_age() -> None:
     index = QueueIndex(1)
     for mask, timestamp_ms in ((0b01, 100), (0b10, 200), (0b11, 300)):
         index.append(timestamp_ms, 10, mask, timestamp_ms, 100, 0, 0)
-    assert oldest_waiting(index, 0, 1) == 100
-    assert oldest_waiting(index, 9, 1) == 100
-    assert oldest_waiting(index, 10, 1) == 300, "the row in between is not for this group"
-    assert oldest_waiting(index, 0, 2) == 200
-    assert oldest_waiting(index, 30, 1) is None
-    assert oldest_waiting(index, 0, 3) is None, "nothing is for this group"
+    assert oldest_waiting(index, 0, View(1)) == 100
+    assert oldest_waiting(index, 9, View(1)) == 100
+    assert oldest_waiting(index, 10, View(1)) == 300, "the row in between is not for this group"
+    assert oldest_waiting(index, 0, View(2)) == 200
+    assert oldest_waiting(index, 30, View(1)) is None
+    assert oldest_waiting(index, 0, View(4)) is None, "nothing is for this group"

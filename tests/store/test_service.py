@@ -10,11 +10,14 @@ from phxqueue.net.status import Status
 from phxqueue.proto.methods import (
     ADD,
     CANCEL_DELAYED,
+    CREATE_GROUP,
     DECIDE_HALF,
+    DELETE_GROUP,
     GET,
     GET_LEDGER,
     GET_SETTINGS,
     LIST_DELAYED,
+    LIST_GROUPS,
     LIST_HALVES,
     LIST_REPLAYS,
     POLL_CHECK_BACKS,
@@ -33,6 +36,7 @@ def test_registers_its_calls() -> None:
     store = StoreUnderTest()
     store.service.register(service)
     answered = {ADD, GET, GET_SETTINGS, SET_SETTING, CANCEL_DELAYED, LIST_DELAYED, REPLAY, LIST_REPLAYS}
+    answered |= {CREATE_GROUP, DELETE_GROUP, LIST_GROUPS}
     ledger = {REPORT_PRODUCED, GET_LEDGER, VERIFY_RANGE}
     halves = {DECIDE_HALF, LIST_HALVES, POLL_CHECK_BACKS, SHOW_HALF}
     assert {method.number for method in answered | ledger | halves} == set(service.table)

@@ -1,0 +1,219 @@
+"""The master's side of consumer groups that come and go: has changes chosen, and watches who has left the files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from phxqueue.net.status import RpcError, Status
+from phxqueue.proto.store_pb2 import DeleteGroup, GroupChange, GroupChangeResponse, GroupState, StoreCommand
+from phxqueue.replica.errors import NotServing, Overloaded, ReplicaError
+from phxqueue.store.group import StoreGroup
+from phxqueue.store.group_table import GROUPS_VERSION
+from phxqueue.store.outcomes import Refusal
+from phxqueue.store.queues import StoreQueues
+from phxqueue.store.served import ServedQueues
+
+#: Index rows whose masks are looked at in one turn, for groups that have never acknowledged anything.
+ROWS_PER_LOOK = 200_000
+#: Queues in one command.
+MOST = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupLimits:
+    """How long a group that is in the files no more is kept: see group_grace_s of StoreLimits."""
+
+    grace_ms: int
+    retry_after_ms: int
+
+
+class GroupChanges:
+    """Of one Paxos group.
+
+    Args:
+        served: what the files say now.
+        timestamp_ms: the time for an entry's timestamp, Unix milliseconds.
+        refuse: makes the error for requests that meet a group which is not served here (any more).
+    """
+
+    def __init__(
+        self,
+        group: StoreGroup,
+        machine: StoreQueues,
+        limits: GroupLimits,
+        served: Callable[[], ServedQueues],
+        timestamp_ms: Callable[[], int],
+        refuse: Callable[[], RpcError],
+    ) -> None:
+        self._group = group
+        self._machine = machine
+        self._limits = limits
+        self._served = served
+        self._timestamp_ms = timestamp_ms
+        self._refuse = refuse
+        self._proposed = False
+        self._next_queue = 0  # place among the queues where the sweep goes on
+        self._found: dict[int, set[int]] = {}  # queue id -> groups in the masks of its rows, as of the last sweep
+        self._log = Logger(namespace="phxqueue.store.groups")
+
+    # ---- by hand -------------------------------------------------------------------------------------
+
+    def change(self, change: GroupChange) -> Deferred[GroupChangeResponse]:
+        """Have a change chosen; when the answer is there it is durable on a majority.
+
+        Raises (or fails with):
+            RpcError: ALREADY_EXISTS, the group is another one; UNAVAILABLE, a node knows no such commands yet, or the
+                outcome is unknown; RESOURCE_EXHAUSTED.
+        """
+        if not self._understood():
+            raise RpcError(
+                Status.UNAVAILABLE,
+                "a node of this store runs a version of PhxQueue that knows no groups made at run time: upgrade all",
+                maybe_executed=False,
+            )
+        if not self._group.window_free:
+            raise self._overloaded()
+        return self._propose([change]).addCallbacks(self._chosen, self._failed)
+
+    def _propose(self, changes: Iterable[GroupChange]) -> Deferred[Any]:
+        command = StoreCommand(version=GROUPS_VERSION, timestamp_ms=self._timestamp_ms(), groups=changes)
+        return self._group.propose(command.SerializeToString())
+
+    def _chosen(self, outcomes: Any) -> GroupChangeResponse:
+        [outcome] = [outcomes] if isinstance(outcomes, Refusal) else outcomes
+        if isinstance(outcome, Refusal):
+            raise RpcError(outcome.status, outcome.message, maybe_executed=False)
+        return GroupChangeResponse(unchanged=not outcome)
+
+    def _failed(self, failure: Failure) -> GroupChangeResponse:
+        failure.trap(ReplicaError)
+        if failure.check(NotServing):
+            raise self._refuse()
+        if failure.check(Overloaded):
+            raise self._overloaded()
+        raise RpcError(
+            Status.UNAVAILABLE, f"{failure.getErrorMessage()}: it is not known whether the group was changed; ask again"
+        )
+
+    def _overloaded(self) -> RpcError:
+        return RpcError(
+            Status.RESOURCE_EXHAUSTED,
+            f"group {self._group.group_id} of the store has its window full: try again",
+            retry_after_ms=self._limits.retry_after_ms,
+        )
+
+    def _understood(self) -> bool:
+        return self._machine.version >= GROUPS_VERSION or self._group.lowest_version >= GROUPS_VERSION
+
+    def listed(self) -> list[GroupState]:
+        """The groups of the files, those created at run time, and those that leave."""
+        table, served = self._machine.groups, self._served()
+        leaving: dict[int, list[int]] = {}
+        for queue_id, group_id in table.leaving:
+            leaving.setdefault(group_id, []).append(queue_id)
+        in_files = served.groups()
+        found = []
+        for group_id in sorted(in_files | table.created.keys() | leaving.keys()):
+            state = GroupState(
+                consumer_group_id=group_id,
+                in_files=group_id in in_files,
+                leaving_queue_ids=sorted(leaving.get(group_id, ())),
+            )
+            if group_id in leaving:
+                state.leaving_until_ms = min(table.leaving[queue_id, group_id] for queue_id in leaving[group_id])
+            created = table.created.get(group_id)
+            if created is not None:
+                state.pub_ids.extend(created.pub_ids)
+                state.start_ms, state.created_ms = created.start_ms, created.timestamp_ms
+            found.append(state)
+        return found
+
+    # ---- who has left the files -------------------------------------------------------------------------
+
+    def clear(self) -> None:
+        """Mastership begins or ends."""
+        self._found.clear()
+        self._next_queue = 0
+
+    def look(self) -> None:
+        """See who has left the files, is back, or has been away for long enough. Call it every now and then."""
+        group = self._group
+        if self._proposed or not group.serving() or not group.window_free or not self._understood():
+            return
+        self._sweep()
+        changes = self._due_changes()
+        if changes:
+            self._proposed = True
+            self._propose(changes).addBoth(self._settled)
+
+    def _settled(self, result: Any) -> None:
+        self._proposed = False
+        if isinstance(result, Failure) and result.check(ReplicaError) is None:
+            self._log.failure("group {group}: a change of groups failed", result, group=self._group.group_id)
+
+    def _sweep(self) -> None:
+        """Note whom the rows of some queues are for."""
+        queues, rows = self._machine.queues, 0
+        if self._next_queue >= len(queues):
+            self._next_queue = 0
+        for index in islice(queues.values(), self._next_queue, None):
+            if rows >= ROWS_PER_LOOK:
+                break
+            self._next_queue += 1
+            rows += len(index) + 1
+            union = 0
+            for mask in set(index.masks):
+                union |= mask
+            self._found[index.queue_id] = {number for number in range(1, 65) if union >> (number - 1) & 1}
+
+    def _due_changes(self) -> list[GroupChange]:
+        table, served, now_ms = self._machine.groups, self._served(), self._timestamp_ms()
+        leave: dict[int, list[int]] = {}
+        stay: dict[int, list[int]] = {}
+        gone: dict[int, list[int]] = {}
+        known = {(queue_id, group) for queue_id, groups in self._found.items() for group in groups}
+        for queue_id, group_id in sorted(known | self._machine.acked.keys() | table.leaving.keys()):
+            wanted = served.expected_readers(queue_id, table) if served.reads_by_mask(queue_id) else None
+            until_ms = table.leaving.get((queue_id, group_id))
+            if wanted is None or group_id in wanted:
+                if until_ms is not None:
+                    stay.setdefault(group_id, []).append(queue_id)
+            elif until_ms is None:
+                if not self._is_done_with(queue_id, group_id):
+                    leave.setdefault(group_id, []).append(queue_id)
+            elif until_ms <= now_ms:
+                gone.setdefault(group_id, []).append(queue_id)
+        until_ms = now_ms + self._limits.grace_ms
+        changes = [
+            GroupChange(consumer_group_id=one, queue_ids=queues[:MOST], stay=True) for one, queues in stay.items()
+        ]
+        for one, queues in leave.items():
+            self._log.warn(
+                "consumer group {group} is in the files no more: its positions in {count} queues are kept for "
+                "{seconds:g} s (limits.group_grace_s), then they are given up (`phxqueue groups list`)",
+                group=one, count=len(queues), seconds=self._limits.grace_ms / 1000,
+            )  # fmt: skip
+            changes.append(GroupChange(consumer_group_id=one, queue_ids=queues[:MOST], leave_until_ms=until_ms))
+        for one, queues in gone.items():
+            self._log.warn(
+                "consumer group {group} has been out of the files for its grace time: its positions in {count} queues "
+                "are given up, and nothing is kept for it any more",
+                group=one, count=len(queues),
+            )  # fmt: skip
+            change = GroupChange(consumer_group_id=one, queue_ids=queues[:MOST], delete=DeleteGroup(left=True))
+            changes.append(change)
+        return changes
+
+    def _is_done_with(self, queue_id: int, group_id: int) -> bool:
+        """Whether nothing is kept for a group in a queue, as far as that is known of it at all."""
+        machine = self._machine
+        if (queue_id, group_id) in machine.acked:
+            return False
+        return machine.acked_cursor(queue_id, group_id) >= machine.end_cursor(queue_id)
