@@ -173,8 +173,8 @@ class TopicSettings(Block):
     )
     ledger_settle_s: Decimal = setting(
         60.0,
-        "How long after a minute is over the reports of producers about it are waited for; what its row lacks then is "
-        "an alarm.",
+        "How long after a minute is over the reports of producers about it are waited for, before what is stored and "
+        "not reported counts.",
         unit="s",
         ge=0.0,
         le=86_400.0,

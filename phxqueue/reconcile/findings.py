@@ -1,8 +1,9 @@
 """What the books of one Paxos group say is wrong, by pub and consumer group. Pure.
 
-Only of minutes that are settled: reports about them have had their time. What is older than the rows kept apart is not
-told again. An account that a store has under one mask and its producer under another balances for the groups that are
-in both, and for those only.
+What is missing shows as soon as it is reported, for reports follow through the same log what they report. What is not
+reported counts when its minute is settled: reports about it have had their time. What is older than the rows kept apart
+is not told again. An account that a store has under one mask and its producer under another balances for the groups
+that are in both, and for those only.
 """
 
 from __future__ import annotations
@@ -60,11 +61,11 @@ def findings(ledger: Ledger, settled: int) -> dict[tuple[int, int], Finding]:
     """By (pub id, consumer group id), whatever is not as it should be.
 
     Args:
-        settled: the last minute that counts.
+        settled: the last minute of which everything should be reported.
     """
     found: dict[tuple[int, int], Finding] = {}
     for minute, places in ledger.minutes.items():
-        if minute == EARLIER or minute > settled:
+        if minute == EARLIER:
             continue
         for place, row in places.items():
             if row[UNSTORED] or row[LOST] or row[INVENTED] or row[ALTERED]:
@@ -89,8 +90,8 @@ def findings(ledger: Ledger, settled: int) -> dict[tuple[int, int], Finding]:
 
 
 def _add_accounts(found: dict[tuple[int, int], Finding], ledger: Ledger, settled: int) -> None:
-    for (producer_id, minute, pub_id, group), (count, digest_sum) in _by_group(ledger, settled):
-        if count > 0 and ledger.reports.get(producer_id, (0, 0))[1] < minute + _LATER:
+    for (producer_id, minute, pub_id, group), (count, digest_sum) in by_group(ledger):
+        if count > 0 and (minute > settled or ledger.reports.get(producer_id, (0, 0))[1] < minute + _LATER):
             continue  # it has not come to that yet, or it is gone
         if not count and not digest_sum & MASK64:
             continue
@@ -104,15 +105,14 @@ def _add_accounts(found: dict[tuple[int, int], Finding], ledger: Ledger, settled
             one.altered += 1
 
 
-def _by_group(ledger: Ledger, settled: int) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int]]]:
+def by_group(ledger: Ledger) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int]]]:
     """The open accounts of each consumer group, of all masks together."""
     sums: dict[tuple[int, int, int, int, int], tuple[int, int]] = {}
     for (producer_id, minute, pub_id, mask, kind), (count, digest_sum) in ledger.accounts.open.items():
-        if minute <= settled:
-            for group in groups_of(mask):
-                key = producer_id, minute, pub_id, kind, group
-                before = sums.get(key, (0, 0))
-                sums[key] = before[0] + count, before[1] + digest_sum
+        for group in groups_of(mask):
+            key = producer_id, minute, pub_id, kind, group
+            before = sums.get(key, (0, 0))
+            sums[key] = before[0] + count, before[1] + digest_sum
     for (producer_id, minute, pub_id, _, group), total in sums.items():
         yield (producer_id, minute, pub_id, group), total
 
@@ -125,7 +125,7 @@ def unreported_in_all(ledger: Ledger, settled: int) -> dict[tuple[int, int], int
             for place, row in places.items():
                 if row[UNREPORTED]:
                     found[place] = found.get(place, 0) + row[UNREPORTED]
-    for (_, _, pub_id, group), (count, _) in _by_group(ledger, settled):
-        if count > 0:
+    for (_, minute, pub_id, group), (count, _) in by_group(ledger):
+        if count > 0 and minute <= settled:
             found[pub_id, group] = found.get((pub_id, group), 0) + count
     return found

@@ -28,9 +28,9 @@ from phxqueue.proto.ledger_pb2 import (
     VerifyRangeResponse,
 )
 from phxqueue.proto.store_pb2 import AddResponse, StoreCommand
-from phxqueue.reconcile.columns import COLUMNS
+from phxqueue.reconcile.columns import COLUMNS, MASK64
 from phxqueue.reconcile.disputes import Dispute
-from phxqueue.reconcile.kinds import groups_of
+from phxqueue.reconcile.findings import by_group
 from phxqueue.reconcile.ledger import EARLIER, Ledger
 from phxqueue.replica.errors import ReplicaError
 from phxqueue.store import verify
@@ -217,17 +217,16 @@ def _row(minute: int, pub_id: int, group: int, numbers: Any) -> LedgerRow:
 
 
 def _add_open_accounts(rows: dict[tuple[int, int, int], LedgerRow], ledger: Ledger) -> None:
-    for (_, minute, pub_id, mask, _), (count, _) in ledger.accounts.open.items():
-        for group in groups_of(mask):
-            row = rows.get((minute if minute >= ledger.floor else EARLIER, pub_id, group))
-            if row is None:
-                continue
-            if count > 0:
-                row.unreported += count
-            elif count < 0:
-                row.unstored -= count
-            else:
-                row.altered += 1
+    for (_, minute, pub_id, group), (count, digest_sum) in by_group(ledger):
+        row = rows.get((minute if minute >= ledger.floor else EARLIER, pub_id, group))
+        if row is None:
+            continue
+        if count > 0:
+            row.unreported += count
+        elif count < 0:
+            row.unstored -= count
+        elif digest_sum & MASK64:
+            row.altered += 1
 
 
 def _add_open_disputes(rows: dict[tuple[int, int, int], LedgerRow], ledger: Ledger) -> None:

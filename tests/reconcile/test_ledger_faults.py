@@ -1,0 +1,111 @@
+"""What goes wrong between producer and log turns the ledger red: for the pub and the groups that it concerns, only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import deferLater
+
+from phxqueue.net.status import RpcError, Status
+from phxqueue.producer import NewItem
+from phxqueue.proto.store_pb2 import AddRequest, AddResponse
+from tests.reconcile.rig import QUEUES, Books
+
+Store = Callable[[AddRequest], Deferred[Any]]
+#: From the report to the alarm: a report each minute, a look every ten seconds, and what is not reported needs two
+#: minutes more.
+SOON_S, SETTLED_S = 75.0, 400.0
+
+
+def confirmation_lost(request: AddRequest, store: Store) -> Deferred[Any]:
+    """The store has it, and the producer is told that it was refused."""
+    return store(request).addCallback(lambda _: fail(RpcError(Status.INVALID_ARGUMENT, "the answer was another's")))
+
+
+def stored_twice(request: AddRequest, store: Store) -> Deferred[Any]:
+    """The window that knows duplicates has forgotten the batch: its repetition is stored, too."""
+    again = AddRequest.FromString(request.SerializeToString())
+    for batch in again.batches:
+        batch.header.sequence += 1_000_000
+    return store(request).addCallback(lambda response: store(again).addCallback(lambda _: response))
+
+
+def wrong_mask(request: AddRequest, store: Store) -> Deferred[Any]:
+    """It is stored for group 1 alone."""
+    changed = AddRequest.FromString(request.SerializeToString())
+    for batch in changed.batches:
+        batch.header.consumer_group_ids = 0b01
+    return store(changed)
+
+
+def confirmed_and_not_stored(request: AddRequest, store: Store) -> Deferred[Any]:
+    """The store says yes to what it throws away."""
+    probe = AddRequest(topic_id=request.topic_id, store_id=request.store_id)
+    probe.batches.add().CopyFrom(request.batches[0])
+    header = probe.batches[0].header
+    header.producer_id = header.sequence = 0
+    header.pub_id, header.queue_id = 2, QUEUES[2]
+
+    def lie(response: AddResponse) -> AddResponse:
+        for result in response.results:
+            result.first_cursor = 999
+        return response
+
+    return store(probe).addCallback(lie)
+
+
+FAULTS = {
+    # fault: what is told of pub 1, and for which groups
+    confirmed_and_not_stored: ("difference", {1, 2}),
+    wrong_mask: ("difference", {2}),
+    confirmation_lost: ("unreported", {1, 2}),
+    stored_twice: ("unreported", {1, 2}),
+}
+
+
+async def goes_by(books: Books, seconds: float) -> None:
+    """Let time pass, a second at a time, and everybody do what is due."""
+    for _ in range(int(seconds)):
+        books.pass_time(1.0)
+        for _ in range(3):
+            await deferLater(reactor, 0, bool)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("reconcile", ["alarm", "strict"])
+@pytest_twisted.ensureDeferred
+async def test_the_ledger_is_red_where_it_should_be(fault: Any, reconcile: Any, logged_errors: Any) -> None:
+    kind, groups = FAULTS[fault]
+    books = Books(reconcile)
+    async with books.cluster:
+        await goes_by(books, 5)  # the books are opened
+        await books.enqueue("before")
+        await goes_by(books, SETTLED_S)
+        assert books.alarms.raised == {}
+
+        def once(request: AddRequest, store: Store) -> Deferred[Any]:
+            if request.batches[0].header.pub_id != 1:
+                return store(request)
+            books.on_store = None
+            return fault(request, store)
+
+        books.on_store = once
+        for pub in (2, 1):
+            result = await books.cluster.producer.enqueue_many([NewItem(pub, 1, b"broken %d" % n) for n in range(5)])
+        assert result.all_stored == (fault is not confirmation_lost)
+        for minutes in range(4):
+            await books.cluster.producer.enqueue_many([NewItem(1, 1, b"later %d" % minutes)])
+            await goes_by(books, SOON_S)
+            found = {name: one.alarm for name, one in books.alarms.standing.items()}
+            if found or kind == "difference":
+                break
+        assert set(found) == {f"{kind} store 1 paxos group 0 pub 1 group {group}" for group in groups}
+        for alarm in found.values():
+            items = alarm.facts["unstored" if kind == "difference" else "unreported"]
+            assert (items, alarm.labels["pub"], alarm.warning) == (5, "1", kind == "unreported")
+        await books.cluster.settle()
