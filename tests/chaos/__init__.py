@@ -11,6 +11,7 @@ and the directory of the run is kept.
 - :mod:`.schedule`: which faults, drawn from the seed (pure); :mod:`.faults`: how each is done;
 - :mod:`.workload`, :mod:`.historian`, :mod:`.registers`, :mod:`.holder`: what clients do meanwhile, and write down;
 - :mod:`.exclusion`: whether two holders believed in one lock (pure);
+- :mod:`.reconciled`: whether the stores' ledger says what our books say;
 - :mod:`.verdict`: what must hold at the end; :mod:`.round`, :mod:`.report`: a round, and what is told of a run.
 
 A seed decides the faults, not what the processes make of them: two runs of one seed differ in timing. That is what the

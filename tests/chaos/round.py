@@ -16,6 +16,7 @@ from tests.chaos.exclusion import GOT
 from tests.chaos.faults import FAULTS, NotStopped, Scene
 from tests.chaos.historian import Historian
 from tests.chaos.network import Network
+from tests.chaos.reconciled import ledger_agrees
 from tests.chaos.registers import Registers
 from tests.chaos.report import Tally
 from tests.chaos.sandbox import inside, other_processes
@@ -155,6 +156,9 @@ class Round:
         log = HandledLog(cluster.ledger)
         self.find(*await verdict.drained(self.reactor, books, log))
         self.tally.count(books, log)
+        line, differences = await ledger_agrees(cluster, books, log)
+        self.tell(f"ledger: {line}")
+        self.find(*differences)
         agreed, disputed = await verdict.audited(cluster)
         self.tally.audited += agreed
         self.find(*disputed)

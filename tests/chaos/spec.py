@@ -58,6 +58,7 @@ def spec_for(rng: random.Random, hosts: Sequence[str]) -> ClusterSpec:
             "scheduler_lock_lease_time_s": OWNER_LEASE_S,
             "consumer_lock_lease_time_s": OWNER_LEASE_S,
             "consumer_lock_interval_s": 1,
+            "producer_report_interval_s": 1.0,
         },
         # Most rounds have owners: a group without locks has less that could go wrong.
         group=OWNED if rng.random() < 0.8 else _SHARED,
