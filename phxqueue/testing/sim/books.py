@@ -11,11 +11,14 @@ from phxqueue.proto.store_pb2 import GetResponse
 from phxqueue.testing.sim.chains.accounts import ChainAccounts
 from phxqueue.testing.sim.checkers.cursors import Cursors
 from phxqueue.testing.sim.checkers.delays import Delays
+from phxqueue.testing.sim.checkers.halves import Halves
+from phxqueue.testing.sim.checkers.keys import Keys
 from phxqueue.testing.sim.checkers.ledger import Ledger
 from phxqueue.testing.sim.checkers.reads import Reads
 from phxqueue.testing.sim.checkers.reference import FirstCursor, Key, Reference, Stand
 from phxqueue.testing.sim.checkers.replays import Replays
 from phxqueue.testing.sim.checkers.timers import Timers
+from phxqueue.testing.sim.checkers.together import Together
 from phxqueue.testing.sim.recording import Recording
 from phxqueue.testing.sim.workload import STORE_ID, Workload
 from phxqueue.testing.sim.world import World
@@ -38,6 +41,9 @@ class Books:
         self.acknowledgements: list[float] = []
         self.replays = Replays()
         self.timers = Timers(workload.wall_skew)
+        self.halves = Halves()
+        self.keys = Keys()
+        self.together = Together()
         self.chains = ChainAccounts(lambda queue_id, cursor: self.reference.queues[queue_id][cursor].buffer)
         self._delays = Delays(workload.wall_skew)
         self._world = world
@@ -90,6 +96,7 @@ class Books:
         for cursor, item in items:
             self.ledger.was_delivered((STORE_ID, queue_id), cursor, item, bit)
             self.timers.delivered(item, self._world.now)
+            self.halves.delivered(item)
             self.replays.delivered(key, response.generation, cursor)
             if delay:
                 self._delays.delivered(item, delay, self._world.now)

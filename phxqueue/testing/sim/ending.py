@@ -14,6 +14,7 @@ from phxqueue.testing.sim.cluster import Cluster
 from phxqueue.testing.sim.consumers import Auditor, LedgerConsumer, Newcomer
 from phxqueue.testing.sim.delayers import Delayer
 from phxqueue.testing.sim.producers import Lane, LedgerProducer
+from phxqueue.testing.sim.promisers import Promisers
 from phxqueue.testing.sim.replayers import Replayer
 from phxqueue.testing.sim.workload import STORE_ID
 from phxqueue.testing.sim.world import World
@@ -32,6 +33,7 @@ def expect_recovery(
     consumers: Sequence[LedgerConsumer],
     delayers: Sequence[Delayer],
     chain: Chain,
+    promisers: Promisers,
     replayers: Sequence[Replayer],
     producer_ids: Iterator[int],
     outage: bool,
@@ -54,8 +56,10 @@ def expect_recovery(
     expect("all replays have an outcome", lambda: all(replayer.done for replayer in replayers))
     expect("all delayed batches have fired", lambda: not books.reference.delayed)
     chain.finish(expect)
+    promisers.finish(expect)
     contents = _audit(cluster, books, expect)
     books.timers.check_contents(contents)
+    promisers.check_contents(contents)
     _collect(books, consumers, contents, expect)
     expect("the replicas have caught up with each other", cluster.level)
     cluster.compare_states()

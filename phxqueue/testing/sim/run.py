@@ -23,6 +23,7 @@ from phxqueue.testing.sim.ending import expect_recovery
 from phxqueue.testing.sim.faults import FaultInjector
 from phxqueue.testing.sim.producers import Lane, LedgerProducer
 from phxqueue.testing.sim.profiles import CALM, PROFILES, Profile
+from phxqueue.testing.sim.promisers import Promisers
 from phxqueue.testing.sim.replayers import Replayer
 from phxqueue.testing.sim.stores import StoreFactory
 from phxqueue.testing.sim.watch import Watch
@@ -38,6 +39,8 @@ REPEATING, REPEAT_SALT = 0.15, 0xEC40
 """Share of the seeds in which producers repeat what has long been answered."""
 REPLAYED, REPLAY_SALT = 0.25, 0x7E
 """Share of the seeds without chains in which groups are made to read again."""
+PROMISED, PROMISE_SALT = 0.15, 0xA70
+"""Share of the seeds in which there are clients of half messages, idempotency keys and atomic batches."""
 CLEANING, CLEAN_SALT, SMALL_LOG = 0.2, 0xC1EA, 2000
 """Share of the seeds in which old items that keep the log are written again, from so many bytes of log on."""
 FAULTS_BEGIN = 0.3
@@ -122,6 +125,8 @@ def plan(seed: int) -> Plan:
         workload = replace(workload, repeaters=True)
     if Random(seed ^ REPLAY_SALT).random() < REPLAYED and not workload.chains:
         workload = replace(workload, replayers=1)
+    if Random(seed ^ PROMISE_SALT).random() < PROMISED:
+        workload = replace(workload, promisers=1)
     if Random(seed ^ CLEAN_SALT).random() < CLEANING:
         workload = replace(workload, relocate_bytes=SMALL_LOG, retention_bytes=min(workload.retention_bytes, 500))
     if profile.leave_every or profile.upgrade_every:  # both are about trimming
@@ -167,6 +172,7 @@ class Simulation:
 
         self.chain = Chain(self.cluster, self.books, factory.topic, self.producer_ids, workload.chains)
         self.delayers = [Delayer(self.cluster, self.books, self.producer_ids) for _ in range(workload.delayers)]
+        self.promisers = Promisers(self.cluster, self.books, self.producer_ids, workload.promisers)
         self.replayers = [Replayer(self.cluster, self.books) for _ in range(workload.replayers)]
 
     def _mastership(self, node_id: int, group_id: int, is_master: bool) -> None:
@@ -195,6 +201,7 @@ class Simulation:
                 self.consumers,
                 self.delayers,
                 self.chain,
+                self.promisers,
                 self.replayers,
                 self.producer_ids,
                 outage=self.outcome.profile != CALM.name and self.world.random.random() < OUTAGE,
@@ -226,6 +233,7 @@ class Simulation:
         starts += [consumer.start for consumer in self.consumers]
         starts += [delayer.start for delayer in self.delayers]
         starts += self.chain.starts()
+        starts += self.promisers.starts()
         starts += [replayer.start for replayer in self.replayers]
         for start in starts:
             self.world.call_later(self.world.random.uniform(0, 1.0), start)

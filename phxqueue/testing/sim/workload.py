@@ -29,6 +29,7 @@ class Workload:
     chains: clients that enqueue what will walk an attempt chain.
     relocate_bytes: log that is kept before it is looked at what keeps it.
     repeaters: whether producers repeat, late, requests that have long been answered.
+    promisers: clients of half messages, and of batches that belong together; with them come some of idempotency keys.
     replayers: operators who have groups read again.
     """
 
@@ -49,6 +50,7 @@ class Workload:
     relocate_bytes: int = 1 << 30
     repeaters: bool = False
     replayers: int = 0
+    promisers: int = 0
 
     @property
     def mask(self) -> int:

@@ -12,7 +12,18 @@ can be applied at their instances), which ``tests/replica/test_group_runtime.py`
 ``python -m tests.simulation.mutants [NAME ...]`` tells which of the first seeds catch each mutant.
 """
 
-from tests.simulation.mutants import consensus, disk, leases, members, outcomes, relocation, replays, service, timers
+from tests.simulation.mutants import (
+    consensus,
+    disk,
+    leases,
+    members,
+    outcomes,
+    promised,
+    relocation,
+    replays,
+    service,
+    timers,
+)
 from tests.simulation.mutants.table import MUTANTS, BrokenMutant, Mutant
 
 __all__ = [
@@ -24,6 +35,7 @@ __all__ = [
     "leases",
     "members",
     "outcomes",
+    "promised",
     "relocation",
     "replays",
     "service",

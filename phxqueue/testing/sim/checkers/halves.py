@@ -32,6 +32,10 @@ class Halves:
         self._items.update(dict.fromkeys(items, name))
         self._sizes[name] = len(items)
 
+    def name_of(self, item: bytes) -> int:
+        """Which half message an item belongs to."""
+        return self._items[item]
+
     def commits(self, name: int) -> None:
         """A client is about to ask for it."""
         self._commits.add(name)

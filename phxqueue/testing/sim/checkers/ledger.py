@@ -40,6 +40,10 @@ class Ledger:
             raise ValueError(f"{item!r} is offered twice")
         self._offers[item] = _Offer(lane, number, mask)
 
+    def knows(self, item: bytes) -> bool:
+        """Whether it was offered."""
+        return item in self._offers
+
     def mask(self, item: bytes) -> int:
         """The consumer groups an item was offered for."""
         return self._offers[item].mask

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from phxqueue.proto.item_pb2 import QItems
-from phxqueue.proto.store_pb2 import GetBatch, Replay, StoreCommand
+from phxqueue.proto.item_pb2 import BatchHeader, QItems
+from phxqueue.proto.store_pb2 import GetBatch, HalfState, Replay, StoreCommand
 from phxqueue.testing.sim.checkers import Violation
 
 Key = tuple[int, int]  # (queue id, consumer group id)
@@ -39,6 +39,15 @@ class _Timer:
 
 
 @dataclass(frozen=True, slots=True)
+class _Half:
+    """A half message."""
+
+    queue_id: int
+    mask: int
+    buffers: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Replayed:
     """A replay that was carried out; `outcome`: queue id -> (target, where the group stood)."""
 
@@ -61,6 +70,10 @@ class Reference:
         self._clocks: dict[int, int] = {}  # per Paxos group
         self._timers: dict[int, list[_Timer]] = {}  # per Paxos group, in the order of their numbers
         self._numbers: dict[int, int] = {}
+        self._halves: dict[tuple[int, int], _Half] = {}  # (Paxos group, half number)
+        self._half_numbers: dict[int, int] = {}
+        self._keys: dict[tuple[int, int, bytes], int] = {}  # (Paxos group, pub, key) -> when, by the group's clock
+        self._windows: dict[tuple[int, int], int] = {}  # (Paxos group, pub) -> how long keys are remembered
 
     def chosen(self, group_id: int, instance: int, payload: bytes, first: FirstCursor) -> dict[Key, Stand]:
         """Take in the next entry of a Paxos group; return where the cursors stand that it moves.
@@ -69,14 +82,32 @@ class Reference:
         """
         command = StoreCommand.FromString(payload)
         clock = self._clocks[group_id] = max(self._clocks.get(group_id, 0), command.timestamp_ms)
-        for batch in command.batches:
+        for bounds in command.key_bounds:
+            self._windows[group_id, bounds.pub_id] = bounds.window_ms
+        left_out = 0  # of batches that belong together
+        for place, batch in enumerate(command.batches):
             header = batch.header
+            if header.atomic_batches > 1:
+                group = [other.header for other in command.batches[place : place + header.atomic_batches]]
+                if any((other.producer_id, other.sequence) in self._outcomes for other in group):
+                    left_out = len(group)
+            if left_out:
+                left_out -= 1
+                continue
             items = QItems.FromString(batch.items).items
             if len(items) != header.count:
                 raise Violation(f"a batch of queue {header.queue_id} counts {header.count} items and has {len(items)}")
             queue = self.queues.setdefault(header.queue_id, [])
             name = (header.producer_id, header.sequence)
             if header.sequence and name in self._outcomes:
+                continue
+            if header.idempotency_key and not self._is_first(group_id, header, clock):
+                continue
+            if header.prepared_by:
+                number = self._half_numbers[group_id] = self._half_numbers.get(group_id, 0) + 1
+                self._outcomes[name] = (header.queue_id, -number)
+                buffers = tuple(item.buffer for item in items)
+                self._halves[group_id, number] = _Half(header.queue_id, header.consumer_group_ids, buffers)
                 continue
             if header.deliver_at_ms:
                 number = self._numbers[group_id] = self._numbers.get(group_id, 0) + 1
@@ -99,7 +130,21 @@ class Reference:
         self._timers[group_id] = [timer for timer in self._timers.get(group_id, ()) if timer.number not in gone]
         if command.HasField("fire"):
             self._fire(group_id, command.fire.due_ms, command.fire.most, clock)
+        for decision in command.half_decisions:
+            half = self._halves.pop((group_id, decision.half_number), None)
+            if half is not None and decision.decision == HalfState.COMMITTED:
+                stored = [StoredItem(buffer, half.mask, clock) for buffer in half.buffers]
+                self.queues.setdefault(half.queue_id, []).extend(stored)
         return moved
+
+    def _is_first(self, group_id: int, header: BatchHeader, clock: int) -> bool:
+        """Whether nothing was stored under the batch's key lately."""
+        key = group_id, header.pub_id, header.idempotency_key
+        at = self._keys.get(key)
+        if at is not None and at > clock - self._windows[group_id, header.pub_id]:
+            return False
+        self._keys[key] = clock
+        return True
 
     def _replay(self, replay: Replay, instance: int, first: FirstCursor) -> Replayed | None:
         """Carry it out; None: its id is known, or it is refused."""
@@ -133,6 +178,11 @@ class Reference:
     def delayed(self) -> int:
         """Batches that wait for their time."""
         return sum(map(len, self._timers.values()))
+
+    @property
+    def prepared(self) -> int:
+        """Half messages that are not decided."""
+        return len(self._halves)
 
     def _move(self, key: Key, acked: int) -> int:
         end = len(self.queues.get(key[0], ()))
