@@ -49,7 +49,8 @@ def consume(
     """
     cluster = settings.load()
     topic = settings.topic_of(cluster)
-    chosen = choose_queues(topic, group, pub, queues)
+    in_files = group in {one.consumer_group_id for one in topic.consumer_groups}
+    chosen = choose_queues(topic, group, pub, queues) if in_files else []
     tls = settings.tls_of(cluster)
 
     async def main(reactor: Any) -> None:
@@ -62,18 +63,20 @@ def consume(
         output = Output(DescriptorWriter(reactor, STDOUT).write, FORMATS[form], limit)
         pool = open_pool(reactor, cluster, topic, tls)
         client = open_master_client(reactor, cluster, topic, pool)
-        readers = [
-            QueueReader(
-                reading,
-                client,
-                store_route(topic, store_id, topic.store(store_id).group_of_queue(queue_id)),
-                store_id,
-                queue_id,
-                output,
-            )
-            for store_id, queue_id in chosen
-        ]
+        readers: list[QueueReader] = []
         try:
+            places = chosen or choose_queues(await known_to_stores(topic, client), group, pub, queues)
+            readers += [
+                QueueReader(
+                    reading,
+                    client,
+                    store_route(topic, store_id, topic.store(store_id).group_of_queue(queue_id)),
+                    store_id,
+                    queue_id,
+                    output,
+                )
+                for store_id, queue_id in places
+            ]
             await read_all(readers, HangUpWatch(reactor, STDOUT).when_hung_up())
         finally:
             await pool.close()
@@ -85,6 +88,13 @@ def consume(
                     )
 
     edge.run(main)
+
+
+async def known_to_stores(topic: Topic, caller: Any) -> Topic:
+    """The topic with the consumer groups that were created at run time."""
+    from phxqueue.consumer.run_time_groups import ask_for_groups, with_groups
+
+    return with_groups(topic, await ask_for_groups(topic, caller))
 
 
 async def read_all(readers: Sequence[QueueReader], hung_up: Deferred[None]) -> None:

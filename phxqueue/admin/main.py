@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "produce": ("phxqueue.admin.produce", "produce", "Enqueue what comes from stdin or a file."),
     "reconcile": ("phxqueue.admin.reconcile", "reconcile", "Show whether what went in came out."),
     "replay": ("phxqueue.admin.replays", "replay", "Have a consumer group read again what it was done with."),
+    "groups": ("phxqueue.admin.groups", "groups", "Show, create and delete consumer groups at run time."),
     "restore": ("phxqueue.admin.backup.commands", "restore", "Make the nodes of a store from a backup."),
     "resume": ("phxqueue.admin.limits", "resume", "Have it go on."),
     "status": ("phxqueue.admin.status", "status", "Show nodes, masters, replicas and backlogs."),

@@ -145,6 +145,7 @@ def _consumer(entry: ConsumerEntry) -> Consumer:
         port=port,
         scale=entry.scale,
         consumer_group_ids=entry.consumer_group_ids,
+        run_time_group_ids=entry.run_time_group_ids,
         name=entry.name or consumer_name(ip, port),
     )
 

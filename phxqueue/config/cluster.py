@@ -199,6 +199,7 @@ class ConsumerGroup:
     ordered_retry_ms: int = 1000
     ordered_retry_max_ms: int = 30_000
     ordered_then: Literal["dead", "attempts"] = "dead"
+    run_time: bool = False  # created at run time: in no file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +214,7 @@ class Consumer:
     scale: int = 1000
     consumer_group_ids: tuple[int, ...] = ()  # empty: all groups of the topic
     name: str = ""  # in its certificate; see consumer_name
+    run_time_group_ids: tuple[int, ...] = ()  # of groups that are created at run time
 
     @property
     def address(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from phxqueue.config.cluster import consumer_name, host_port
+from phxqueue.config.cluster import MAX_CONSUMER_GROUP_ID, consumer_name, host_port
 from phxqueue.config.drafts import ClusterDraft, TopicDraft
 from phxqueue.config.fields import is_name
 from phxqueue.config.files import ConsumersFile, ReplicaSetEntry, StoreFile, TopicFile
@@ -161,6 +161,16 @@ def _check_consumers(document: Document, consumers: ConsumersFile, topic: TopicF
         check_unique(document, path, consumer.consumer_group_ids)
         for place, group in enumerate(consumer.consumer_group_ids):
             check_known(document, (*path, place), group, groups, "one of consumer_groups in topicconfig.conf")
+        path = ("consumers", index, "run_time_group_ids")
+        check_unique(document, path, consumer.run_time_group_ids)
+        for place, group in enumerate(consumer.run_time_group_ids):
+            if not 1 <= group <= MAX_CONSUMER_GROUP_ID:
+                document.error((*path, place), f"group {group} is not from 1 to {MAX_CONSUMER_GROUP_ID}")
+            elif group in groups:
+                document.warn(
+                    (*path, place),
+                    f"group {group} is one of consumer_groups in topicconfig.conf: what that says of it counts",
+                )
 
 
 def _check_groups_have_consumers(document: Document, topic: TopicFile, consumers: ConsumersFile) -> None:

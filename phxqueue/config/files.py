@@ -362,6 +362,9 @@ class ConsumerEntry(Block):
         1000, "Its weight among the consumers of a group; 0: it gets no queues.", ge=0, le=1_000_000, restart=LIVE
     )
     consumer_group_ids: tuple[Id, ...] = setting((), "Groups it takes part in; empty: all.", restart=LIVE)
+    run_time_group_ids: tuple[Id, ...] = setting(
+        (), "Groups of `phxqueue groups create` that it takes part in, too; they are in no file.", restart=LIVE
+    )
 
 
 class ConsumersFile(Block):

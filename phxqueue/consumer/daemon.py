@@ -18,6 +18,7 @@ from phxqueue.console.console import Console
 from phxqueue.console.consumer_families import QueueProgress, consumer_families
 from phxqueue.consumer.handlers import Handler, HandlerError, load_handlers
 from phxqueue.consumer.pool import ProcessPool
+from phxqueue.consumer.run_time_groups import RunTimeGroups
 from phxqueue.consumer.service import ConsumerService
 from phxqueue.consumer.settings_watch import SettingsWatch
 from phxqueue.consumer.shares import Shares
@@ -54,6 +55,7 @@ class ConsumerRole:
         self._weights: Weights | None = None
         self._shares: Shares | None = None
         self._settings: SettingsWatch | None = None
+        self._groups: RunTimeGroups | None = None
         self.console = Console(self.name, node.admin, node.tls, reactor)
         self.console.collectors.append(self._families)
 
@@ -83,12 +85,15 @@ class ConsumerRole:
         self._settings.start()
         if node.topic.scheduler:
             self._follow_scheduler(self._service, weighted=weighted)
+        self._groups = RunTimeGroups(node, caller, self._reactor, self._take, node.settings_interval_s)
+        self._groups.start()
 
     async def _connect_locks(self) -> None:
         """A lock client, if queues are owned through locks."""
         node = self.node
         groups = [node.topic.consumer_group(group_id) for group_id in node.consumer_group_ids]
-        if node.topic.locks and not all(group.skip_lock for group in groups):
+        locked = node.consumer.run_time_group_ids or not all(group.skip_lock for group in groups)
+        if node.topic.locks and locked:
             self._locks = await LockClient.connect(
                 node.cluster,
                 node.topic.topic_name,
@@ -140,6 +145,8 @@ class ConsumerRole:
 
     async def stop(self) -> None:
         """Stop fetching, let handlers finish, acknowledge what is finished, flush later attempts, disconnect."""
+        if self._groups is not None:
+            self._groups.stop()
         if self._shares is not None:
             self._shares.stop()
         if self._weights is not None:
@@ -180,6 +187,13 @@ class ConsumerRole:
         node = load_consumer_node(self.node.path)
         if self._tls is not None:
             self._tls.reload()
+        if self._groups is not None:
+            self._groups.reconfigure(node)
+            node = self._groups.node
+        self._take(node)
+
+    def _take(self, node: ConsumerNode) -> None:
+        """Go on by this configuration."""
         if self._producer is not None:
             self._producer.reconfigure(node.topic)
         if self._weights is not None:

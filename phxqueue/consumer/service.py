@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from phxqueue.config import DEAD_LETTER_BASE, ConsumerNode, SkipInfo, Topic, UnknownIdError
+from phxqueue.config import DEAD_LETTER_BASE, Consumer, ConsumerNode, SkipInfo, Topic, UnknownIdError
 from phxqueue.consumer.assignment import Queue, Ring, owned
 from phxqueue.consumer.handlers import Handle, Handler
 from phxqueue.consumer.items import Place
@@ -306,8 +306,15 @@ def weights_of_group(topic: Topic, group_id: int, weights: Mapping[str, int] | N
     return {
         consumer.address: weights.get(consumer.address, 0) if dynamic and weights is not None else consumer.scale
         for consumer in topic.consumers
-        if not consumer.consumer_group_ids or group_id in consumer.consumer_group_ids
+        if takes_part(topic, consumer, group_id)
     }
+
+
+def takes_part(topic: Topic, consumer: Consumer, group_id: int) -> bool:
+    """Whether a consumer serves a group, by what the files say of the consumer."""
+    if topic.consumer_group(group_id).run_time:
+        return group_id in consumer.run_time_group_ids
+    return not consumer.consumer_group_ids or group_id in consumer.consumer_group_ids
 
 
 def lock_name(topic: Topic, key: Owned) -> str:
