@@ -1,26 +1,31 @@
-"""How a lock table is written to a checkpoint and read back: little-endian, sorted by key, with a checksum. Pure.
+"""How a lock table is written to a checkpoint and read back: little-endian, with a checksum. Pure.
 
-The same table gives the same bytes on every replica: they are what the state hash is computed from, too.
+Format 3 is the state without its records, and the numbers of the segments that these are in (segments.py). Format 2 has
+everything in one piece, sorted by key: it is read for nodes that come from an older version, and it is what the state
+hash is computed from, because the same table gives the same bytes on every replica.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import xxhash
 
 from phxqueue.lock.records import Lock, Record, String
+from phxqueue.lock.segments import Sealed, read_segments
 from phxqueue.lock.shares import Share, Shares
 
 _MAGIC = b"PhxQlock"
-_FORMAT = 2
+_WHOLE, _SEGMENTED = 2, 3
 _HEAD = struct.Struct("<8sHqQQQIII")  # magic, format, applied, term, unreadable, lift, bytes of shares, locks, strings
 # Version, lease, a lock's stamp or a string's request id, bytes of the key, bytes of the value.
 _RECORD = struct.Struct("<QQQHI")
 _SHARE = struct.Struct("<?QI")  # whether there is one, generation, weights
 _WEIGHT = struct.Struct("<II")  # lock group, scale
 _CHECKSUM = struct.Struct("<Q")
+_NUMBER = struct.Struct("<Q")  # in format 3 behind the shares: number of the next segment, then of each that counts
 
 
 class CorruptState(ValueError):
@@ -41,13 +46,26 @@ class TableState:
 
 
 def encode_state(state: TableState) -> bytes:
-    """Write a table."""
-    shares = _encode_shares(state.shares)
-    counts = len(shares), len(state.locks), len(state.strings)
-    parts = [_HEAD.pack(_MAGIC, _FORMAT, state.applied, state.term, state.unreadable, state.lift, *counts), shares]
+    """Write a table in one piece."""
+    parts = _encode_head(state, _WHOLE)
     for table in (state.locks, state.strings):
         for key in sorted(table):
             parts += _encode_record(key.encode(), table[key])
+    return _checked(parts)
+
+
+def encode_base(state: TableState, following: int, segments: Sequence[int]) -> bytes:
+    """Write a table whose records are in these segments; `following`: number of the next one."""
+    return _checked([*_encode_head(state, _SEGMENTED), *map(_NUMBER.pack, (following, *segments))])
+
+
+def _encode_head(state: TableState, version: int) -> list[bytes]:
+    shares = _encode_shares(state.shares)
+    counts = len(shares), len(state.locks), len(state.strings)
+    return [_HEAD.pack(_MAGIC, version, state.applied, state.term, state.unreadable, state.lift, *counts), shares]
+
+
+def _checked(parts: list[bytes]) -> bytes:
     body = b"".join(parts)
     return body + _CHECKSUM.pack(xxhash.xxh3_64_intdigest(body))
 
@@ -60,8 +78,12 @@ def _encode_record(key: bytes, record: Record) -> tuple[bytes, bytes, bytes]:
     return _RECORD.pack(record.version, record.lease_ms, request_id, len(key), len(value)), key, value
 
 
-def decode_state(blob: bytes) -> TableState:
-    """Read a table. Raises CorruptState."""
+def decode_state(blob: bytes, segments: Iterable[tuple[bytes, bytes]] = ()) -> tuple[TableState, int, list[Sealed]]:
+    """Read a table: its state, the number of its next segment, and those it has; none: everything was in one piece.
+
+    Raises:
+        CorruptState: it, or a segment, is damaged.
+    """
     end = len(blob) - _CHECKSUM.size
     if end < _HEAD.size:
         raise CorruptState(f"the lock table's checkpoint is only {len(blob)} bytes long")
@@ -70,14 +92,26 @@ def decode_state(blob: bytes) -> TableState:
         raise CorruptState(f"the lock table's checkpoint starts with {magic!r} instead of {_MAGIC!r}")
     if _CHECKSUM.unpack_from(blob, end)[0] != xxhash.xxh3_64_intdigest(blob[:end]):
         raise CorruptState("the lock table's checkpoint: its checksum does not match its content")
-    if version != _FORMAT:
-        raise CorruptState(f"the lock table's checkpoint has format {version}; this program reads format {_FORMAT}")
+    if version not in (_WHOLE, _SEGMENTED):
+        raise CorruptState(
+            f"the lock table's checkpoint has format {version}; this program reads formats {_WHOLE} and {_SEGMENTED}"
+        )
     try:
-        shares = _decode_shares(blob[_HEAD.size : _HEAD.size + shares_bytes])
+        place = _HEAD.size + shares_bytes
+        shares = _decode_shares(blob[_HEAD.size : place])
         state = TableState(applied, term, unreadable, shares, lift, {}, {})
-        return _decode_records(blob, _HEAD.size + shares_bytes, state, locks, strings, end)
-    except (struct.error, UnicodeDecodeError) as error:
+        if version == _WHOLE:
+            return _decode_records(blob, place, state, locks, strings, end), 1, []
+        following, *numbers = [number for (number,) in _NUMBER.iter_unpack(blob[place:end])]
+        sealed = read_segments(numbers, segments, state.locks, state.strings)
+    except (struct.error, ValueError) as error:  # CorruptSegment and UnicodeDecodeError are ValueErrors
         raise CorruptState(f"the lock table's checkpoint cannot be read: {error}") from None
+    if (len(state.locks), len(state.strings)) != (locks, strings):
+        raise CorruptState(
+            f"the lock table's checkpoint has {locks} locks and {strings} strings, its segments {len(state.locks)} and "
+            f"{len(state.strings)}"
+        )
+    return state, following, sealed
 
 
 def _encode_shares(shares: Shares) -> bytes:

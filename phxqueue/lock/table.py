@@ -15,16 +15,16 @@ the whole group, whatever is released, expires or is taken by force in between. 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import xxhash
 from google.protobuf.message import DecodeError
 from zope.interface import implementer
 
 from phxqueue.lock.records import LOCKS, STRINGS, Lock, Outcome, Record, String, TableKey
+from phxqueue.lock.segments import Segments, record_bytes
 from phxqueue.lock.shares import Shares
-from phxqueue.lock.snapshot import TableState, decode_state, encode_state
+from phxqueue.lock.snapshot import TableState, decode_state, encode_base, encode_state
 from phxqueue.net.status import Status
 from phxqueue.proto.lock_pb2 import LockCommand, LockOperation, ShareChange
 from phxqueue.replica.errors import Halted
@@ -68,6 +68,7 @@ class LockTable:
         self.shares = Shares()
         self.lift = 0
         self.changed: dict[TableKey, None] | None = None
+        self._segments = Segments(self.record, self.__len__)
         kinds = LockOperation.Kind
         self._operations: dict[int, Callable[[LockOperation, int], Outcome]] = {
             kinds.ACQUIRE: self._acquire,
@@ -115,6 +116,7 @@ class LockTable:
         if kind == VALUE_KIND:
             outcomes = self._apply_command(instance, payload)
         self.applied = instance
+        self._segments.seal_if_full()
         return outcomes
 
     def _apply_command(self, instance: int, payload: bytes) -> list[Outcome] | Outcome:
@@ -150,28 +152,34 @@ class LockTable:
         return outcomes
 
     def checkpoint(self) -> Checkpoint:
-        """The whole state as of `applied`; it rests on nothing else, and on no entry up to there."""
-        return Checkpoint(applied=self.applied, state=self._encoded(), segments=(), needed=self.applied + 1)
+        """The state as of `applied`, with what has changed since the last one; it rests on no entry up to there."""
+        new, dropped = self._segments.take()
+        state = encode_base(self._state(), self._segments.next, self._segments.numbers)
+        return Checkpoint(applied=self.applied, state=state, segments=new, dropped=dropped, needed=self.applied + 1)
 
-    def restore(self, state: bytes, segments: Any = ()) -> None:
+    def restore(self, state: bytes, segments: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Become the state of a checkpoint. Raises CorruptState when it is damaged; nothing has changed then."""
-        restored = decode_state(state)
+        restored, following, sealed = decode_state(state, segments)
         self.applied, self.term, self.unreadable = restored.applied, restored.term, restored.unreadable
         self.locks, self.strings = restored.locks, restored.strings
         self.shares, self.lift = restored.shares, restored.lift
-        self.size = sum(_size(key, lock) for key, lock in self.locks.items())
-        self.size += sum(_size(key, string) for key, string in self.strings.items())
+        self.size = sum(record_bytes(key, lock) for key, lock in self.locks.items())
+        self.size += sum(record_bytes(key, string) for key, string in self.strings.items())
         if self.changed is not None:
             self.changed = {}
+        self._segments = Segments(self.record, self.__len__)
+        self._segments.go_on(following, sealed)
+        if not sealed:  # of an older version, in one piece: the next checkpoint writes everything
+            for space, table in ((LOCKS, self.locks), (STRINGS, self.strings)):
+                for key in table:
+                    self._segments.note((space, key), 0)
 
     def state_hash(self) -> int:
         """Hash of everything replicated: equal on all replicas at equal `applied`."""
-        return xxhash.xxh3_64_intdigest(self._encoded())
+        return xxhash.xxh3_64_intdigest(encode_state(self._state()))
 
-    def _encoded(self) -> bytes:
-        return encode_state(
-            TableState(self.applied, self.term, self.unreadable, self.shares, self.lift, self.locks, self.strings)
-        )
+    def _state(self) -> TableState:
+        return TableState(self.applied, self.term, self.unreadable, self.shares, self.lift, self.locks, self.strings)
 
     # ---- shares ------------------------------------------------------------------------------------------------------
 
@@ -240,13 +248,13 @@ class LockTable:
 
     def _put_lock(self, key: str, lock: Lock) -> Outcome:
         earlier = self.locks.get(key)
-        self.size += _size(key, lock) - (0 if earlier is None else _size(key, earlier))
+        self.size += record_bytes(key, lock) - (0 if earlier is None else record_bytes(key, earlier))
         self.locks[key] = lock
-        self._note(LOCKS, key)
+        self._note(LOCKS, key, lock)
         return Outcome(Status.OK, lock)
 
     def _drop_lock(self, key: str) -> Outcome:
-        self.size -= _size(key, self.locks.pop(key))
+        self.size -= record_bytes(key, self.locks.pop(key))
         self._note(LOCKS, key)
         return Outcome(Status.OK)
 
@@ -264,9 +272,9 @@ class LockTable:
 
     def _put_string(self, key: str, string: String) -> Outcome:
         earlier = self.strings.get(key)
-        self.size += _size(key, string) - (0 if earlier is None else _size(key, earlier))
+        self.size += record_bytes(key, string) - (0 if earlier is None else record_bytes(key, earlier))
         self.strings[key] = string
-        self._note(STRINGS, key)
+        self._note(STRINGS, key, string)
         return Outcome(Status.OK, string)
 
     def _delete(self, operation: LockOperation, version: int) -> Outcome:
@@ -284,14 +292,12 @@ class LockTable:
         return self._drop_string(operation.key)
 
     def _drop_string(self, key: str) -> Outcome:
-        self.size -= _size(key, self.strings.pop(key))
+        self.size -= record_bytes(key, self.strings.pop(key))
         self._note(STRINGS, key)
         return Outcome(Status.OK)
 
-    def _note(self, space: int, key: str) -> None:
+    def _note(self, space: int, key: str, record: Record | None = None) -> None:
+        changed = (space, key)
+        self._segments.note(changed, len(key) if record is None else record_bytes(key, record))
         if self.changed is not None:
-            self.changed[(space, key)] = None
-
-
-def _size(key: str, record: Record) -> int:
-    return len(key) + len(record.client_id if isinstance(record, Lock) else record.value)
+            self.changed[changed] = None
