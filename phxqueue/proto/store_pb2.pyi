@@ -1590,6 +1590,7 @@ class AckDispute(_message.Message):
     CLAIMED_DIGEST_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    PUB_ID_FIELD_NUMBER: _builtins.int
     queue_id: _builtins.int
     consumer_group_id: _builtins.int
     start: _builtins.int
@@ -1601,6 +1602,8 @@ class AckDispute(_message.Message):
     refused: _builtins.bool
     generation: _builtins.int
     """of the group in the queue"""
+    pub_id: _builtins.int
+    """whose items they are: for those that were stored before the ledger was opened"""
     def __init__(
         self,
         *,
@@ -1614,10 +1617,11 @@ class AckDispute(_message.Message):
         claimed_digest: _builtins.int = ...,
         refused: _builtins.bool = ...,
         generation: _builtins.int = ...,
+        pub_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed_count", b"claimed_count", "claimed_digest", b"claimed_digest", "consumer_group_id", b"consumer_group_id", "generation", b"generation", "queue_id", b"queue_id", "refused", b"refused", "start", b"start", "stop", b"stop", "stored_count", b"stored_count", "stored_digest", b"stored_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed_count", b"claimed_count", "claimed_digest", b"claimed_digest", "consumer_group_id", b"consumer_group_id", "generation", b"generation", "pub_id", b"pub_id", "queue_id", b"queue_id", "refused", b"refused", "start", b"start", "stop", b"stop", "stored_count", b"stored_count", "stored_digest", b"stored_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

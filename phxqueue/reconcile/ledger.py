@@ -339,12 +339,12 @@ class Ledger:
         """Minute and pub of the first item of the group in the range."""
         runs = self.runs.get(told.queue_id)
         bit = 1 << (told.consumer_group_id - 1)
-        first = self.minute, 0
+        first = self.minute, told.pub_id
         for place, (minute, pub_id, mask, _) in enumerate(runs.pieces(told.start, told.stop) if runs else ()):
             if not place:
-                first = minute, pub_id
+                first = minute, pub_id or told.pub_id
             if mask & bit:
-                return minute, pub_id
+                return minute, pub_id or told.pub_id
         return first
 
     # ---- checkpoints -------------------------------------------------------------------------------

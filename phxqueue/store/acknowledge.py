@@ -20,7 +20,7 @@ from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.digest import MASK64, MOST_DROPPED, Claim
 from phxqueue.proto.store_pb2 import AckClaim, GetRequest
 from phxqueue.store.batcher import Stretches
-from phxqueue.store.disputes import alarm_name, mismatch_alarm, unreadable_alarm
+from phxqueue.store.disputes import alarm_name, mismatch_alarm, pubs_in, unreadable_alarm
 from phxqueue.store.entries import ParsedEntry
 from phxqueue.store.passed import note_dispute, note_passed
 from phxqueue.store.passed_on import DROP_VERSION
@@ -230,7 +230,8 @@ class _Check:
         counts.disputed += 1
         reading.alarms.raise_alarm(mismatch_alarm(request, claim, self._audit, self._queue, reading))
         strict = self._queue.reconcile == "strict"
-        note_dispute(request, claim, self._audit, reading, refused=strict)
+        pub_id = pubs_in(request, claim, self._queue, reading)[0]
+        note_dispute(request, claim, self._audit, reading, pub_id=pub_id, refused=strict)
         if not strict:
             return _move(request, reading)
         counts.refused += 1

@@ -32,8 +32,10 @@ def note_passed(request: GetRequest, reading: Reading, acked: int, *, unproven: 
     )
 
 
-def note_dispute(request: GetRequest, claim: Claim, audit: Audit, reading: Reading, *, refused: bool) -> None:
-    """Have the ledger note that a claim is contradicted."""
+def note_dispute(
+    request: GetRequest, claim: Claim, audit: Audit, reading: Reading, *, pub_id: int, refused: bool
+) -> None:
+    """Have the ledger note that a claim is contradicted. `pub_id`: for items that the ledger has never seen."""
     if not reading.machine.ledger.opened:
         return
     key = request.queue_id, request.consumer_group_id
@@ -48,5 +50,6 @@ def note_dispute(request: GetRequest, claim: Claim, audit: Audit, reading: Readi
         claimed_digest=claim.digest_sum,
         refused=refused,
         generation=reading.machine.replays.generation(key),
+        pub_id=pub_id,
     )
     reading.proposals.dispute(frame_field(StoreCommand.DISPUTES_FIELD_NUMBER, dispute.SerializeToString()))

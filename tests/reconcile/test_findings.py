@@ -146,3 +146,10 @@ def test_the_watch_tells_once_and_again_only_of_more() -> None:
     books.ledger.accounts.open.clear()
     assert looks(60) == ["cleared", "cleared"]
     assert watch.statuses() == []
+
+
+def test_a_dispute_about_items_from_before_the_books_is_one_of_their_pub() -> None:
+    books = Books()
+    told = AckDispute(queue_id=5, consumer_group_id=2, stop=10, stored_count=10, claimed_count=7, pub_id=3)
+    books.ledger.dispute(told, BEGIN * 60_000)
+    assert books.red() == {(3, 2): (3, 0)}
