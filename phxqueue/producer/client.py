@@ -70,17 +70,17 @@ class Producer:
         name: str = "",
         check_back: CheckBack | None = None,
     ) -> None:
-        self.settings = settings or ProducerSettings.from_topic(topic.settings)
+        settings = settings or ProducerSettings.from_topic(topic.settings)
         self.stats = Stats()
         self.producer_id = int.from_bytes(os.urandom(8), "little") or 1
         random = random or random_module.Random()
         self._wall_clock = wall_clock
-        self._planner = Planner(topic, self.producer_id, self.settings.item_size_limit, random)
+        self._planner = Planner(topic, self.producer_id, settings.item_size_limit, random)
         self._dispatch = Dispatch(
             topic,
             caller,
             clock,
-            settings=self.settings,
+            settings=settings,
             stats=self.stats,
             random=random,
             producer_id=self.producer_id,
@@ -137,6 +137,15 @@ class Producer:
         return connect(cls, cluster, topic, tls, settings, reactor, name, check_back)
 
     # -- the application's side ---------------------------------------------------------------------
+
+    @property
+    def settings(self) -> ProducerSettings:
+        """Bounds and times in use."""
+        return self._dispatch.settings
+
+    @settings.setter
+    def settings(self, settings: ProducerSettings) -> None:
+        self._dispatch.settings = settings
 
     @property
     def topic(self) -> Topic:

@@ -21,7 +21,7 @@ from phxqueue.admin.processes.cluster import ProcessCluster
 from phxqueue.admin.processes.files import STORE_ID, ClusterSpec
 from phxqueue.admin.processes.notify import NotifySocket
 from phxqueue.net.pool import ConnectionPool
-from phxqueue.producer import Producer
+from phxqueue.producer import CheckBack, Producer
 from phxqueue.producer.settings import ProducerSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -45,10 +45,11 @@ class TestedCluster(ProcessCluster):
         environment = {"PYTHONPATH": str(REPOSITORY), LEDGER_VARIABLE: str(self.ledger)}
         super().__init__(reactor, directory, spec, environment=environment, notify=notify)
 
-    async def producer(self, **settings: Any) -> Producer:
+    async def producer(self, *, name: str = "", check_back: CheckBack | None = None, **settings: Any) -> Producer:
         """A producer that is closed with the cluster; settings are fields of ProducerSettings."""
         bounds = replace(ProducerSettings.from_topic(self.topic.settings), **settings)
-        made = await Producer.connect(self.cluster, topic=self.topic.topic_name, settings=bounds)
+        topic = self.topic.topic_name
+        made = await Producer.connect(self.cluster, topic, settings=bounds, name=name, check_back=check_back)
         self._producers.append(made)
         return made
 

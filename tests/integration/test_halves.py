@@ -1,0 +1,97 @@
+"""Half messages with real processes: their producer and the master die before anybody has decided."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessTerminated
+from twisted.internet.protocol import ProcessProtocol
+
+from phxqueue.producer import Decision, Half, HalfDecided
+from tests.integration.cluster import REPOSITORY, TestedCluster
+from tests.integration.conftest import MakeCluster
+from tests.integration.ledger import HandledLog
+
+
+class Preparing(ProcessProtocol):
+    """The program beside this file, from its start to its death."""
+
+    def __init__(self, cluster: TestedCluster, *texts: str) -> None:
+        self.prepared: Deferred[dict[str, str]] = Deferred()
+        self.ended: Deferred[Any] = Deferred()
+        self._wanted = len(texts)
+        self._output = b""
+        program = str(Path(__file__).with_name("preparing.py"))
+        command = [sys.executable, program, str(cluster.directory / "etc" / "globalconfig.conf"), *texts]
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        reactor.spawnProcess(self, sys.executable, command, environment)  # type: ignore[attr-defined]
+
+    def outReceived(self, data: bytes) -> None:
+        self._output += data
+        lines = self._output.decode().splitlines()
+        if len(lines) == self._wanted and not self.prepared.called:
+            self.prepared.callback({text: half_id for half_id, text in (line.split(" ", 1) for line in lines)})
+
+    def errReceived(self, data: bytes) -> None:
+        sys.stderr.write(data.decode())
+
+    def processEnded(self, reason: Any) -> None:
+        reason.trap(ProcessTerminated)
+        if not self.prepared.called:
+            self.prepared.errback(reason)
+        self.ended.callback(None)
+
+    async def kill(self) -> None:
+        assert self.transport is not None
+        os.kill(self.transport.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        await self.ended
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_producer_and_the_master_die_and_another_producer_decides(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(consumers=1, handlers={1: "tests.integration.handlers:record"})
+    await cluster.start_these(*cluster.stores)
+    preparing = Preparing(cluster, "yes", "no", "by hand", "by the way")
+    ids = await preparing.prepared
+    await preparing.kill()
+    master = await cluster.master()
+    await cluster.kill(master)
+    await cluster.start_these(*cluster.consumers)
+
+    status, _, _ = await cluster.run("halves", "commit", ids["by hand"])
+    assert status == 0
+    asked: list[str] = []
+
+    def check_back(half: Half) -> Decision:
+        assert half.item is not None
+        asked.append(half.item.buffer.decode())
+        return {"yes": Decision.COMMIT, "no": Decision.ROLL_BACK}.get(asked[-1], Decision.UNDECIDED)
+
+    producer = await cluster.producer(name="payments", check_back=check_back)
+    log = HandledLog(cluster.ledger)
+    while {line.text for line in log.look().lines} != {"yes", "by hand"} or "no" not in asked:
+        await cluster.pause()
+    receipt = await producer.half(ids["yes"]).commit()
+    assert (await producer.half(ids["yes"]).commit()) == receipt
+    with pytest.raises(HalfDecided):
+        await producer.half(ids["no"]).commit()
+
+    _, listed, _ = await cluster.run("halves", "list")
+    assert [half_id in listed for half_id in ids.values()] == [False, False, False, True]
+    _, shown, _ = await cluster.run("halves", "show", ids["by the way"])
+    assert "is undecided" in shown
+    assert "by the way" in shown
+    assert (await cluster.run("halves", "rollback", ids["by the way"], ids["no"]))[0] == 0
+    assert (await cluster.run("halves", "rollback", ids["yes"]))[0] == 1
+    await cluster.start_these(master)
+    await cluster.applied_everywhere()
+    assert sorted(line.text for line in log.look().lines) == ["by hand", "yes"]
+    assert await cluster.stop() == []
