@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +38,24 @@ async def measure(
             await owners(locks, locked_queues(cluster.topic))
         await deferLater(reactor, SETTLE_S, lambda: None)
         producer = await Producer.connect(cluster.cluster, topic=cluster.topic.topic_name)
-        sent = []
-        for _ in range(round(rate * seconds)):
-            sent.append(producer.enqueue(1, 1, str(time.monotonic()).encode(), uin=random.getrandbits(60)))
+        confirmed: list[float] = []
+        count = round(rate * seconds)
+        for _ in range(count):
+            began = time.monotonic()
+            sent = producer.enqueue(1, 1, str(began).encode(), uin=random.getrandbits(60))
+            sent.addCallback(lambda _, began: confirmed.append(time.monotonic() - began), began)
             await deferLater(reactor, random.expovariate(rate), lambda: None)
-        for enqueued in sent:
-            await enqueued
-        await producer.close()
-        while len(lines := log.read_text().splitlines()) < len(sent):
+        while len(confirmed) < count or len(handled := log.read_text().splitlines()) < count:
             await deferLater(reactor, 0.05, lambda: None)
+        await producer.close()
     finally:
         await cluster.close()
-    delays = sorted(1000 * float(line) for line in lines)
+    say(f"{count} messages, {rate:g} a second, {queues} queues")
+    say(f"  until confirmed: {_percentiles(confirmed)}")
+    say(f"  until handled: {_percentiles([float(line) for line in handled])}")
+
+
+def _percentiles(seconds: Sequence[float]) -> str:
+    delays = sorted(1000 * delay for delay in seconds)
     shown = ", ".join(f"p{part} {delays[len(delays) * part // 100]:.1f} ms" for part in (50, 90, 99))
-    say(f"  {len(delays)} messages, {rate:g} a second, {queues} queues: {shown}, longest {delays[-1]:.1f} ms")
+    return f"{shown}, longest {delays[-1]:.1f} ms"

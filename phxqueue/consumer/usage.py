@@ -10,8 +10,8 @@ from phxqueue.consumer.source import QueueLag
 from phxqueue.consumer.weights import Usage
 from phxqueue.daemon.processor_time import processor_time
 
-#: A thousand queues are not counted every second.
-COUNT_S = 5.0
+#: More queues than these are not counted every time, but every so many seconds.
+FEW, COUNT_S = 100, 5.0
 
 
 class UsageMeter:
@@ -54,7 +54,7 @@ class UsageMeter:
         passed = max(now - self._read_at, 1e-3)
         cpu = max((own - self._own) / passed, self._of_others() / passed)
         self._read_at, self._own = now, own
-        if self._counted_at is None or now - self._counted_at >= COUNT_S:
+        if self._counted_at is None or self._counted[0] <= FEW or now - self._counted_at >= COUNT_S:
             lags = self._lag()
             self._counted_at, self._counted = now, (len(lags), sum(lag.items for lag in lags.values()))
         queues, backlog = self._counted

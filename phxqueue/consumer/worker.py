@@ -38,6 +38,9 @@ from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.methods import GET
 from phxqueue.proto.store_pb2 import GetRequest, GetResponse
 
+#: Long polls of several queues end at the same multiples of so many seconds.
+TOGETHER_S = 0.25
+
 
 class Worker:
     """One queue of one consumer group: fetches, hands to its Handling, acknowledges."""
@@ -85,8 +88,7 @@ class Worker:
         size = self._source.budget.begin(self, self._settings.fetch_size)
         if not size:
             return
-        # Not all at the same moment: a thousand idle queues that began together would come back together.
-        wait_s = self._settings.get_wait_s * (0.75 + 0.25 * self._workshop.jitter())
+        wait_s = self._wait_s()
         ack = self._window.take_ack() if self._window is not None else None
         request = self._request(ack)
         # What was refused is fetched batch by batch: what is wrong then stands alone.
@@ -98,6 +100,15 @@ class Worker:
         self._poll = self._call(request, wait_s)
         self._poll.addCallbacks(self._answered, self._failed, callbackArgs=(ack,), errbackArgs=(ack,))
         self._poll.addErrback(self._bug)
+
+    def _wait_s(self) -> float:
+        """How long a Get may wait: in groups, for answers that come together cost less than one by one.
+
+        Not all at the same moment: a thousand idle queues that began together would come back together.
+        """
+        wait_s = self._settings.get_wait_s * (0.75 + 0.25 * self._workshop.jitter())
+        over = (self._workshop.clock.seconds() + wait_s) % TOGETHER_S
+        return wait_s - over if wait_s > 8 * TOGETHER_S else wait_s
 
     @property
     def _window_room(self) -> int:

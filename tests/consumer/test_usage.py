@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from phxqueue.consumer.source import QueueLag
-from phxqueue.consumer.usage import COUNT_S, UsageMeter
+from phxqueue.consumer.usage import COUNT_S, FEW, UsageMeter
 from phxqueue.daemon.processor_time import processor_time
 
 
@@ -41,13 +41,15 @@ def test_the_load_is_that_of_the_busier_part() -> None:
     assert process.after(2.0, 0.5, p2=0.1) == 25.0
 
 
-def test_queues_are_counted_now_and_then() -> None:
+def test_many_queues_are_counted_now_and_then() -> None:
     process = Process()
     usage = process.meter.read()
     assert (usage.queues, usage.backlog, usage.slots) == (2, 7, 25.0)
+    process.lag = {number: QueueLag(1, 0.0) for number in range(FEW + 1)}
+    assert process.meter.read().queues == FEW + 1
     process.lag = {}
     process.now += COUNT_S / 2
-    assert process.meter.read().queues == 2
+    assert process.meter.read().queues == FEW + 1
     process.now += COUNT_S / 2
     assert process.meter.read().queues == 0
 
