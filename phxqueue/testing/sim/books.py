@@ -9,6 +9,7 @@ import xxhash
 
 from phxqueue.proto.store_pb2 import GetResponse
 from phxqueue.testing.sim.chains.accounts import ChainAccounts
+from phxqueue.testing.sim.checkers.book_keeping import BookKeeping
 from phxqueue.testing.sim.checkers.cursors import Cursors
 from phxqueue.testing.sim.checkers.delays import Delays
 from phxqueue.testing.sim.checkers.halves import Halves
@@ -45,6 +46,7 @@ class Books:
         self.keys = Keys()
         self.together = Together()
         self.chains = ChainAccounts(lambda queue_id, cursor: self.reference.queues[queue_id][cursor].buffer)
+        self.keeping = BookKeeping()
         self._delays = Delays(workload.wall_skew)
         self._world = world
         self._moves: dict[tuple[int, int], dict[Key, Stand]] = {}  # (group, instance) -> where cursors stand after it
@@ -119,6 +121,7 @@ class Books:
                 self.recording.replayed(key)
                 self.cursors.chosen(key, stand)
                 moves[key] = stand
+        self.keeping.chosen(group_id, payload, self.reference)
         if self.workload.chains:
             self.chains.chosen(group_id, payload)
 

@@ -6,6 +6,7 @@ Then the power fails once more, at all nodes: what was there is there still.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from phxqueue.testing.sim.books import Books
 from phxqueue.testing.sim.chains.chain import Chain
@@ -63,10 +64,24 @@ def expect_recovery(
     _collect(books, consumers, contents, expect)
     expect("the replicas have caught up with each other", cluster.level)
     cluster.compare_states()
+    everybody = [*producers, *probes]
+    expect("everything confirmed is reported", lambda: all(producer.reported for producer in everybody))
+    expect("the replicas have caught up with the reports", cluster.level)
+    _check_ledgers(cluster, books, everybody)
     if outage:
         _go_through_outage(cluster, books, consumers, expect)
     books.recording.check(books.reference.queues)
     return recovery
+
+
+def _check_ledgers(cluster: Cluster, books: Books, producers: Sequence[LedgerProducer]) -> None:
+    """The ledgers of all replicas say what our own books say."""
+    died = {reporter.producer_id for producer in producers for reporter in producer.reporters if reporter.dead}
+    for process in cluster.processes.values():
+        for group_id, group in process.node.groups.items():
+            machine: Any = group.state_machine
+            ledger = machine.ledger
+            books.keeping.check(group_id, ledger, books.reference, reporting=books.workload.reporting, died=died)
 
 
 def _probe(cluster: Cluster, books: Books, producer_ids: Iterator[int]) -> list[LedgerProducer]:

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from xxhash import xxh3_64_intdigest
+
 from phxqueue.net.status import RpcError, Status
+from phxqueue.proto.digest import MASK64
 from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch, QItem, QItems
 from phxqueue.proto.methods import ADD
 from phxqueue.proto.store_pb2 import AddRequest, AddResponse
@@ -19,6 +22,7 @@ from phxqueue.testing.sim.checkers import Violation
 from phxqueue.testing.sim.cluster import Cluster
 from phxqueue.testing.sim.repeaters import SHARE as REPEATED
 from phxqueue.testing.sim.repeaters import Repeater
+from phxqueue.testing.sim.reporters import Reporter
 from phxqueue.testing.sim.workload import PUB_ID, STORE_ID, TOPIC_ID
 
 RESTART = 0.01
@@ -45,12 +49,17 @@ class LedgerProducer:
         self.cluster = cluster
         self.books = books
         self._producer_ids = producer_ids
+        self.reporters: list[Reporter] = []
         self.restart()
 
     def restart(self) -> None:
         """Start over as another process: a new id, and no memory of what is under way."""
         self.producer_id = next(self._producer_ids)
         self._sequence = 0
+        if self.books.workload.reporting:
+            for reporter in self.reporters:
+                reporter.dead = reporter.dead or not reporter.done
+            self.reporters.append(Reporter(self.cluster, self.books.keeping, self.producer_id))
         for lane in self.lanes:
             lane.forget()
 
@@ -63,6 +72,16 @@ class LedgerProducer:
     def done(self) -> bool:
         """Whether all lanes have sent everything."""
         return all(lane.done for lane in self.lanes)
+
+    @property
+    def reported(self) -> bool:
+        """Whether everything that was confirmed to its last process is reported."""
+        return all(reporter.done for reporter in self.reporters)
+
+    def confirmed(self, request: AddRequest, response: AddResponse) -> None:
+        """A request was answered."""
+        if self.reporters:
+            self.reporters[-1].confirmed(request.batches, response.results)
 
 
 class Lane:
@@ -140,6 +159,8 @@ class Lane:
             producer_id=self._producer.producer_id,
             sequence=self._producer.sequence(),
         )
+        if self._books.workload.reporting:
+            header.digest_sum = sum(map(xxh3_64_intdigest, batch.items)) & MASK64
         items = QItems(items=[QItem(buffer=item) for item in batch.items]).SerializeToString()
         return ItemBatch(header=header, items=items)
 
@@ -176,6 +197,7 @@ class Lane:
             self._send()
 
     def _stored(self, response: AddResponse) -> None:
+        self._producer.confirmed(self._request, response)
         for batch, outcome in zip(self._batches, response.results, strict=True):
             if outcome.status != Status.OK or outcome.count != len(batch.items):
                 raise Violation(f"a good batch of {len(batch.items)} items was answered {outcome}")

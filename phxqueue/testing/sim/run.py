@@ -43,6 +43,8 @@ PROMISED, PROMISE_SALT = 0.15, 0xA70
 """Share of the seeds in which there are clients of half messages, idempotency keys and atomic batches."""
 CLEANING, CLEAN_SALT, SMALL_LOG = 0.2, 0xC1EA, 2000
 """Share of the seeds in which old items that keep the log are written again, from so many bytes of log on."""
+REPORTING, REPORT_SALT = 0.25, 0xB00C
+"""Share of the seeds in which producers report what was confirmed to them."""
 FAULTS_BEGIN = 0.3
 OUTAGE = 0.4
 """How many of the runs end with an outage of all nodes."""
@@ -127,6 +129,8 @@ def plan(seed: int) -> Plan:
         workload = replace(workload, replayers=1)
     if Random(seed ^ PROMISE_SALT).random() < PROMISED:
         workload = replace(workload, promisers=1)
+    if Random(seed ^ REPORT_SALT).random() < REPORTING:
+        workload = replace(workload, reporting=True)
     if Random(seed ^ CLEAN_SALT).random() < CLEANING:
         workload = replace(workload, relocate_bytes=SMALL_LOG, retention_bytes=min(workload.retention_bytes, 500))
     if profile.leave_every or profile.upgrade_every:  # both are about trimming

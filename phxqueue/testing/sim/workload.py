@@ -31,6 +31,7 @@ class Workload:
     repeaters: whether producers repeat, late, requests that have long been answered.
     promisers: clients of half messages, and of batches that belong together; with them come some of idempotency keys.
     replayers: operators who have groups read again.
+    reporting: whether producers report what was confirmed to them.
     """
 
     queues: tuple[int, ...] = PLAIN_QUEUES
@@ -51,6 +52,7 @@ class Workload:
     repeaters: bool = False
     replayers: int = 0
     promisers: int = 0
+    reporting: bool = False
 
     @property
     def mask(self) -> int:

@@ -74,6 +74,15 @@ class Reference:
         self._half_numbers: dict[int, int] = {}
         self._keys: dict[tuple[int, int, bytes], int] = {}  # (Paxos group, pub, key) -> when, by the group's clock
         self._windows: dict[tuple[int, int], int] = {}  # (Paxos group, pub) -> how long keys are remembered
+        self._queues_of: dict[int, set[int]] = {}  # by Paxos group
+
+    def queues_of(self, group_id: int) -> set[int]:
+        """The queues of a Paxos group."""
+        return self._queues_of.get(group_id, set())
+
+    def delayed_in(self, group_id: int) -> int:
+        """Batches of a Paxos group that wait for their time."""
+        return len(self._timers.get(group_id, ()))
 
     def chosen(self, group_id: int, instance: int, payload: bytes, first: FirstCursor) -> dict[Key, Stand]:
         """Take in the next entry of a Paxos group; return where the cursors stand that it moves.
@@ -81,6 +90,7 @@ class Reference:
         `first`: the first cursor of a queue, which is told by the store: what is trimmed is `trimmed`'s to check.
         """
         command = StoreCommand.FromString(payload)
+        self._queues_of.setdefault(group_id, set()).update(batch.header.queue_id for batch in command.batches)
         clock = self._clocks[group_id] = max(self._clocks.get(group_id, 0), command.timestamp_ms)
         for bounds in command.key_bounds:
             self._windows[group_id, bounds.pub_id] = bounds.window_ms
