@@ -29,6 +29,7 @@ class Reporter:
         self._keeping = keeping
         self.producer_id = self._producer_id = producer_id
         self._groups: dict[int, Confirmed] = {}
+        self._callers: dict[int, Caller] = {}
         self._busy: set[int] = set()
         self._planned = False
 
@@ -74,4 +75,4 @@ class Reporter:
                 self._planned = True
                 self._cluster.world.call_later(INTERVAL, self._report)
 
-        Caller(self._cluster).call(REPORT_PRODUCED, request, answered)
+        self._callers.setdefault(group_id, Caller(self._cluster)).call(REPORT_PRODUCED, request, answered)
