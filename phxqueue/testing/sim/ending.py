@@ -85,9 +85,9 @@ def _check_ledgers(cluster: Cluster, books: Books, producers: Sequence[LedgerPro
     for group_id, machine in machines:
         level = max(other.applied for other_id, other in machines if other_id == group_id)
         if machine.applied == level:  # else it is no member any more
-            books.keeping.check(
-                group_id, machine.ledger, books.reference, reporting=books.workload.reporting, died=died
-            )
+            workload = books.workload
+            plain, reporting = not workload.promisers, workload.reporting
+            books.keeping.check(group_id, machine.ledger, books.reference, plain=plain, reporting=reporting, died=died)
 
 
 def _probe(cluster: Cluster, books: Books, producer_ids: Iterator[int]) -> list[LedgerProducer]:

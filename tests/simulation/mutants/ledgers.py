@@ -1,0 +1,102 @@
+"""Bugs of the ledgers: what is counted twice, not at all, or as something else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from phxqueue.proto.ledger_pb2 import ProducedReport
+from phxqueue.reconcile import ledger as ledger_module
+from phxqueue.reconcile.kinds import Kind
+from phxqueue.reconcile.ledger import Ledger
+from phxqueue.store.queues import StoreQueues
+from phxqueue.store.state import QueueState
+from tests.simulation.mutants.table import Patch, mutant, replace, wrap
+
+
+@mutant(21)
+def reports_count_however_often_they_come(patch: Patch) -> None:
+    """A report that was sent again is counted again."""
+
+    def change(report: Callable[..., Any]) -> Callable[..., Any]:
+        def _report(self: Ledger, report_: ProducedReport) -> None:
+            self.reports.pop(report_.producer_id, None)
+            report(self, report_)
+
+        return _report
+
+    patch.setattr(Ledger, "report", change(Ledger.report))
+
+
+@mutant(1)
+def ledger_not_in_checkpoint(patch: Patch) -> None:
+    """A node that restarts from a checkpoint begins its sums anew."""
+
+    def change(restore: Callable[..., Any]) -> Callable[..., Any]:
+        def _restore(self: QueueState, state: bytes, segments: Iterable[tuple[bytes, bytes]]) -> None:
+            restore(self, state, segments)
+            for rows in self.ledger.minutes.values():
+                rows.clear()
+
+        return _restore
+
+    wrap(patch, QueueState, "restore", change)
+
+
+@mutant(1)
+def acknowledged_from_the_beginning(patch: Patch) -> None:
+    """Every move of a cursor counts all that lies below it, also what an earlier move has counted."""
+
+    def change(acknowledge: Callable[..., Any]) -> Callable[..., Any]:
+        def _acknowledge(self: Ledger, move: Any, first: int, last: int) -> None:
+            acknowledge(self, move, 0, last)
+
+        return _acknowledge
+
+    wrap(patch, Ledger, "acknowledge", change)
+
+
+@mutant(1)
+def replays_are_netted_away(patch: Patch) -> None:
+    """What a replay makes outstanding again has no column."""
+    replace(patch, Ledger, "replay", lambda self, queue_id, group, acked, target: None)
+
+
+@mutant(2)
+def delayed_items_are_delayed_for_ever(patch: Patch) -> None:
+    """What has come due is still counted as waiting."""
+
+    def change(come_due: Callable[..., Any]) -> Callable[..., Any]:
+        def _come_due(
+            self: Ledger, number: int, queue_id: int, cursor: int, pub_id: int, mask: int, count: int
+        ) -> None:
+            come_due(self, number, queue_id, cursor, pub_id, mask, 0)
+
+        return _come_due
+
+    wrap(patch, Ledger, "come_due", change)
+
+
+@mutant(8)
+def retried_items_count_as_new_ones(patch: Patch) -> None:
+    """A later attempt is counted as another item."""
+    kind_of = ledger_module.kind_of
+
+    def change(queue_id: int, origin: int) -> Kind:
+        kind = kind_of(queue_id, origin)
+        return Kind.NEW if kind is Kind.RETRIED else kind
+
+    patch.setattr(ledger_module, "kind_of", change)
+
+
+@mutant(3)
+def duplicates_are_confirmed_in_another_minute(patch: Patch) -> None:
+    """What is answered from the window is said to be stored when it was asked for, by another producer's reckoning."""
+
+    def change(stored_ms: Callable[..., Any]) -> Callable[..., Any]:
+        def _stored_ms(self: StoreQueues, producer_id: int, sequence: int) -> int:
+            return int(stored_ms(self, producer_id, sequence)) + 60_000 * 60
+
+        return _stored_ms
+
+    wrap(patch, StoreQueues, "_stored_ms", change)
