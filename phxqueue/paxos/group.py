@@ -338,6 +338,11 @@ class Group:
         return self._inbox.ignored
 
     @property
+    def highest(self) -> int:
+        """The highest instance held, or the chosen prefix when none is above it."""
+        return self._acceptor.highest
+
+    @property
     def lowest_version(self) -> int:
         """The highest command version that every member is known to understand; 0 while some member has not told."""
         others = self._membership.members & self._peers.by_node.keys()

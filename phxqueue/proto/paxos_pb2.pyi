@@ -379,6 +379,36 @@ class LogReadResponse(_message.Message):
 Global___LogReadResponse: _TypeAlias = LogReadResponse  # noqa: Y015
 
 @_typing.final
+class PeerToldMark(_message.Message):
+    """A node has told the sender, on the directory with this incarnation, that it holds a group's entries up to `instance`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.int
+    incarnation: _builtins.int
+    group_id: _builtins.int
+    instance: _builtins.int
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.int = ...,
+        incarnation: _builtins.int = ...,
+        group_id: _builtins.int = ...,
+        instance: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id", "incarnation", b"incarnation", "instance", b"instance", "node_id", b"node_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeerToldMark: _TypeAlias = PeerToldMark  # noqa: Y015
+
+@_typing.final
 class PeerHelloRequest(_message.Message):
     """The first call on a peer connection."""
 
@@ -392,6 +422,7 @@ class PeerHelloRequest(_message.Message):
     FRESH_FIELD_NUMBER: _builtins.int
     FOUNDERS_FIELD_NUMBER: _builtins.int
     LINEAGE_FIELD_NUMBER: _builtins.int
+    TOLD_FIELD_NUMBER: _builtins.int
     cluster: _builtins.str
     store_id: _builtins.int
     node_id: _builtins.int
@@ -403,6 +434,8 @@ class PeerHelloRequest(_message.Message):
     """digest of the members its configuration names: equal on all nodes at the first start"""
     lineage: _builtins.int
     """another number for each life of the set: built from a backup, or made anew by force; 0: the first"""
+    @_builtins.property
+    def told(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerToldMark]: ...
     def __init__(
         self,
         *,
@@ -414,10 +447,11 @@ class PeerHelloRequest(_message.Message):
         fresh: _builtins.bool = ...,
         founders: _builtins.int = ...,
         lineage: _builtins.int = ...,
+        told: _abc.Iterable[Global___PeerToldMark] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "founders", b"founders", "fresh", b"fresh", "incarnation", b"incarnation", "lineage", b"lineage", "node_id", b"node_id", "paxos_groups", b"paxos_groups", "store_id", b"store_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "founders", b"founders", "fresh", b"fresh", "incarnation", b"incarnation", "lineage", b"lineage", "node_id", b"node_id", "paxos_groups", b"paxos_groups", "store_id", b"store_id", "told", b"told"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -432,12 +466,15 @@ class PeerHelloResponse(_message.Message):
     FRESH_FIELD_NUMBER: _builtins.int
     FOUNDERS_FIELD_NUMBER: _builtins.int
     LINEAGE_FIELD_NUMBER: _builtins.int
+    TOLD_FIELD_NUMBER: _builtins.int
     node_id: _builtins.int
     incarnation: _builtins.int
     fresh: _builtins.bool
     """of the answering node"""
     founders: _builtins.int
     lineage: _builtins.int
+    @_builtins.property
+    def told(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerToldMark]: ...
     def __init__(
         self,
         *,
@@ -446,10 +483,11 @@ class PeerHelloResponse(_message.Message):
         fresh: _builtins.bool = ...,
         founders: _builtins.int = ...,
         lineage: _builtins.int = ...,
+        told: _abc.Iterable[Global___PeerToldMark] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["founders", b"founders", "fresh", b"fresh", "incarnation", b"incarnation", "lineage", b"lineage", "node_id", b"node_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["founders", b"founders", "fresh", b"fresh", "incarnation", b"incarnation", "lineage", b"lineage", "node_id", b"node_id", "told", b"told"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

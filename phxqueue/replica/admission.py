@@ -24,6 +24,7 @@ from phxqueue.replica.formation import Beginning, Formation, founders_digest, fo
 from phxqueue.replica.group_runtime import GroupRuntime
 from phxqueue.replica.interfaces import Clock
 from phxqueue.replica.roster import Greeting
+from phxqueue.replica.told import ToldMarks, forgotten
 
 _NUMBER = struct.Struct(">Q")
 
@@ -69,6 +70,7 @@ class Admission:
         configs: of all groups; their members are those of the configuration.
         groups: filled by the time `start` is called.
         describe: names a member for people, with its address.
+        fail: told why this node must stop: its disk has lost what it had confirmed. None: it is allowed to.
         retry: seconds between two attempts to record what is not recorded yet.
     """
 
@@ -80,6 +82,7 @@ class Admission:
         clock: Clock,
         *,
         describe: Callable[[int], str],
+        fail: Callable[[str], None] | None = None,
         retry: float = 1.0,
     ) -> None:
         first = configs[0]
@@ -91,6 +94,8 @@ class Admission:
         self._journal = journal
         self._clock = clock
         self._describe = describe
+        self._fail = fail
+        self._told_marks = ToldMarks()
         self._retry = retry
         self._formation = Formation(self._node_id, self._voters, formed=False)
         self._untouched = True
@@ -154,12 +159,15 @@ class Admission:
     def greeting(self) -> Greeting:
         """What this node says of itself."""
         self._untouched = self._untouched and all(group.untouched for group in self._groups.values())
-        return Greeting(self._incarnations[self._node_id], self._untouched, self._founders, self.lineage)
+        told = self._told_marks.marks()
+        return Greeting(self._incarnations[self._node_id], self._untouched, self._founders, self.lineage, told)
 
     def greeted(self, node_id: int, greeting: Greeting) -> None:
         """A member has said who it is."""
         known = self._incarnations.get(node_id)
         self._incarnations[node_id] = greeting.incarnation
+        self._told_marks.greeted(node_id, greeting.incarnation)
+        self._compare(node_id, greeting)
         if greeting.lineage and self.greeting().blank:
             self.lineage = greeting.lineage
             self._journal.submit(begin_lineage(self.lineage))  # before anything that is learned there
@@ -171,6 +179,24 @@ class Admission:
         self._due = self._clock.seconds()
         self._form_if_complete()
         self._tell()
+
+    def told(self, node_id: int, group_id: int, instance: int) -> None:
+        """A member has told that what it accepted up to this instance is durable."""
+        self._told_marks.told(node_id, group_id, instance)
+
+    def _compare(self, node_id: int, greeting: Greeting) -> None:
+        """Stop, when a member was told of entries on this very directory that are not there."""
+        own = self._incarnations[self._node_id]
+        held = {group_id: group.highest for group_id, group in self._groups.items()}
+        lost = forgotten(greeting.told, self._node_id, own, held)
+        if lost is not None and self._fail is not None:
+            self._fail(
+                f"the disk has lost what this node had confirmed: {self._describe(node_id)} was told that entries of "
+                f"group {lost.group_id} are stored here up to {lost.instance}, and there is nothing above "
+                f"{held[lost.group_id]}. A node that has forgotten its votes must not vote: do not use this disk any "
+                f"more (it does not keep what it says it has flushed); empty the data directory, on another disk, and "
+                f"run `phxqueue members replace {self._node_id}`"
+            )
 
     def incarnation_of(self, node_id: int) -> int | None:
         """The incarnation a member named last; None: it was not heard of."""

@@ -142,6 +142,11 @@ class GroupRuntime(GroupMembers):
         return status
 
     @property
+    def highest(self) -> int:
+        """The highest instance held, or the chosen prefix when none is above it."""
+        return self.core.highest
+
+    @property
     def lowest_version(self) -> int:
         """The highest command version that every member is known to understand; 0 while some member has not told."""
         return self.core.lowest_version

@@ -323,6 +323,7 @@ class ReplicaHost:
             catch_up_bytes=self._settings.catch_up_rate,
             return_mastership_after=self._settings.return_mastership_after_s,
             transfer_interval=self._settings.transfer_interval_s,
+            must_remember=self._journal_settings.sync == "always",
             cache_bytes=self._cache_bytes,
         )
 

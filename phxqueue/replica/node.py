@@ -17,7 +17,7 @@ from phxqueue.net.service import RpcService
 from phxqueue.paxos.config import GroupConfig, Restored
 from phxqueue.paxos.entry import Entry
 from phxqueue.paxos.group import Group
-from phxqueue.paxos.messages import Message
+from phxqueue.paxos.messages import Accepted, Message
 from phxqueue.replica.admission import Admission
 from phxqueue.replica.backup_calls import BackupCalls, Origin
 from phxqueue.replica.checkpoint_fetch import CheckpointFetch
@@ -52,6 +52,7 @@ class ReplicaSettings:
     return_mastership_after: a node that is preferred as master and has been healthy for so long gets a group back; 0:
         never.
     transfer_interval: shortest time between two groups given back.
+    must_remember: stop when another node remembers more of what this one told to be durable than it has.
     """
 
     tick_interval: float = 0.02
@@ -67,6 +68,7 @@ class ReplicaSettings:
     repair_retry: float = 1.0
     return_mastership_after: float = 0.0
     transfer_interval: float = 1.0
+    must_remember: bool = True
 
 
 @dataclass(slots=True)
@@ -106,7 +108,8 @@ class ReplicaNode:
         self.groups: dict[int, GroupRuntime] = {}
         self.admission: Admission | None = None
         if configs[0].incarnation:
-            self.admission = Admission(configs, self.groups, journal, clock, describe=describe_node)
+            lost = fail if settings.must_remember else None
+            self.admission = Admission(configs, self.groups, journal, clock, describe=describe_node, fail=lost)
         self.masterships = Masterships(
             configs[0].node_id,
             self.groups,
@@ -237,10 +240,14 @@ class ReplicaNode:
         """Take the messages of one frame; the sender has been identified as a member of this replica set."""
         if not self._started:
             return
+        admission = self.admission
         for group_id, message in messages:
             group = self.groups.get(group_id)
-            if group is not None:
-                group.receive(message)
+            if group is None:
+                continue
+            if admission is not None and message.__class__ is Accepted and message.last >= message.first:
+                admission.told(message.sender, group_id, message.last)
+            group.receive(message)
 
     def peer_unreachable(self, node_id: int) -> None:
         """A peer's connection was closed and a new one refused: its process is gone."""

@@ -13,6 +13,7 @@ from phxqueue.proto import methods
 from phxqueue.proto.paxos_pb2 import PeerFrame, PeerHelloRequest, PeerHelloResponse
 from phxqueue.replica import codec
 from phxqueue.replica.roster import Greeting, Roster
+from phxqueue.replica.told import read_marks, written_marks
 
 
 class PeerPort:
@@ -88,7 +89,9 @@ class PeerPort:
             raise _no_member(f"node {request.node_id}", roster)
         # Before the caller is heard: its news may change what this node says, and it has to hear how things were.
         mine = self._greeting()
-        theirs = Greeting(request.incarnation, request.fresh, request.founders, request.lineage)
+        theirs = Greeting(
+            request.incarnation, request.fresh, request.founders, request.lineage, read_marks(request.told)
+        )
         strife = mine.strife(theirs)
         if strife is not None:
             raise RpcError(Status.PERMISSION_DENIED, f"node {request.node_id} and node {roster.node_id}: {strife}")
@@ -101,6 +104,7 @@ class PeerPort:
             fresh=mine.fresh,
             founders=mine.founders,
             lineage=mine.lineage,
+            told=written_marks(mine.told),
         )
 
     def _forget(self, context: CallContext) -> None:

@@ -25,6 +25,7 @@ from phxqueue.proto.paxos_pb2 import PeerHelloRequest
 from phxqueue.replica import codec
 from phxqueue.replica.interfaces import DelayedCall, ITransport, RequestT, ResponseT
 from phxqueue.replica.roster import Greeting, Roster
+from phxqueue.replica.told import read_marks, written_marks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +201,9 @@ class PeerLinks:
                 raise RpcError(
                     Status.PERMISSION_DENIED, f"node {answer.node_id} answers there; compare the configuration files"
                 )
-            theirs = Greeting(answer.incarnation, answer.fresh, answer.founders, answer.lineage)
+            theirs = Greeting(
+                answer.incarnation, answer.fresh, answer.founders, answer.lineage, read_marks(answer.told)
+            )
             strife = self._greeting().strife(theirs)
             if strife is not None:
                 raise RpcError(Status.PERMISSION_DENIED, f"this node and node {answer.node_id}: {strife}")
@@ -229,6 +232,7 @@ class PeerLinks:
             fresh=greeting.fresh,
             founders=greeting.founders,
             lineage=greeting.lineage,
+            told=written_marks(greeting.told),
         )
 
     def _dial_failed(self, failure: Failure, link: _Link) -> None:

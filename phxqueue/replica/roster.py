@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from phxqueue.net.address import Address, AddressError
 from phxqueue.net.identity import Identity, Role
 from phxqueue.paxos.config import Member
+from phxqueue.replica.told import ToldMark
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +20,14 @@ class Greeting:
     founders: digest of the members that its configuration names.
     lineage: which life of the set its data belong to: each restore of a backup, and each membership made by force,
         begins another. 0: the first, or none yet.
+    told: up to where others have told this node that entries are durable on their disks.
     """
 
     incarnation: int
     fresh: bool
     founders: int = 0
     lineage: int = 0
+    told: tuple[ToldMark, ...] = ()
 
     @property
     def blank(self) -> bool:

@@ -64,6 +64,7 @@ class Rig:
         self.journal = journal or KeptJournal()
         self.group = FakeGroup(members)
         self.group.untouched = untouched
+        self.group.highest = 7
         groups: dict[int, Any] = {}
         config = GroupConfig(group_id=3, node_id=0, members=members, incarnation=77)
         self.admission = Admission([config], groups, self.journal, self.clock, describe="node {}".format)

@@ -20,6 +20,7 @@ class PeacefulCluster(Simulation):
     Args:
         time_scale: multiplies the times of the protocol.
         delay: how long a message travels at least and at most, seconds.
+        incarnations: see ClusterShape.
     """
 
     def __init__(
@@ -30,10 +31,12 @@ class PeacefulCluster(Simulation):
         *,
         time_scale: float = 1.0,
         delay: tuple[float, float] = (0.0001, 0.001),
+        incarnations: bool = False,
     ) -> None:
         shape = ClusterShape(
             nodes=nodes,
             time_scale=time_scale,
+            incarnations=incarnations,
             window=64,
             window_bytes=16 << 20,
             max_message_bytes=4 << 20,

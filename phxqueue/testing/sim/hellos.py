@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from phxqueue.replica.admission import Admission
 from phxqueue.replica.roster import Greeting
+from phxqueue.replica.told import ToldMark
 from phxqueue.testing.sim.world import ProcessClock
 
 HELLO = b"\xfe"
@@ -19,6 +20,7 @@ HELLO = b"\xfe"
 AGAIN = 0.1
 """Seconds after which who has not answered is asked again."""
 _HELLO = struct.Struct(">cBIQQ?")
+_MARK = struct.Struct(">IQIQ")
 _STAMP = struct.Struct(">Q")
 _ASKED, _ANSWERED = 0, 1
 
@@ -56,14 +58,14 @@ class Hellos:
 
     def receive(self, sender: int, wire: bytes) -> None:
         """A peer says hello."""
-        _, kind, number, incarnation, founders, fresh = _HELLO.unpack(wire)
+        _, kind, number, incarnation, founders, fresh = _HELLO.unpack_from(wire)
         if number < self._heard.get(sender, -1):
             return
         # Before the peer is heard: its news may change what this node says, and it has to hear how things were.
         mine = self._admission.greeting()
         if number > self._heard.get(sender, -1):
             self._heard[sender] = number
-            self._admission.greeted(sender, Greeting(incarnation, fresh, founders))
+            self._admission.greeted(sender, Greeting(incarnation, fresh, founders, told=_marks(wire)))
         if kind == _ASKED:
             self._say(sender, _ANSWERED, mine)
 
@@ -77,6 +79,9 @@ class Hellos:
         return wire[_STAMP.size :] if self._admission.incarnation_of(sender) == incarnation else None
 
     def _say(self, peer: int, kind: int, greeting: Greeting) -> None:
-        self._send(
-            peer, _HELLO.pack(HELLO, kind, self._number, greeting.incarnation, greeting.founders, greeting.fresh)
-        )
+        hello = _HELLO.pack(HELLO, kind, self._number, greeting.incarnation, greeting.founders, greeting.fresh)
+        self._send(peer, hello + b"".join(_MARK.pack(*mark) for mark in greeting.told))
+
+
+def _marks(wire: bytes) -> tuple[ToldMark, ...]:
+    return tuple(ToldMark(*mark) for mark in _MARK.iter_unpack(wire[_HELLO.size :]))
