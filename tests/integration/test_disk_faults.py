@@ -28,10 +28,10 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip(str(reason))
 
 
-def struck(cluster: TestedCluster, number: int, shim: Path) -> DiskFaults:
+def struck(cluster: TestedCluster, number: int, shim: Path, *, power_loss: bool = False) -> DiskFaults:
     """Put a node's files at the mercy of the test, from its next start on."""
     faults = DiskFaults.make(cluster.directory, cluster.directory / "data" / f"store.{number}")
-    cluster.stores[number]._environment.update(faults.environment(shim))
+    cluster.stores[number]._environment.update(faults.environment(shim, power_loss=power_loss))
     return faults
 
 
@@ -47,6 +47,31 @@ async def loaded(cluster: TestedCluster) -> LedgerClient:
     client.start()
     await client.confirmed(100)
     return client
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_whose_disk_lied_about_flushes_does_not_vote_again(make_cluster: MakeCluster, shim: Path) -> None:
+    cluster = make_cluster(queues=1)
+    every = [struck(cluster, number, shim, power_loss=True) for number in range(3)]
+    await cluster.start()
+    client = await loaded(cluster)
+    master = await cluster.master()
+    victim = next(child for child in cluster.stores if child is not master)
+    faults = every[cluster.stores.index(victim)]
+    faults.drop("sync")
+    await client.confirmed(200)
+    await victim.kill()
+    assert faults.lose_unsynced() > 0
+    victim.spawn()
+    await victim.ended()
+    assert victim.exit_status == 1
+    said = cluster.log_of(victim)
+    assert "the disk has lost what this node had confirmed" in said
+    assert f"`phxqueue members replace {cluster.stores.index(victim)}`" in said
+    assert "Traceback" not in said
+    await client.confirmed(100)  # the others go on
+    assert (await client.stop()).errors == []
+    assert await cluster.stop() == []
 
 
 @pytest_twisted.ensureDeferred
