@@ -66,6 +66,9 @@ def _queue(out: Families, queue: QueueStatus, pub: str) -> None:
     out.count("queue_enqueued_items", "Items ever stored in a queue (on its master).", queue.end_cursor, **place)
     out.count("queue_trimmed_items", "Items that retention has let go.", queue.first_cursor, **place)
     out.gauge("queue_delayed_items", "Items kept aside until they are due.", queue.delayed, **place)
+    out.gauge("queue_prepared_items", "Items of half messages that are not decided.", queue.prepared, **place)
+    text = "Items of half messages that the store rolled back, because nobody decided in time."
+    out.count("queue_half_expired_items", text, queue.half_expired, **place)
     for group in queue.groups:
         reader = {**place, "group": group.consumer_group_id}
         acked = max(group.acked, queue.first_cursor)

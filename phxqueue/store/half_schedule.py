@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 from phxqueue.store.half_table import Half, HalfTable
 
+#: Decided ones that may be remembered, besides as many as there are undecided ones twice over.
+_SPARE = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class HalfPolicy:
@@ -67,6 +70,7 @@ class HalfSchedule:
             for new in self._table.after(self._seen):
                 heapq.heappush(self._heap, (self._next_look(new, new.prepared_ms), new.number))
             self._seen = self._table.next_number - 1
+        self._prune()
         while self._heap and self._heap[0][0] <= now_ms:
             _, number = heapq.heappop(self._heap)
             half = self._table.find(number)
@@ -79,6 +83,24 @@ class HalfSchedule:
             if policy.checks_until(half, now_ms):
                 self._questions.setdefault(self._table.name_of(half), {})[number] = None
             heapq.heappush(self._heap, (self._next_look(half, now_ms), number))
+
+    def _prune(self) -> None:
+        """Forget what is decided, when it is more than what is not: most are, long before anybody has to ask."""
+        most = 2 * len(self._table) + _SPARE
+        if len(self._heap) > most:
+            self._heap = [look for look in self._heap if self._table.find(look[1]) is not None]
+            heapq.heapify(self._heap)
+        if sum(map(len, self._questions.values())) > most:
+            for name, numbers in list(self._questions.items()):
+                left = {number: None for number in numbers if self._table.find(number) is not None}
+                self._questions[name] = left
+                if not left:
+                    del self._questions[name]
+
+    @property
+    def remembered(self) -> int:
+        """Looks planned and questions waiting."""
+        return len(self._heap) + sum(map(len, self._questions.values()))
 
     def _next_look(self, half: Half, now_ms: int) -> int:
         policy = self._policy(half.pub_id)

@@ -75,6 +75,8 @@ def test_a_store() -> None:
         "queue_lag_items{store=1,queue=3,pub=1,group=2}": 15,
         "queue_oldest_age_seconds{store=1,queue=3,pub=1,group=1}": 1.5,
         "queue_delayed_items{store=1,queue=3,pub=1}": 2,
+        "queue_prepared_items{store=1,queue=3,pub=1}": 0,
+        "queue_half_expired_items_total{store=1,queue=3,pub=1}": 0,
         "group_passed_on_items_total{store=1,group=1,what=retried}": 3,
         "reconcile_audits_total{store=1,pub=1,group=1,result=agreed}": 9,
         "reconcile_audits_total{store=1,pub=1,group=1,result=disputed}": 1,

@@ -12,7 +12,16 @@ from twisted.internet.defer import Deferred
 from phxqueue.config import dead_letter_queue
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
-from phxqueue.proto.store_pb2 import AddRequest, CancelDelayedRequest, GetRequest, ListDelayedRequest
+from phxqueue.proto.store_pb2 import (
+    AddRequest,
+    CancelDelayedRequest,
+    DecideHalfRequest,
+    GetRequest,
+    ListDelayedRequest,
+    ListHalvesRequest,
+    PollCheckBacksRequest,
+    ShowHalfRequest,
+)
 from tests.store.fakes import NO_CONTEXT, NOW_MS, Call, StoreUnderTest, batch
 
 U32 = st.one_of(st.integers(0, 3), st.integers(0, 2**32 - 1), st.just(2**32 - 1))
@@ -31,6 +40,11 @@ HEADERS = st.builds(
     sequence=U64,
     origin=st.one_of(st.just(0), U32),
     deliver_at_ms=st.one_of(st.just(0), st.integers(NOW_MS - 1000, NOW_MS + 50_000), U64),
+    idempotency_key=st.one_of(st.just(b""), st.just(b""), st.binary(max_size=2), st.just(b"k" * 65)),
+    body_digest=st.integers(0, 1),
+    atomic_batches=st.one_of(st.just(0), st.integers(0, 3), U32),
+    prepared_by=st.one_of(st.just(""), st.just(""), st.text(max_size=2), st.just("n" * 129)),
+    check_after_ms=U32,
 )
 BATCHES = st.builds(ItemBatch, header=HEADERS, items=st.binary(max_size=40))
 TOPICS = st.sampled_from([1000, 1000, 1000, 7])
@@ -70,9 +84,25 @@ LISTS = st.builds(
     after_number=U64,
     limit=U32,
 )
+DECISIONS = st.builds(
+    DecideHalfRequest, topic_id=TOPICS, store_id=STORES, queue_id=QUEUES, half_number=U64, decision=st.integers(0, 9)
+)
+HALVES = st.builds(
+    ListHalvesRequest,
+    topic_id=TOPICS,
+    store_id=STORES,
+    queue_id=QUEUES,
+    after_number=U64,
+    limit=U32,
+    expired=st.booleans(),
+)
+SHOWS = st.builds(ShowHalfRequest, topic_id=TOPICS, store_id=STORES, queue_id=QUEUES, half_number=U64)
+POLLS = st.builds(
+    PollCheckBacksRequest, topic_id=TOPICS, store_id=STORES, name=st.text(max_size=2), wait_ms=U32, limit=U32
+)
 
 
-@given(st.lists(st.one_of(ADDS, GETS, CANCELS, LISTS), max_size=12))
+@given(st.lists(st.one_of(ADDS, ADDS, GETS, CANCELS, LISTS, DECISIONS, HALVES, SHOWS, POLLS), max_size=12))
 def test_every_request_ends_in_an_answer_or_a_stated_refusal(requests: list[Any]) -> None:
     store = StoreUnderTest(paxos_groups=2)
     store.added(batch(0, count=5))
@@ -81,6 +111,10 @@ def test_every_request_ends_in_an_answer_or_a_stated_refusal(requests: list[Any]
         GetRequest: store.service.get,
         CancelDelayedRequest: store.service.cancel_delayed,
         ListDelayedRequest: store.service.list_delayed,
+        DecideHalfRequest: store.service._half_calls.decide,
+        ListHalvesRequest: store.service._half_calls.list,
+        ShowHalfRequest: store.service._half_calls.show,
+        PollCheckBacksRequest: store.service._half_calls.poll,
     }
     for request in requests:
         handler = handlers[type(request)]
