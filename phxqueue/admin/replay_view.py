@@ -72,10 +72,17 @@ def as_text(found: Sequence[Progress], *, each_queue: bool) -> list[str]:
     return [*lines, *queue_lines(found)] if each_queue else lines
 
 
-def queue_lines(found: Sequence[Progress]) -> list[str]:
-    """Return the queues as a table."""
+def queue_lines(found: Sequence[Progress], *, planned: bool = False) -> list[str]:
+    """Return the queues as a table; `planned`: nothing has been moved."""
     rows = [
-        (f"{store_id}:{queue.queue_id}", queue.acked, queue.target, queue.position, queue.left, _state(queue))
+        (
+            f"{store_id}:{queue.queue_id}",
+            queue.acked,
+            queue.target,
+            queue.position,
+            queue.left,
+            "" if planned else _state(queue),
+        )
         for one in found
         for store_id, queue in sorted(one.queues, key=lambda pair: (pair[0], pair[1].queue_id))
     ]

@@ -12,7 +12,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +22,7 @@ from phxqueue.admin import edge
 from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.errors import AdminError
 from phxqueue.admin.replay_view import Progress, as_documents, as_text, merged, queue_lines
-from phxqueue.admin.times import parse_time
+from phxqueue.admin.times import is_age, parse_time
 from phxqueue.config import Topic
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def replay(settings: ClusterContext, /, *args: Any, **options: Any) -> None:
     places = places_of(topic, order.pub_id, options["store_id"], order.queue_id)
 
     async def main(caller: Caller) -> list[Progress]:
-        moved = await _carry_out(caller, topic, places, order, dry_run=options["dry_run"])
+        meant = await _as_before(caller, topic, places, order) if options["replay_id"] else order
+        moved = await _carry_out(caller, topic, places, meant, dry_run=options["dry_run"])
         while options["wait"] and not options["dry_run"] and any(one.left for one in moved):
             click.echo(f"{sum(one.left for one in moved)} items left", err=True)
             await _sleep(LOOK_S)
@@ -81,7 +82,8 @@ def replay(settings: ClusterContext, /, *args: Any, **options: Any) -> None:
     if not options["dry_run"]:
         click.echo(f"replay {order.replay_id}", err=True)
     moved = _with_caller(settings, topic, main)
-    click.echo("\n".join(queue_lines(moved) if any(one.queues for one in moved) else ["nothing to move"]))
+    lines = queue_lines(moved, planned=options["dry_run"]) if any(one.queues for one in moved) else ["nothing to move"]
+    click.echo("\n".join(lines))
 
 
 @replay.command("list")
@@ -117,7 +119,7 @@ def _show(settings: ClusterContext, replay_id: str, as_json: bool) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What the options ask for; `to_time_ms` 0: the earliest there is."""
+    """What the options ask for; `to_time_ms` 0: the earliest there is; `by_age`: said as an age."""
 
     replay_id: str
     consumer_group_id: int
@@ -126,6 +128,7 @@ class Order:
     to_cursor: int | None
     to_time_ms: int
     skip: bool
+    by_age: bool = False
 
     def request(self, topic: Topic, place: Place, *, dry_run: bool) -> ReplayRequest:
         """The part of one Paxos group."""
@@ -171,6 +174,7 @@ def _order(
         to_cursor=to_cursor,
         to_time_ms=0 if to_time in (None, "earliest") else parse_time(str(to_time), time.time()),
         skip=skip,
+        by_age=is_age(to_time or ""),
     )
 
 
@@ -196,6 +200,14 @@ def places_of(topic: Topic, pub_id: int, store_id: int | None, queue_id: int | N
         for store in stores
         for group in sorted({store.group_of_queue(queue) for queue in wanted})
     ]
+
+
+async def _as_before(caller: Caller, topic: Topic, places: Sequence[Place], order: Order) -> Order:
+    """The order as it was given for the first time: an age means another time by now."""
+    for one in await read(caller, topic, places, order.replay_id):
+        if order.to_time_ms and one.asked.WhichOneof("target") == "to_time_ms" and order.by_age:
+            return replace(order, to_time_ms=one.asked.to_time_ms)
+    return order
 
 
 async def _carry_out(

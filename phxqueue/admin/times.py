@@ -10,13 +10,21 @@ from phxqueue.admin.errors import AdminError
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
+_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+
+
+def is_age(text: str) -> bool:
+    """Whether it says how long ago, so that it means another time whenever it is read."""
+    return _AGE.fullmatch(text) is not None
+
+
 def parse_time(text: str, now: float) -> int:
     """Return Unix milliseconds: of ISO 8601 (UTC unless it says otherwise), Unix seconds, or an age such as 15m.
 
     Raises:
         AdminError: it is none of these.
     """
-    age = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    age = _AGE.fullmatch(text)
     if age is not None:
         return round((now - float(age[1]) * _UNITS[age[2]]) * 1000)
     if re.fullmatch(r"\d{9,12}(\.\d+)?", text):

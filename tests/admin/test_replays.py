@@ -12,11 +12,11 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from phxqueue.admin.errors import AdminError
 from phxqueue.admin.replay_view import as_documents, as_text, merged
-from phxqueue.admin.replays import Order, _carry_out, places_of, replay
+from phxqueue.admin.replays import Order, _as_before, _carry_out, places_of, replay
 from phxqueue.admin.times import parse_time
 from phxqueue.config import UnknownIdError
 from phxqueue.net.status import RpcError, Status
-from phxqueue.proto.store_pb2 import QueueReplay, ReplayRequest, ReplayResponse, ReplayStatus
+from phxqueue.proto.store_pb2 import ListReplaysResponse, QueueReplay, ReplayRequest, ReplayResponse, ReplayStatus
 from phxqueue.testing import small_topic
 
 SMALL = small_topic([1])
@@ -139,3 +139,16 @@ def test_the_parts_are_shown_as_one() -> None:
     for _, queue in found[1].queues:
         queue.superseded, queue.left = True, 0
     assert found[1].state == "superseded"
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_age_means_the_same_time_when_it_is_given_again() -> None:
+    first = ReplayStatus(id="r1", to_time_ms=1_700_000_000_000, timestamp_ms=1)
+
+    class Known:
+        def call(self, route: Any, method: Any, request: Any, deadline_s: float, **timing: Any) -> Deferred[Any]:
+            return succeed(ListReplaysResponse(replays=[first]))
+
+    later = replace(ORDER, to_time_ms=1_700_000_009_000)
+    assert (await _as_before(Known(), TOPIC, PLACES, replace(later, by_age=True))).to_time_ms == first.to_time_ms
+    assert await _as_before(Known(), TOPIC, PLACES, later) is later, "a time is a time"
