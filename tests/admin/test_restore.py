@@ -171,3 +171,11 @@ def test_the_command_insists_on_what_it_must_know(invoke: Invoke, manifest: Mani
     for token in ("0", "xyz", "1" * 17):
         result = invoke("restore", str(root), "--node", "etc/store.0.conf", "--whole-store", "--token", token)
         assert f"--token {token}: it is not the hexadecimal number" in result.output
+
+
+def test_a_lock_node_is_refused_with_what_to_do_instead(invoke: Invoke, owned_cluster_directory: Path) -> None:
+    node_file = owned_cluster_directory / "etc" / "lock.0.conf"
+    result = invoke("restore", str(owned_cluster_directory), "--whole-store", "--node", str(node_file))
+    assert result.exit_code == 1
+    assert "node 0 of lock group 1: backups are of stores only" in result.output
+    assert "phxqueue members replace --lock 1 0" in result.output

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from phxqueue.config import check, load_cluster, load_store_node
+from phxqueue.config import check, load_cluster, load_lock_node, load_store_node
 from phxqueue.config.cluster import ReplicaSet
 from phxqueue.replica.timing import group_times
 
@@ -32,9 +32,9 @@ def test_every_sample_is_known_here() -> None:
 def test_nothing_is_to_be_remarked(name: str) -> None:
     report = check([SAMPLES / name])
     assert [str(problem) for problem in report.problems] == []
-    assert len(report.files) == 7
-    node = load_store_node(SAMPLES / name / "store.0.conf")
-    assert node.node.region == "east"
+    assert len(report.files) == 8
+    for node in (load_store_node(SAMPLES / name / "store.0.conf"), load_lock_node(SAMPLES / name / "lock.0.conf")):
+        assert node.node.region == "east"
 
 
 @pytest.mark.parametrize("name", NAMES)

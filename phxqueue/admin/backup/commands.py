@@ -21,7 +21,7 @@ from phxqueue.admin.errors import AdminError
 from phxqueue.admin.node_status import ask_all
 from phxqueue.admin.progress import Progress
 from phxqueue.admin.table import age, size, table
-from phxqueue.config import Store, StoreNode, Topic
+from phxqueue.config import ConfigError, Store, StoreNode, Topic, load_lock_node, load_store_node
 
 RATE = 32 << 20
 """Bytes per second, unless said otherwise: clients should not notice."""
@@ -54,7 +54,7 @@ def create(settings: ClusterContext, directory: Path, store_id: int | None, node
     """Copy a store that is running into DIRECTORY, and verify the copy.
 
     Everything that was acknowledged before the command began is in it. Run again, it goes on with a copy that was
-    interrupted.
+    interrupted. Lock groups are not copied: their locks end with their leases anyway.
     """
     from phxqueue.admin.backup.store_copy import StoreCopy
 
@@ -181,8 +181,9 @@ def restore(
         raise AdminError("--join is for one node at a time, without --token")
     from phxqueue.admin.backup.restoring import Restored, check_fit, check_target
     from phxqueue.admin.backup.restoring import restore as restore_node
-    from phxqueue.config import load_store_node
 
+    for path in node_files:
+        _refuse_lock_node(path)
     manifest = read_manifest(directory)
     nodes = [load_store_node(path) for path in node_files]
     for node in nodes:
@@ -211,6 +212,20 @@ def restore(
             f"Before any node is started, make nodes {', '.join(map(str, sorted(left)))} from the same backup with "
             f"--token {number:016x}"
         )
+
+
+def _refuse_lock_node(path: Path) -> None:
+    """Say what to do instead. Raises AdminError; whatever else is wrong with the file is told as for a store."""
+    try:
+        node = load_lock_node(path)
+    except ConfigError:
+        return
+    lock_id, node_id = node.lock.lock_id, node.node.node_id
+    raise AdminError(
+        f"{path} is node {node_id} of lock group {lock_id}: backups are of stores only. A lock node that has lost its "
+        f"disk comes back empty, and `phxqueue members replace --lock {lock_id} {node_id}` has it copy what the others "
+        "have"
+    )
 
 
 def _token(text: str | None) -> int:
