@@ -182,7 +182,7 @@ class GetLedgerRequest(_message.Message):
     group_id: _builtins.int
     """Paxos group"""
     since_minute: _builtins.int
-    """rows from here on; the row of minute 0 (everything older than what is kept) is always told"""
+    """rows from here on; 0: all, also those of minute 0 (everything older than what is kept apart)"""
     until_minute: _builtins.int
     """and before this; 0 = no end"""
     pub_id: _builtins.int

@@ -134,7 +134,7 @@ class LedgerService:
         rows: dict[tuple[int, int, int], LedgerRow] = {}
         most = self.settings.ledger_answer_rows
         for minute in sorted(ledger.minutes):
-            if minute != EARLIER and minute < request.since_minute:
+            if minute < request.since_minute:  # on later pages, too: what is older is told once
                 continue
             if minute != EARLIER and request.until_minute and minute >= request.until_minute:
                 break
