@@ -166,6 +166,12 @@ class AtomicPlan:
             f"{_listed(positions)} (uin {uin}) to Paxos group {group} of store {store}"
             for ((store, group), uin), positions in places.items()
         )
+        if len({lane for lane, _ in places}) == 1 and len(places) > 1:
+            uins = ", ".join(f"{_listed(positions)} with uin {uin}" for (_, uin), positions in places.items())
+            return (
+                f"an atomic call has one uin at most, or it would have to wait for what is under way of all: "
+                f"{uins}. Nothing was sent. Give all of them the same uin, or all but one's none"
+            )
         wanted = "" if store_id is None else f", and store={store_id} was asked for"
         return (
             f"the items of an atomic call go to one Paxos group of one store, under one uin at most; these lead to "

@@ -86,6 +86,11 @@ def test_items_that_lead_to_several_places_are_refused_and_told_where() -> None:
     items = [NewItem(1, 1, b"a", 1), NewItem(1, 1, b"b", 2), NewItem(1, 1, b"c", 1)]
     error = outcome(rig.producer.enqueue_many(items, atomic=True))
     assert isinstance(error, NotOnePlace)
+    other = next(uin for uin in range(2, 99) if store_of(uin) == store_of(1))
+    alike = [NewItem(2, 1, b"a", 1), NewItem(2, 1, b"b", other)]
+    told = str(outcome(rig.producer.enqueue_many(alike, atomic=True)))
+    assert "has one uin at most" in told
+    assert "item 0 with uin 1" in told
     for part in (
         "items 0, 2 (uin 1) to Paxos group",
         "item 1 (uin 2) to Paxos group",
