@@ -35,10 +35,10 @@ async def test_each_uin_is_finished_in_order_through_retries_handovers_and_failo
     )  # fmt: skip
     await cluster.start()
     [first, second] = cluster.consumers
-    client = LedgerClient(cluster.reactor, await cluster.producer(), uins=UINS, depth=3)
+    client = LedgerClient(cluster.reactor, await cluster.producer(), uins=UINS, depth=2, rest_s=0.05)
     client.start()
     await handled_here(cluster, first.pid, set(), 0)
-    await client.confirmed(150)
+    await client.confirmed(100)
     await cluster.kill(first)
     await cluster.kill(await cluster.master())
     so_far = len(HandledLog(cluster.ledger).look().lines)
