@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from prometheus_client.metrics_core import Metric
 
 import phxqueue
-from phxqueue.console.alarms import Alarms
+from phxqueue.console.alarms import Alarm, Alarms
 from phxqueue.console.families import Families
 from phxqueue.console.webhook import Webhook
 
@@ -21,18 +22,9 @@ def process_families(name: str, ready: bool, alarms: Alarms, webhook: Webhook | 
     out = Families()
     out.gauge("info", "1; the labels say which process of which version this is.", 1, role=name, version=_VERSION)
     out.gauge("ready", "1 while it serves.", ready)
-    for standing in alarms.standing.values():
-        alarm = standing.alarm
-        subject = dict(alarm.subject)
-        labels = {label: subject.get(label, "") for label in _SUBJECT}
-        out.gauge(
-            "alarm",
-            "1 for every alarm that stands.",
-            1,
-            kind=alarm.kind,
-            **labels,
-            pub=alarm.labels.get("pub", ""),
-        )
+    standing = Counter(_labels(one.alarm) for one in alarms.standing.values())
+    for values, times in standing.items():
+        out.gauge("alarm", "Alarms that stand.", times, **dict(zip(_LABELS, values, strict=True)))
     for kind, times in sorted(alarms.raised.items()):
         out.count("alarms_raised", "How often alarms were raised, repetitions included.", times, kind=kind)
     out.count("alarms_left_out", "Alarms that found no room (admin.max_alarms).", alarms.left_out)
@@ -42,6 +34,11 @@ def process_families(name: str, ready: bool, alarms: Alarms, webhook: Webhook | 
     return out.all()
 
 
-#: All alarms have the same labels, as Prometheus wants it.
-_SUBJECT = ("store", "queue", "group")
+def _labels(alarm: Alarm) -> tuple[str, ...]:
+    """All alarms have the same labels, as Prometheus wants it; several of them may be alike in all."""
+    known = {**dict(alarm.subject), **alarm.labels, "kind": alarm.kind}
+    return tuple(str(known.get(label, "")) for label in _LABELS)
+
+
+_LABELS = ("kind", "store", "queue", "group", "pub")
 _VERSION = phxqueue.__version__

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 from prometheus_client.metrics_core import Metric
 
+from phxqueue.console.alarms import Alarm, Alarms
 from phxqueue.console.consumer_families import QueueProgress, consumer_families
+from phxqueue.console.process_families import process_families
 from phxqueue.console.replica_families import replica_families
 from phxqueue.console.scheduler_families import scheduler_families
 from phxqueue.proto.status_pb2 import (
@@ -122,3 +124,14 @@ def test_a_scheduler() -> None:
     assert found["scheduler_load_ratio{consumer=a}"] == 0.4
     assert found["scheduler_consumers_alive{}"] == 2
     assert (found["scheduler_master{}"], found["scheduler_term{}"]) == (1, 7)
+
+
+def test_alarms_that_are_alike_in_all_labels_are_counted() -> None:
+    alarms = Alarms(most=10, repeat_s=0, hold_s=0)
+    for paxos_group in (0, 1):
+        subject = (("store", 1), ("paxos group", paxos_group), ("pub", 3), ("group", 2))
+        one = Alarm(kind="difference", subject=subject, labels={"pub": "3"}, cause="one is missing", remedy="look")
+        assert alarms.raise_alarm(one, 0, 0) is not None
+    found = values(process_families("store 1 node 0", True, alarms, None))
+    assert found["alarm{kind=difference,store=1,queue=,group=2,pub=3}"] == 2
+    assert found["alarms_raised_total{kind=difference}"] == 2
