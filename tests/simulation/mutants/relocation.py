@@ -9,14 +9,14 @@ from phxqueue.store.relocated_rows import RelocatedRows
 from tests.simulation.mutants.table import Patch, mutant, replace, wrap
 
 
-@mutant(7, 14)
+@mutant(126, 181, 335)
 def relocated_rows_not_in_checkpoint(patch: Patch) -> None:
     """A node that restarts from a checkpoint looks for items where they were first."""
 
     replace(patch, RelocatedRows, "put_back", lambda self, queues: None)
 
 
-@mutant(7, 14)
+@mutant(7, 14, 126)
 def a_row_is_found_at_the_wrong_batch(patch: Patch) -> None:
     """The items of a row that was written again are those of its neighbour."""
 

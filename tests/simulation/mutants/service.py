@@ -110,7 +110,9 @@ def delivered_again_below_acked(patch: Patch) -> None:
 def positions_skip(patch: Patch) -> None:
     """A reader whose answer got lost goes on behind what it never got."""
 
-    def start(self: Positions, key: Any, wanted: int | None, acked: int, end: int) -> tuple[int, bool]:
+    def start(
+        self: Positions, key: Any, wanted: int | None, acked: int, end: int, *, believed: bool = True
+    ) -> tuple[int, bool]:
         delivered = self.delivered(key)
         return (acked if delivered is None else max(delivered, acked)), False
 
