@@ -12,6 +12,7 @@ from phxqueue.testing.sim.chains.accounts import ChainAccounts
 from phxqueue.testing.sim.checkers.book_keeping import BookKeeping
 from phxqueue.testing.sim.checkers.cursors import Cursors
 from phxqueue.testing.sim.checkers.delays import Delays
+from phxqueue.testing.sim.checkers.founding import Founding
 from phxqueue.testing.sim.checkers.halves import Halves
 from phxqueue.testing.sim.checkers.keys import Keys
 from phxqueue.testing.sim.checkers.ledger import Ledger
@@ -41,6 +42,7 @@ class Books:
         self.recording = Recording(world)
         self.acknowledgements: list[float] = []
         self.replays = Replays()
+        self.founding = Founding()
         self.timers = Timers(workload.wall_skew)
         self.halves = Halves()
         self.keys = Keys()
@@ -67,11 +69,13 @@ class Books:
         """See Ledger."""
         self.ledger.offered(lane, number, item, mask)
         self._delays.offered(item, self._world.now)
+        self.founding.offered(item, self._world.now)
 
     def added(self, queue_id: int, floor: int, cursor: int, items: Sequence[bytes]) -> None:
         """A batch, first sent when the acknowledged end of its queue was `floor`, was acknowledged."""
         self.note("added", queue_id, cursor, len(items))
         self.acknowledgements.append(self._world.now)
+        self.founding.stored(items, self._world.now)
         self.reference.check_added(queue_id, cursor, items)
         self.reads.added(queue_id, floor, cursor, len(items))
         for offset, item in enumerate(items):

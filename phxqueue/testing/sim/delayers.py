@@ -99,6 +99,7 @@ class Delayer:
             raise Violation(f"a good delayed batch of {len(self._items)} items was answered {outcome}")
         self._books.note("delayed", self._batch.header.queue_id, outcome.timer_number)
         self._books.timers.accepted(self._items)
+        self._books.founding.stored(self._items, self._cluster.world.now)
         if self._random.random() < CANCEL:
             self._cancelling += 1
             header = self._batch.header

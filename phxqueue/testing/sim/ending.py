@@ -14,6 +14,7 @@ from phxqueue.testing.sim.checkers import Violation
 from phxqueue.testing.sim.cluster import Cluster
 from phxqueue.testing.sim.consumers import Auditor, LedgerConsumer, Newcomer
 from phxqueue.testing.sim.delayers import Delayer
+from phxqueue.testing.sim.founders import Founder
 from phxqueue.testing.sim.producers import Lane, LedgerProducer
 from phxqueue.testing.sim.promisers import Promisers
 from phxqueue.testing.sim.replayers import Replayer
@@ -36,6 +37,7 @@ def expect_recovery(
     chain: Chain,
     promisers: Promisers,
     replayers: Sequence[Replayer],
+    founders: Sequence[Founder],
     producer_ids: Iterator[int],
     outage: bool,
 ) -> float:
@@ -54,6 +56,7 @@ def expect_recovery(
     recovery = world.now - healed
     expect("everything sent", lambda: all(producer.done for producer in producers))
     expect("all delayed batches sent and cancelled", lambda: all(delayer.done for delayer in delayers))
+    expect("the new group is created", lambda: all(founder.done for founder in founders))
     expect("all replays have an outcome", lambda: all(replayer.done for replayer in replayers))
     expect("all delayed batches have fired", lambda: not books.reference.delayed)
     chain.finish(expect)
@@ -61,6 +64,13 @@ def expect_recovery(
     contents = _audit(cluster, books, expect)
     books.timers.check_contents(contents)
     promisers.check_contents(contents)
+    readers = [reader for founder in founders for reader in founder.readers]
+    if founders:
+        expect(
+            "the new group has read its queues to the end",
+            lambda: all(reader.position >= len(contents[reader.queue_id]) for reader in readers),
+        )
+        books.founding.check_contents(contents)
     _collect(books, consumers, contents, expect)
     expect("the replicas have caught up with each other", cluster.level)
     cluster.compare_states()

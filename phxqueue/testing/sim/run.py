@@ -21,6 +21,7 @@ from phxqueue.testing.sim.consumers import LedgerConsumer
 from phxqueue.testing.sim.delayers import Delayer
 from phxqueue.testing.sim.ending import expect_recovery
 from phxqueue.testing.sim.faults import FaultInjector
+from phxqueue.testing.sim.founders import Founder
 from phxqueue.testing.sim.producers import Lane, LedgerProducer
 from phxqueue.testing.sim.profiles import CALM, PROFILES, Profile
 from phxqueue.testing.sim.promisers import Promisers
@@ -45,6 +46,8 @@ CLEANING, CLEAN_SALT, SMALL_LOG = 0.2, 0xC1EA, 2000
 """Share of the seeds in which old items that keep the log are written again, from so many bytes of log on."""
 REPORTING, REPORT_SALT = 0.25, 0xB00C
 """Share of the seeds in which producers report what was confirmed to them."""
+FOUNDED, FOUND_SALT = 0.2, 0xF0
+"""Share of the seeds without chains and half messages in which a consumer group is created."""
 FAULTS_BEGIN = 0.3
 OUTAGE = 0.4
 """How many of the runs end with an outage of all nodes."""
@@ -133,6 +136,8 @@ def plan(seed: int) -> Plan:
         workload = replace(workload, reporting=True)
     if Random(seed ^ CLEAN_SALT).random() < CLEANING:
         workload = replace(workload, relocate_bytes=SMALL_LOG, retention_bytes=min(workload.retention_bytes, 500))
+    if Random(seed ^ FOUND_SALT).random() < FOUNDED and not (workload.chains or workload.promisers):
+        workload = replace(workload, founders=1)
     if profile.leave_every or profile.upgrade_every:  # both are about trimming
         workload = replace(workload, retention_bytes=0)
         shape = replace(
@@ -178,6 +183,7 @@ class Simulation:
         self.delayers = [Delayer(self.cluster, self.books, self.producer_ids) for _ in range(workload.delayers)]
         self.promisers = Promisers(self.cluster, self.books, self.producer_ids, workload.promisers)
         self.replayers = [Replayer(self.cluster, self.books) for _ in range(workload.replayers)]
+        self.founders = [Founder(self.cluster, self.books) for _ in range(workload.founders)]
 
     def _mastership(self, node_id: int, group_id: int, is_master: bool) -> None:
         if is_master:
@@ -207,6 +213,7 @@ class Simulation:
                 self.chain,
                 self.promisers,
                 self.replayers,
+                self.founders,
                 self.producer_ids,
                 outage=self.outcome.profile != CALM.name and self.world.random.random() < OUTAGE,
             )
@@ -239,6 +246,7 @@ class Simulation:
         starts += self.chain.starts()
         starts += self.promisers.starts()
         starts += [replayer.start for replayer in self.replayers]
+        starts += [founder.start for founder in self.founders]
         for start in starts:
             self.world.call_later(self.world.random.uniform(0, 1.0), start)
 

@@ -31,6 +31,7 @@ class Workload:
     repeaters: whether producers repeat, late, requests that have long been answered.
     promisers: clients of half messages, and of batches that belong together; with them come some of idempotency keys.
     replayers: operators who have groups read again.
+    founders: operators who create a consumer group.
     reporting: whether producers report what was confirmed to them.
     """
 
@@ -51,6 +52,7 @@ class Workload:
     relocate_bytes: int = 1 << 30
     repeaters: bool = False
     replayers: int = 0
+    founders: int = 0
     promisers: int = 0
     reporting: bool = False
 

@@ -15,6 +15,7 @@ can be applied at their instances), which ``tests/replica/test_group_runtime.py`
 from tests.simulation.mutants import (
     consensus,
     disk,
+    groups,
     leases,
     ledgers,
     members,
@@ -33,6 +34,7 @@ __all__ = [
     "Mutant",
     "consensus",
     "disk",
+    "groups",
     "leases",
     "ledgers",
     "members",
