@@ -46,6 +46,8 @@ from phxqueue.reconcile.runs import Runs
 
 #: Producers whose last report is remembered: a constant of the command version.
 MOST_REPORTERS = 1 << 16
+#: For so long, however short rows are kept apart: a report whose answer was lost may come again after a long outage.
+REPORTER_MINUTES = 7 * 24 * 60
 #: The minute under which everything older than the retention is added up.
 EARLIER = 0
 
@@ -132,7 +134,8 @@ class Ledger:
         self._timers[: len(old)] = old[:1]
         for runs in self.runs.values():
             runs.compact(floor)
-        for producer_id in [one for one, (_, heard) in self.reports.items() if heard < floor]:
+        silent = self.minute - REPORTER_MINUTES
+        for producer_id in [one for one, (_, heard) in self.reports.items() if heard < silent]:
             del self.reports[producer_id]
 
     def _floor_of_rows(self) -> int:

@@ -160,6 +160,15 @@ def test_a_report_counts_once() -> None:
     assert (books.row().produced, books.row().difference) == (3, 0)
 
 
+def test_a_report_that_comes_again_after_a_long_outage_counts_once() -> None:
+    books = Books(retention_minutes=3)
+    books.store(sent(3, digest=30))
+    books.report(produced(3, 30), sequence=1)
+    books.now_ms += 24 * 60 * 60_000
+    books.report(produced(3, 30), sequence=1)
+    assert (books.row(minute=0).produced, books.row(minute=0).difference) == (3, 0)
+
+
 def test_what_was_confirmed_and_is_not_stored_is_a_loss() -> None:
     books = Books()
     books.store(sent(3, digest=30))
