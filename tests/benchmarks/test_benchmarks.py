@@ -88,7 +88,7 @@ def test_the_reader_counts_and_measures() -> None:
     items = QItems(items=[QItem(buffer=TIMESTAMP.pack(0) + b"x"), QItem(buffer=TIMESTAMP.pack(0))])
     content = items.SerializeToString()
     tally = Tally(measure=True)
-    tally.take(GetResponse(batches=[GetBatch(items=content)] * 3))
+    tally.take(GetResponse(batches=[GetBatch(items=content)] * 3), 0)
     report = tally.report()
     assert (report["items"], report["bytes"], report["answers"]) == (6, 3 * len(content), 1)
     assert tally.latencies.count == 6

@@ -29,7 +29,7 @@ SPOILT: list[tuple[str, str, Any, str, str]] = [
     ("topicconfig", "topic.producer_buffer_bytes", 1 << 20, "topic.producer_buffer_bytes", "at least 2097152"),
     ("topicconfig", "topic.items_byte_size_limit", 32 << 20, "net.max_frame_bytes", "at least 33619968"),
     ("topicconfig", "topic.items_byte_size_limit", 32 << 20, "stores[0].window_bytes", "at least 33554432"),
-    ("topicconfig", "topic.consumer_lock_interval_s", 30, "topic.consumer_lock_interval_s", "at most 5"),
+    ("topicconfig", "topic.consumer_lock_interval_s", 30, "topic.consumer_lock_interval_s", "at most 4"),
     (
         "topicconfig",
         "topic.consumer_ignore_consumer_group_ids",
