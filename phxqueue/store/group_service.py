@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -22,6 +22,8 @@ from phxqueue.store.served import ServedQueues
 
 #: Index rows whose masks are looked at in one turn, for groups that have never acknowledged anything.
 ROWS_PER_LOOK = 200_000
+#: Turns from one look to the next: it goes over the positions of all groups in all queues.
+TURNS_PER_LOOK = 10
 #: Queues in one command.
 MOST = 10_000
 
@@ -59,8 +61,9 @@ class GroupChanges:
         self._timestamp_ms = timestamp_ms
         self._refuse = refuse
         self._proposed = False
+        self._turns = 0
         self._next_queue = 0  # place among the queues where the sweep goes on
-        self._found: dict[int, set[int]] = {}  # queue id -> groups in the masks of its rows, as of the last sweep
+        self._found: dict[int, int] = {}  # queue id -> the groups in the masks of its rows, as of the last sweep
         self._log = Logger(namespace="phxqueue.store.groups")
 
     # ---- by hand -------------------------------------------------------------------------------------
@@ -142,8 +145,14 @@ class GroupChanges:
         self._found.clear()
         self._next_queue = 0
 
+    def turn(self) -> None:
+        """Look, now and then: call it as often as retention looks."""
+        self._turns += 1
+        if self._turns % TURNS_PER_LOOK == 1:
+            self.look()
+
     def look(self) -> None:
-        """See who has left the files, is back, or has been away for long enough. Call it every now and then."""
+        """See who has left the files, is back, or has been away for long enough."""
         group = self._group
         if self._proposed or not group.serving() or not group.window_free or not self._understood():
             return
@@ -171,25 +180,39 @@ class GroupChanges:
             union = 0
             for mask in set(index.masks):
                 union |= mask
-            self._found[index.queue_id] = {number for number in range(1, 65) if union >> (number - 1) & 1}
+            self._found[index.queue_id] = union
+
+    def _strangers(self) -> Iterator[tuple[int, int]]:
+        """The (queue id, consumer group id) of whom something is kept though nobody expects them."""
+        table, served = self._machine.groups, self._served()
+        masks: dict[int, int] = {}  # queue -> who reads it; of one that no file knows: anybody may
+        for queue_id, group_id in self._machine.acked:
+            mask = masks.get(queue_id)
+            if mask is None:
+                mask = masks[queue_id] = served.mask_of_readers(queue_id, table)
+            if not mask >> (group_id - 1) & 1:
+                yield queue_id, group_id
+        for queue_id, union in self._found.items():
+            more = union & ~served.mask_of_readers(queue_id, table)
+            while more:
+                group_id = (more & -more).bit_length()
+                more &= more - 1
+                if (queue_id, group_id) not in self._machine.acked:
+                    yield queue_id, group_id
 
     def _due_changes(self) -> list[GroupChange]:
         table, served, now_ms = self._machine.groups, self._served(), self._timestamp_ms()
         leave: dict[int, list[int]] = {}
         stay: dict[int, list[int]] = {}
         gone: dict[int, list[int]] = {}
-        known = {(queue_id, group) for queue_id, groups in self._found.items() for group in groups}
-        for queue_id, group_id in sorted(known | self._machine.acked.keys() | table.leaving.keys()):
-            wanted = served.expected_readers(queue_id, table) if served.reads_by_mask(queue_id) else None
-            until_ms = table.leaving.get((queue_id, group_id))
-            if wanted is None or group_id in wanted:
-                if until_ms is not None:
-                    stay.setdefault(group_id, []).append(queue_id)
-            elif until_ms is None:
-                if not self._is_done_with(queue_id, group_id):
-                    leave.setdefault(group_id, []).append(queue_id)
+        for (queue_id, group_id), until_ms in table.leaving.items():
+            if served.mask_of_readers(queue_id, table) >> (group_id - 1) & 1:
+                stay.setdefault(group_id, []).append(queue_id)
             elif until_ms <= now_ms:
                 gone.setdefault(group_id, []).append(queue_id)
+        for queue_id, group_id in sorted(self._strangers()):
+            if (queue_id, group_id) not in table.leaving and not self._is_done_with(queue_id, group_id):
+                leave.setdefault(group_id, []).append(queue_id)
         until_ms = now_ms + self._limits.grace_ms
         changes = [
             GroupChange(consumer_group_id=one, queue_ids=queues[:MOST], stay=True) for one, queues in stay.items()

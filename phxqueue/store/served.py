@@ -103,10 +103,15 @@ class ServedQueues:
         """The consumer groups of this store's pubs, by the files."""
         return {group for queue in self._queues.values() if queue.by_mask for group in _groups(queue.readers)}
 
-    def reads_by_mask(self, queue_id: int) -> bool:
-        """Whether the files know the queue, and who reads it."""
+    def mask_of_readers(self, queue_id: int, groups: GroupTable) -> int:
+        """The consumer groups that may read a queue: all of them when it holds dead letters, or no file knows it."""
         queue = self._queues.get(queue_id)
-        return queue is not None and queue.by_mask
+        if queue is None or not queue.by_mask:
+            return ALL_GROUPS
+        mask = queue.readers
+        for pub_id in queue.pubs if groups.extra else ():
+            mask |= groups.extra.get(pub_id, 0)
+        return mask
 
     def expected_readers(self, queue_id: int, groups: GroupTable) -> set[int]:
         """The consumer groups that have to read a queue; none for dead letters, which anybody may look after."""

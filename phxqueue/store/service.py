@@ -344,7 +344,7 @@ class StoreService:
         for group in self._groups.values():
             group.trimming.look()
             group.relocating.look()
-            group.groups.look()
+            group.groups.turn()
             group.ledger.look()
             group.delays.warn()
         self._watch.look()

@@ -469,3 +469,12 @@ def test_groups_made_at_run_time_do_not_leave() -> None:
     look(made)
     assert listed(made)[NEW].leaving_until_ms == 0
     assert read(made) == ["b1"]
+
+
+def test_looks_are_some_turns_apart() -> None:
+    made = leaving()
+    made.clock.advance(101)
+    entries = len(made.group.log)
+    for _ in range(10):
+        made.service._groups[0].groups.turn()
+    assert len(made.group.log) == entries + 1
