@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from phxqueue.config import Cluster, NodeAddress, Store, StoreNode, Topic
+from phxqueue.config import Cluster, NodeAddress, Store, StoreLimits, StoreNode, Topic
 from phxqueue.net.identity import ANONYMOUS
 from phxqueue.net.routing import Route
 from phxqueue.net.service import RpcService
@@ -171,5 +171,13 @@ def _service(
 ) -> StoreService:
     address = NodeAddress(0, "127.0.0.1", 0, 0)
     alone = replace(store, nodes=(address,))
-    node = StoreNode(cluster=Cluster(topics=(topic,)), topic=topic, store=alone, node=address, data_dir=Path("memory"))
+    node = StoreNode(
+        cluster=Cluster(topics=(topic,)),
+        topic=topic,
+        store=alone,
+        node=address,
+        data_dir=Path("memory"),
+        # Nothing is trimmed in a test, and looking for it once a second is work for every second that is skipped.
+        limits=StoreLimits(retention_interval_s=3600.0),
+    )
     return StoreService(node, groups, clock, accepting=lambda: True, wall=wall, look_s=inf)
