@@ -53,6 +53,12 @@ async def metrics(port: int) -> dict[str, dict[tuple[tuple[str, str], ...], floa
     return found
 
 
+async def mismatches(port: int) -> list[dict[str, Any]]:
+    """The events about them."""
+    events = [json.loads(line) for line in (await page(port, "/events?kind=alarm")).splitlines()]
+    return [event for event in events if event["alarm"].startswith("mismatch ")]
+
+
 async def acknowledge_unhandled(cluster: TestedCluster, group: int, stop: int) -> GetResponse:
     """What a consumer does that has thrown everything away: it claims to have finished nothing, up to `stop`."""
     store = cluster.topic.stores[0]
@@ -105,32 +111,29 @@ async def test_a_consumer_that_lies_is_seen_through_every_window(make_cluster: M
         disputed = {dict(key)["group"]: n for key, n in audits.items() if dict(key)["result"] == "disputed"}
         assert disputed == {"1": 0, "2": 1}, labels
         standing = (("group", "2"), ("kind", "mismatch"), ("pub", "1"), ("queue", "0"), ("store", "1"))
-        assert told["phxqueue_alarm"] == {standing: 1}
-        events = [json.loads(line) for line in (await page(port, "/events?kind=alarm")).splitlines()]
-        [alarm] = json.loads(await page(port, "/alarms"))
+        assert told["phxqueue_alarm"][standing] == 1
+        # The ledger says the same some seconds later, in an alarm of its own.
+        events = await mismatches(port)
+        [alarm] = [one for one in json.loads(await page(port, "/alarms")) if one["kind"] == "mismatch"]
         logged = [json.loads(line) for line in cluster.log_of(master).splitlines() if "ALARM mismatch" in line]
-        while not pager.alarms:
+        while not (posted := [one for one in pager.alarms if one["kind"] == "mismatch"]):
             await cluster.pause()
-        for seen in (*events, *logged, *pager.alarms, alarm):
+        for seen in (*events, *logged, *posted, alarm):
             facts = {**seen, **seen.get("facts", {})}
             assert (facts["store"], facts["queue"], facts["group"], facts["pub"]) == (1, 0, 2, "1")
             assert (facts["first_cursor"], facts["last_cursor"]) == (0, 99)
             assert (facts["stored_items"], facts["claimed_items"]) == (100, 0)
             assert "phxqueue peek" in facts["remedy"]
-        assert (len(events), len(logged), len(pager.alarms)) == (1, 1, 1)
+        assert (len(events), len(logged), len(posted)) == (1, 1, 1)
         status, output, errors = await cluster.run("status")
         assert status == 0, errors
         assert "ALARM of store 1 node" in output
         assert "mismatch store 1 queue 0 group 2 (pub 1)" in output
         status, output, errors = await cluster.run("alarms", "--json")
-        assert (status, [one["name"] for one in json.loads(output)["alarms"]]) == (1, [alarm["name"]]), errors
+        assert (status, alarm["name"] in [one["name"] for one in json.loads(output)["alarms"]]) == (1, True), errors
         status, output, errors = await cluster.run("alarms", "clear", alarm["name"])
         assert (status, alarm["name"] in output) == (0, True), errors
-        assert await cluster.run("alarms") == (0, "no alarm stands\n", "")
-        assert [json.loads(line)["state"] for line in (await page(port, "/events?kind=alarm")).splitlines()] == [
-            "raised",
-            "cleared",
-        ]
+        assert [event["state"] for event in await mismatches(port)] == ["raised", "cleared"]
         status, _, errors = await cluster.run("alarms", "clear", alarm["name"])
         assert (status, "no node that answers has such an alarm" in errors) == (1, True)
         assert await cluster.stop() == []
