@@ -21,6 +21,8 @@ from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.lock_pb2 import AcquireLockResponse, LockOperation
 from phxqueue.replica.interfaces import Clock, DelayedCall
 
+_SINCE_WHEN = "it is granted, but nobody here can tell since when: this node may be master no longer; ask again"
+
 
 class _Call:
     """One AcquireLock that has not been answered yet.
@@ -176,9 +178,13 @@ class Acquiring:
             # Only what this very entry has granted: if he had the lock before, another call of his was told so.
             if lock.stamp == lock.version:
                 self._orphans[name] = lock
-        else:
-            self._orphans.pop(name, None)
+            return
+        self._orphans.pop(name, None)
+        if self._keeping.serving():
             call.succeed(self._acquired(call, lock))
+        else:
+            # Another node may be master, and count this lease from an earlier moment than the one we see it at.
+            call.fail(RpcError(Status.UNAVAILABLE, f"lock {name!r}: {_SINCE_WHEN}"))
 
     def _give_back(self, name: str) -> None:
         """Release what was granted to somebody who is gone, so that others need not wait for the end of his lease.

@@ -223,6 +223,24 @@ def test_who_has_waited_long_enough_is_told_who_holds_it(lock: LockUnderTest) ->
     assert lock.info().answer.lock_info.waiters == 0
 
 
+def test_a_grant_is_not_told_by_who_may_be_master_no_longer(lock: LockUnderTest) -> None:
+    """Another master may have applied it long before, and have its lease run since then. Found by the chaos run."""
+    held = lock.version("first", key="b")
+    lock.group.auto = False
+    at_once, waiting = lock.acquire("me", "a", lease_time_ms=1000), lock.acquire("me", "b", wait_ms=60_000)
+    lock.release(held, "first", "b")
+    lock.group.lease = False
+    lock.clock.advance(1.5)
+    while lock.group.proposed:
+        lock.group.choose()
+    for call in (at_once, waiting):
+        assert call.error.status is Status.UNAVAILABLE
+        assert call.error.maybe_executed
+    lock.group.auto = lock.group.lease = True
+    again = lock.acquire("me", "a", lease_time_ms=1000).answer
+    assert (again.acquired, again.waited_ms, again.lock_info.remaining_ms) == (True, 0, 1000)
+
+
 def test_who_has_waited_long_enough_is_told_nothing_that_may_be_out_of_date(lock: LockUnderTest) -> None:
     """The master's lease is over: another node may have given the lock to somebody else."""
     lock.version()
