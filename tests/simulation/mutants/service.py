@@ -97,8 +97,10 @@ def delivered_again_below_acked(patch: Patch) -> None:
     """A reader that starts anew gets items that its group has acknowledged."""
 
     def change(start: Callable[..., Any]) -> Callable[..., Any]:
-        def _start(self: Positions, key: Any, wanted: int | None, acked: int, end: int) -> Any:
-            position, reset = start(self, key, wanted, acked, end)
+        def _start(
+            self: Positions, key: Any, wanted: int | None, acked: int, end: int, *, believed: bool = True
+        ) -> Any:
+            position, reset = start(self, key, wanted, acked, end, believed=believed)
             return (position, reset) if wanted == position else (max(0, position - 10), reset)
 
         return _start
