@@ -30,7 +30,7 @@ from tests.integration.cluster import REPOSITORY, TestedCluster
 #: Processes that take locks and write down what they believe (tests/chaos/holder.py).
 HOLDERS = 2
 #: Longest a node may take to recover and serve on a machine with other things to do.
-START_TIMEOUT_S = 90.0
+START_TIMEOUT_S = 180.0
 #: A change of members may take so long once everybody is well: a copy of a small store, and some elections.
 CHANGE_TIMEOUT_S = 90.0
 
