@@ -39,8 +39,8 @@ READS_AT_ONCE = 64
 def acknowledge(request: GetRequest, queue: ServedQueue, reading: Reading) -> bool | Deferred[bool]:
     """Take `prev_cursor` in. False: this reader does not stand where its group does, and has to be reset.
 
-    Raises (or fails with) RpcError: INVALID_ARGUMENT when it must claim something and does not, and what `read` of a
-    Paxos group raises.
+    Raises (or fails with) RpcError: INVALID_ARGUMENT when it must claim something and does not; DATA_LOSS or
+    RESOURCE_EXHAUSTED when what it claims cannot be compared with the log.
     """
     if request.HasField("history") and request.history != reading.machine.history:
         return False  # its cursors are of another life of the store: they mean other items here
@@ -188,7 +188,7 @@ class _Check:
         reading = self._reading
         while True:
             if self._audit.missing:
-                self._cold = await reading.read(self._audit.missing)
+                self._cold = await reading.read_for_caller(self._audit.missing)
             else:
                 await reading.pause()
             if not reading.group.serving():

@@ -16,14 +16,14 @@ from twisted.python.failure import Failure
 from phxqueue.config import MAX_CONSUMER_GROUP_ID, group_bit
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.store_pb2 import GetRequest, GetResponse
-from phxqueue.replica.errors import Overloaded, ReplicaError
+from phxqueue.replica.errors import ReplicaError
 from phxqueue.replica.interfaces import DelayedCall
 from phxqueue.store.acknowledge import acknowledge
 from phxqueue.store.entries import Answer, ParsedEntry
 from phxqueue.store.index import QueueIndex
 from phxqueue.store.long_poll import Parked
 from phxqueue.store.queues import StoreQueues
-from phxqueue.store.reading import Reading
+from phxqueue.store.reading import Reading, unreadable_error
 from phxqueue.store.rows import Wanted, plan
 from phxqueue.store.served import ServedQueue, ServedQueues, groups_of
 from phxqueue.store.views import view_of
@@ -262,8 +262,9 @@ class GetCall:
         if self._position < self._reading.machine.first_cursor(self._queue_id):
             self._resume()  # trimmed while it was being read
             return
-        status = Status.RESOURCE_EXHAUSTED if failure.check(Overloaded) else Status.DATA_LOSS
-        self._fail(Failure(RpcError(status, f"queue {self._queue_id}: {failure.getErrorMessage()}")))
+        error = unreadable_error(failure.value)
+        error.message = f"queue {self._queue_id}: {error.message}"
+        self._fail(Failure(error))
 
     # ---- waiting ------------------------------------------------------------------------------------
 

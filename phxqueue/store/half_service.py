@@ -275,11 +275,14 @@ class Halves:
         )
 
     async def with_items(self, halves: Sequence[Half]) -> list[HalfMessage]:
-        """The same with their items, read from the log; ones decided meanwhile are left out."""
+        """The same with their items, read from the log; ones decided meanwhile are left out.
+
+        Raises RpcError when the log cannot be read.
+        """
         entries = {half.instance: self._reading.entry(half.instance) for half in halves}
         cold = [instance for instance, entry in entries.items() if entry is None]
         if cold:
-            entries.update(await self._reading.read(cold))
+            entries.update(await self._reading.read_for_caller(cold))
         found = []
         for half in halves:
             entry = entries[half.instance]

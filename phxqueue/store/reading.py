@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from twisted.internet.defer import Deferred
 
 from phxqueue.console.desk import AlarmSink
-from phxqueue.net.status import RpcError
+from phxqueue.net.status import RpcError, Status
+from phxqueue.replica.errors import Overloaded, ReplicaError
 from phxqueue.replica.interfaces import Clock
 from phxqueue.store.beginning import Beginning
 from phxqueue.store.entries import ParsedEntries, ParsedEntry
@@ -19,6 +20,12 @@ from phxqueue.store.positions import Positions
 from phxqueue.store.proposals import Proposals
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.reconciliation import Audits
+
+
+def unreadable_error(error: BaseException | None) -> RpcError:
+    """What a caller is told whose entries could not be read: the disk is too busy, damaged, or has failed."""
+    status = Status.RESOURCE_EXHAUSTED if isinstance(error, Overloaded) else Status.DATA_LOSS
+    return RpcError(status, str(error))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +97,13 @@ class Reading:
             return entries
 
         return self.group.read(instances).addCallback(parse)
+
+    async def read_for_caller(self, instances: list[int]) -> dict[int, ParsedEntry]:
+        """The same for a call that cannot be answered without them. Raises RpcError."""
+        try:
+            return await self.read(instances)
+        except ReplicaError as error:
+            raise unreadable_error(error) from error
 
     def pause(self) -> Deferred[None]:
         """Fires when the others had their turn."""

@@ -18,7 +18,7 @@ from phxqueue.proto.store_pb2 import (
     ShowHalfRequest,
     StoreCommand,
 )
-from phxqueue.replica.errors import OutcomeUnknown
+from phxqueue.replica.errors import EntryUnreadable, OutcomeUnknown
 from phxqueue.store.half_table import DECIDED_MS
 from phxqueue.store.outcomes import Duplicate, HalfOutcome, Prepared, Refusal
 from phxqueue.store.queues import StoreQueues
@@ -255,6 +255,17 @@ def test_a_new_master_asks_and_items_come_from_disk() -> None:
     store.clock.advance(0)
     store.group.finish_read()
     assert asked(call) == [(1, b"cold")]
+
+
+def test_a_disk_that_has_failed_is_told_to_who_is_to_be_asked() -> None:
+    """Found by the simulator, seed 340: it was told as a defect."""
+    store = StoreUnderTest()
+    added(store, half(check_after_ms=1000, items=b"cold"))
+    call = poll(store)
+    store.group.uncached.add(0)
+    store.clock.advance(1)
+    store.group.cold_reads.pop()[1].errback(EntryUnreadable("the journal has stopped"))
+    assert (call.error.status, call.error.message) == (Status.DATA_LOSS, "the journal has stopped")
 
 
 def test_a_deadline_is_tried_again_until_it_is_in_the_log() -> None:
