@@ -14,6 +14,7 @@ from phxqueue.store.positions import Positions
 from phxqueue.store.proposals import Proposals
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.state import QueueState
+from phxqueue.store.views import View
 from tests.simulation.mutants.table import Patch, mutant, replace, wrap
 
 
@@ -124,15 +125,8 @@ def positions_skip(patch: Patch) -> None:
 @mutant(0)
 def mask_not_asked(patch: Patch) -> None:
     """A consumer group gets items that are for others."""
-
-    def change(init: Callable[..., Any]) -> Callable[..., Any]:
-        def __init__(self: GetCall, *arguments: Any, **more: Any) -> None:
-            init(self, *arguments, **more)
-            self._mask = 0
-
-        return __init__
-
-    wrap(patch, GetCall, "__init__", change)
+    replace(patch, View, "may_have", lambda self, index, row: True)
+    replace(patch, View, "has", lambda self, stored: True)
 
 
 @mutant(0)
