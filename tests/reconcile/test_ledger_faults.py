@@ -17,9 +17,9 @@ from phxqueue.proto.store_pb2 import AddRequest, AddResponse
 from tests.reconcile.rig import QUEUES, Books
 
 Store = Callable[[AddRequest], Deferred[Any]]
-#: From the report to the alarm: a report each minute, a look every ten seconds, and what is not reported needs two
+#: From the report to the alarm: a report each minute, a look every eleven seconds, and what is not reported needs two
 #: minutes more.
-SOON_S, SETTLED_S = 75.0, 400.0
+SOON_S, SETTLED_S = 80.0, 400.0
 
 
 def confirmation_lost(request: AddRequest, store: Store) -> Deferred[Any]:

@@ -8,11 +8,15 @@ from dataclasses import replace
 import pytest
 
 from phxqueue.proto.item_pb2 import BatchHeader
+from phxqueue.proto.ledger_pb2 import LedgerBounds
 from phxqueue.proto.origin import Origin
 from phxqueue.proto.store_pb2 import AddResult, CursorMove, StoreCommand
+from phxqueue.reconcile.ledger import Ledger
 from phxqueue.testing.sim.checkers import Violation
+from phxqueue.testing.sim.checkers.book_keeping import BookKeeping
 from phxqueue.testing.sim.checkers.dead_letters import FoundLetter, check_letters
 from phxqueue.testing.sim.checkers.ends import DROPS_COUNTED_SINCE, Ends, Places
+from phxqueue.testing.sim.checkers.reference import Reference
 from phxqueue.testing.sim.checkers.repeats import check_repeated
 
 WANTED = {b"dead": ("DEAD", 1), b"fine": ("", 0)}
@@ -114,3 +118,27 @@ def test_what_is_not_counted_though_everybody_could() -> None:
     ends = some_ends()
     with pytest.raises(Violation):
         ends.stored(0, BatchHeader(queue_id=9, count=1, consumer_group_ids=1 << 29, origin=Origin.DEAD), 1)
+
+
+@pytest.mark.parametrize(
+    ("unheard", "died", "right"),
+    [({}, set(), False), ({2: 4}, set(), False), ({3: 5}, set(), False), ({2: 5}, set(), True), ({}, {2}, True)],
+    ids=["it lives", "less was under way", "another died", "that was under way", "it died before its report"],
+)
+def test_what_nobody_reports_was_under_way_when_its_producer_died(
+    unheard: dict[int, int], died: set[int], right: bool
+) -> None:
+    keeping, ledger, reference = BookKeeping(), Ledger(), Reference()
+    keeping.chosen(0, StoreCommand(ledger=LedgerBounds(retention_minutes=60)).SerializeToString(), reference)
+    keeping.confirmed(2, 0, BatchHeader(count=7), duplicate=False)
+    for mask, items in ((0b01, 3), (0b11, 2)):
+        ledger.accounts.store((2, 1, 1, mask, 0), items, 99)
+
+    def check() -> None:
+        keeping.check(0, ledger, reference, plain=True, reporting=True, died=died, unheard=unheard)
+
+    if right:
+        check()
+    else:
+        with pytest.raises(Violation, match="producer 2 has reported all, and 5 items are unreported"):
+            check()

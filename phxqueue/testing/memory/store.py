@@ -19,8 +19,12 @@ from phxqueue.net.routing import Route
 from phxqueue.net.service import RpcService
 from phxqueue.proto.methods import Method
 from phxqueue.proto.status_pb2 import QueueStatus
+from phxqueue.store import ledger_watch
 from phxqueue.store.queues import COMMAND_VERSION, VALUE_KIND, StoreQueues
 from phxqueue.store.service import StoreService
+
+#: Seconds between a store's looks: a little more than between the ledger's, so that each is one of those, too.
+_INTERVAL_S = ledger_watch.LOOK_S + 1.0
 
 
 class MemoryGroup:
@@ -177,7 +181,8 @@ def _service(
         store=alone,
         node=address,
         data_dir=Path("memory"),
-        # Nothing is trimmed in a test, and looking for it once a second is work for every second that is skipped.
-        limits=StoreLimits(retention_interval_s=3600.0),
+        # Nothing is trimmed in a test, and looking for it once a second is work for every second that is skipped. But
+        # the same look raises the alarms of the ledger: it comes as often as those are due.
+        limits=StoreLimits(retention_interval_s=_INTERVAL_S),
     )
     return StoreService(node, groups, clock, accepting=lambda: True, wall=wall, look_s=inf)

@@ -87,6 +87,7 @@ def expect_recovery(
 def _check_ledgers(cluster: Cluster, books: Books, producers: Sequence[LedgerProducer]) -> None:
     """The ledgers of all replicas say what our own books say."""
     died = {reporter.producer_id for producer in producers for reporter in producer.reporters if reporter.dead}
+    unheard = {one: items for producer in producers for one, items in producer.unheard.items()}
     machines: list[tuple[int, Any]] = [
         (group_id, group.state_machine)
         for process in cluster.processes.values()
@@ -97,7 +98,15 @@ def _check_ledgers(cluster: Cluster, books: Books, producers: Sequence[LedgerPro
         if machine.applied == level:  # else it is no member any more
             workload = books.workload
             plain, reporting = not workload.promisers, workload.reporting
-            books.keeping.check(group_id, machine.ledger, books.reference, plain=plain, reporting=reporting, died=died)
+            books.keeping.check(
+                group_id,
+                machine.ledger,
+                books.reference,
+                plain=plain,
+                reporting=reporting,
+                died=died,
+                unheard=unheard,
+            )
 
 
 def _probe(cluster: Cluster, books: Books, producer_ids: Iterator[int]) -> list[LedgerProducer]:

@@ -42,7 +42,11 @@ class _Batch:
 
 
 class LedgerProducer:
-    """One producer process: several lanes, whose sequences are drawn from one counter and arrive in any order."""
+    """One producer process: several lanes, whose sequences are drawn from one counter and arrive in any order.
+
+    Attributes:
+        unheard: by the id of a process that died: items under way then. Some may be stored; nobody is told.
+    """
 
     def __init__(self, cluster: Cluster, books: Books, producer_ids: Iterator[int]) -> None:
         self.lanes: list[Lane] = []
@@ -50,10 +54,13 @@ class LedgerProducer:
         self.books = books
         self._producer_ids = producer_ids
         self.reporters: list[Reporter] = []
+        self.producer_id = 0
+        self.unheard: dict[int, int] = {}
         self.restart()
 
     def restart(self) -> None:
         """Start over as another process: a new id, and no memory of what is under way."""
+        self.unheard[self.producer_id] = sum(lane.under_way for lane in self.lanes)
         self.producer_id = next(self._producer_ids)
         self._sequence = 0
         if self.books.workload.reporting:
@@ -104,11 +111,17 @@ class Lane:
         self._request = AddRequest()
         self._generation = 0
         self._maybe_stored = False
+        self._waiting = False
 
     @property
     def done(self) -> bool:
         """Whether everything has been sent and has an outcome."""
         return self._left <= 0
+
+    @property
+    def under_way(self) -> int:
+        """Items of batches that have been sent and have no outcome."""
+        return sum(len(batch.items) for batch in self._batches) if self._waiting else 0
 
     def start(self) -> None:
         """Send the next batch, if there is one left."""
@@ -119,12 +132,14 @@ class Lane:
         for batch in self._batches:
             self._request.batches.append(self._encode(batch))
         self._maybe_stored = False
+        self._waiting = True
         self._send()
 
     def forget(self) -> None:
         """The process has died; whatever is under way has an outcome that nobody will hear of."""
         if self.done or not self._batches:  # not begun yet
             return
+        self._waiting = False
         self._generation += 1
         self._number += 1000
         self._left -= 1
@@ -208,6 +223,7 @@ class Lane:
         self._next()
 
     def _next(self) -> None:
+        self._waiting = False
         self._left -= 1
         think = self._random.uniform(0, self._books.workload.think)
         self._cluster.world.call_later(think, self._start_if, self._generation)
