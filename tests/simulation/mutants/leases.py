@@ -10,7 +10,7 @@ from phxqueue.paxos.election import Election
 from phxqueue.paxos.group import Group
 from phxqueue.paxos.inbox import Inbox
 from phxqueue.paxos.lease import LeaseGiven, LeaseHeld
-from phxqueue.paxos.messages import Heartbeat, HeartbeatReply
+from phxqueue.paxos.messages import Accept, HandOver, Heartbeat, HeartbeatReply
 from phxqueue.paxos.roles import Roles
 from phxqueue.replica.group_runtime import GroupRuntime
 from tests.simulation.mutants.table import SHORT, Patch, mutant, replace, wrap
@@ -95,24 +95,19 @@ def reads_before_catching_up(patch: Patch) -> None:
     replace(patch, Group, "lease_valid", lease_valid)
 
 
-@mutant(85, profiles=("partitioned", "partitioned and crashing", *SHORT))
+@mutant(97, profiles=("partitioned", "partitioned and crashing", *SHORT))
 def late_heartbeat_renews(patch: Patch) -> None:
-    """A heartbeat of a former master binds, and is answered."""
+    """A heartbeat of a former master binds, and is answered; nothing tells it that it is one no longer."""
 
-    def change(on_heartbeat: Callable[..., Any]) -> Callable[..., Any]:
-        def _on_heartbeat(self: Inbox, message: Heartbeat, now: float, out: Effects) -> None:
-            if message.ballot >= self._roles.floor:
-                on_heartbeat(self, message, now, out)
-            else:
-                self._election.lease.renew(message.sender, message.ballot, now)
-                delivered = self._learner.delivered
-                out.send.append(
-                    HeartbeatReply(self._node_id, message.sender, message.ballot, delivered, message.time, 1)
-                )
+    def change(heard: Callable[..., Any]) -> Callable[..., Any]:
+        def _heard_master(self: Inbox, message: Accept | Heartbeat | HandOver, now: float, out: Effects) -> Any:
+            if message.ballot < self._roles.floor:
+                return isinstance(message, Heartbeat)
+            return heard(self, message, now, out)
 
-        return _on_heartbeat
+        return _heard_master
 
-    wrap(patch, Inbox, "_on_heartbeat", change)
+    wrap(patch, Inbox, "_heard_master", change)
 
 
 @mutant(4)
