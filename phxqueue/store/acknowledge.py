@@ -6,7 +6,8 @@ Claims that begin above it leave out what lies between: they come from a reader 
 the reader is told to start again.
 
 So is one that stands where its group stood before a replay: it names another generation. Of a reader that names none
-no acknowledgement is taken, while what was replayed is being delivered, of what this master has not handed out.
+no acknowledgement is taken, while what was replayed is being delivered, of what this master has not handed out, nor of
+anything when it goes on elsewhere than where that ends: the answer that told it of the replay was lost.
 
 A claim that what is stored contradicts is an alarm (`reconcile = alarm`), and with `reconcile = strict` it moves
 nothing either: the items come again.
@@ -73,9 +74,12 @@ def _knows_of_replay(request: GetRequest, reading: Reading) -> bool:
         return request.generation == reading.machine.replays.generation(key)
     if not request.HasField("prev_cursor") or not reading.replaying(key):
         return True
+    if request.prev_cursor <= reading.positions.acked(key, reading.machine.acked_cursor(*key)):
+        return True
     delivered = reading.positions.delivered(key)
-    acked = reading.machine.acked_cursor(*key)
-    return request.prev_cursor <= (acked if delivered is None else delivered)
+    if delivered is None or request.prev_cursor > delivered:
+        return False
+    return not request.HasField("next_cursor") or request.next_cursor == delivered
 
 
 def _open_claim(request: GetRequest, acked: int) -> Claim | None:

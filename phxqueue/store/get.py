@@ -172,6 +172,8 @@ class GetCall:
     def _step(self) -> GetResponse | None:
         """Look for items once: the answer, or None when reading or waiting has begun."""
         reading = self._reading
+        if self._has_to_hear():
+            return self._finish(GetResponse(), hands_out=False)
         index = reading.machine.queues.get(self._queue_id)
         if index is None:
             return self._nothing(None)
@@ -212,8 +214,11 @@ class GetCall:
             return None
         return self._finish(answer.response)
 
-    def _finish(self, response: GetResponse) -> GetResponse:
-        """Complete an answer and let `delivered` follow it; nothing may come between this and its leaving."""
+    def _finish(self, response: GetResponse, *, hands_out: bool = True) -> GetResponse:
+        """Complete an answer and let `delivered` follow it; nothing may come between this and its leaving.
+
+        One that hands nothing out leaves `delivered` to the reader that it may belong to.
+        """
         reading = self._reading
         if not self._request.random:
             reading.fencing.check(self._key, self._request.fencing_token)
@@ -228,7 +233,8 @@ class GetCall:
             response.generation = self._generation
             if self._begins and response.batches:
                 self._tell_begin(response)
-            reading.positions.deliver(self._key, self._position)
+            if hands_out:
+                reading.positions.deliver(self._key, self._position)
         return response
 
     def _tell_begin(self, response: GetResponse) -> None:
@@ -304,6 +310,16 @@ class GetCall:
             self._generation = generation
             self._position = self._reading.positions.acked(key, machine.acked_cursor(*key))
             self._reset, self._begins = True, bool(self._request.reader_id)
+
+    def _has_to_hear(self) -> bool:
+        """Whether its reader has to be told of a replay before it is given anything.
+
+        One that names no generation is known by its cursors only. Were it given items at once and the answer lost, it
+        would ask again with the cursors of before, and they might be taken for an acknowledgement of those items.
+        """
+        if not self._reset or self._request.random or self._request.HasField("generation"):
+            return False
+        return self._reading.replaying(self._key)
 
     def _fail(self, failure: Failure) -> None:
         later = self._answer_later()

@@ -76,7 +76,7 @@ def test_the_group_reads_again_from_the_cursor_and_nobody_else_does() -> None:
     [one] = answer.replay.queues
     assert (one.queue_id, one.target, one.acked, one.position, one.left) == (1, 3, 10, 3, 7)
     assert (acked(made, 1), acked(made, 2)) == (3, 10)
-    got = made.get(group_id=1, next_cursor=10, prev_cursor=10).answer
+    got = made.get(group_id=1, next_cursor=10, prev_cursor=10, generation=0).answer
     assert (got.reset, got.prev_cursor, got.next_cursor) == (True, 3, 10)
     assert [found.first_cursor for found in got.batches] == [0, 5]
     other = made.get(group_id=2, next_cursor=10, prev_cursor=10).answer
@@ -251,13 +251,17 @@ def test_no_outcome(error: Exception, status: Status, maybe: bool) -> None:
 # ---- readers and acknowledgements that were under way ---------------------------------------------------
 
 
-def test_whoever_waits_is_given_what_comes_again() -> None:
+@pytest.mark.parametrize("tell", [True, False])
+def test_whoever_waits_is_given_what_comes_again(tell: bool) -> None:
+    """One that does not say of which generation it is, is only told at first where it stands."""
     made = store()
-    waiting = made.get(group_id=1, next_cursor=10, wait_ms=5000)
+    waiting = made.get(group_id=1, next_cursor=10, wait_ms=5000, **({"generation": 0} if tell else {}))
     other = made.get(group_id=2, next_cursor=10, wait_ms=5000)
     ask(made, queue_id=1, to_cursor=5)
     made.clock.advance(0)
-    assert (waiting.answer.reset, waiting.answer.prev_cursor, waiting.answer.next_cursor) == (True, 5, 10)
+    answer = waiting.answer
+    assert (answer.reset, answer.prev_cursor, answer.next_cursor) == (True, 5, 10 if tell else 5)
+    assert len(answer.batches) == tell
     assert other.pending
     made.clock.advance(6)
 
@@ -277,8 +281,49 @@ def test_an_acknowledgement_from_before_is_void(tell: bool, deposed: bool) -> No
     answer = made.get(group_id=1, limit=0, prev_cursor=15, **generation).answer
     assert (answer.prev_cursor, answer.reset) == (3, True)
     got = made.get(group_id=1, next_cursor=15, **generation).answer
-    assert (got.prev_cursor, got.reset, got.batches[0].first_cursor) == (3, True, 0)
+    assert (got.prev_cursor, got.reset) == (3, True)
+    if not tell:
+        got = made.get(group_id=1, prev_cursor=3, next_cursor=got.next_cursor).answer
+        assert (got.prev_cursor, got.reset) == (3, False)
+    assert got.batches[0].first_cursor == 0
     assert acked(made) == 3
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_reader_that_tells_no_generation_and_was_not_told_of_it_acknowledges_nothing(waits: bool) -> None:
+    """The answer that told it was lost: it asks as before, and what was handed out to it since never came."""
+    made = store()
+    if waits:
+        made.get(group_id=1, prev_cursor=10, next_cursor=10, wait_ms=5000)
+    ask(made, to_earliest=True)
+    made.clock.advance(0)
+    for _ in range(3):
+        answer = made.get(group_id=1, prev_cursor=10, next_cursor=10).answer
+        assert (answer.prev_cursor, answer.next_cursor, answer.reset, len(answer.batches)) == (0, 0, True, 0)
+        assert made.get(group_id=1, limit=0, prev_cursor=10).answer.prev_cursor == 0
+    made.clock.advance(1)
+    assert acked(made) == 0
+
+
+def test_a_reader_that_tells_no_generation_gets_all_of_it() -> None:
+    made = store()
+    ask(made, to_earliest=True)
+    cursor, came = 10, 0
+    for _ in range(4):
+        answer = made.get(group_id=1, limit=5, prev_cursor=cursor, next_cursor=cursor).answer
+        cursor, came = answer.next_cursor, came + sum(one.header.count for one in answer.batches)
+    assert (answer.prev_cursor, cursor, came) == (10, 10, 10)
+
+
+def test_of_a_reader_that_tells_no_generation_only_the_one_that_continues_is_heard() -> None:
+    """Something else was handed out since: it is not what this one has finished."""
+    made = store()
+    made.added(batch(1, 5, digest=7))
+    ask(made, to_earliest=True)
+    assert made.get(group_id=1).answer.next_cursor == 15
+    late = made.get(group_id=1, prev_cursor=10, next_cursor=10).answer
+    assert (late.prev_cursor, late.next_cursor, late.reset) == (0, 0, True)
+    assert made.get(group_id=1, prev_cursor=10, next_cursor=15).answer.prev_cursor == 10
 
 
 def claimed(made: StoreUnderTest, *claims: Claim, **fields: Any) -> Call:
