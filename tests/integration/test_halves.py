@@ -36,7 +36,7 @@ class Preparing(ProcessProtocol):
 
     def outReceived(self, data: bytes) -> None:
         self._output += data
-        lines = self._output.decode().splitlines()
+        *lines, _ = self._output.decode().split("\n")  # the last one has not ended yet
         if len(lines) == self._wanted and not self.prepared.called:
             self.prepared.callback({text: half_id for half_id, text in (line.split(" ", 1) for line in lines)})
 
