@@ -16,7 +16,7 @@ from phxqueue.replica.learn_server import LearnServer
 from tests.simulation.mutants.table import SHORT, Patch, mutant, replace, wrap
 
 
-@mutant(52, profiles=SHORT)
+@mutant(13, profiles=SHORT)
 def lower_ballot_wins(patch: Patch) -> None:
     """Phase 1 takes the value of the lowest ballot instead of the highest."""
 
@@ -34,7 +34,7 @@ def promises_not_looked_at(patch: Patch) -> None:
     replace(patch, Phase1, "to_propose", lambda self, known: [])
 
 
-@mutant(77, profiles=SHORT)
+@mutant(60, profiles=SHORT)
 def last_page_is_enough(patch: Patch) -> None:
     """A promise of several pages counts as complete with its first."""
 
@@ -48,7 +48,7 @@ def last_page_is_enough(patch: Patch) -> None:
     wrap(patch, Phase1, "promised", change)
 
 
-@mutant(77, profiles=("short masterships",))
+@mutant(208, profiles=("short masterships",))
 def gaps_left_open(patch: Patch) -> None:
     """A new master does not close gaps with no-ops."""
 
@@ -61,7 +61,7 @@ def gaps_left_open(patch: Patch) -> None:
     wrap(patch, Phase1, "to_propose", change)
 
 
-@mutant(45, profiles=SHORT)
+@mutant(13, profiles=SHORT)
 def lower_ballot_accepted(patch: Patch) -> None:
     """An acceptor takes Accepts below its promise."""
 
@@ -127,7 +127,7 @@ def nobody_catches_up(patch: Patch) -> None:
     replace(patch, Learner, "ask", lambda self, now, prefer, out: None)
 
 
-@mutant(38)
+@mutant(2)
 def nothing_is_sent_again(patch: Patch) -> None:
     """An Accept that got lost stays lost."""
     replace(patch, Proposer, "_resend", lambda self, link, sent_before, now, out: None)

@@ -92,13 +92,13 @@ def accepts_forgotten(patch: Patch) -> None:
     restore_without(patch, entries={})
 
 
-@mutant(27, profiles=("bit rot",))
+@mutant(12, profiles=("bit rot",))
 def damaged_entry_believed(patch: Patch) -> None:
     """Checksums are not looked at."""
     replace(patch, Entry, "valid", lambda self: True)
 
 
-@mutant(50, profiles=("bit rot",))
+@mutant(93, profiles=("bit rot",))
 def damaged_entry_not_repaired(patch: Patch) -> None:
     """Nobody asks the peers for what the own disk has spoilt."""
     replace(patch, Repairs, "want", lambda self, instance, checksum, now, out: None)

@@ -16,7 +16,7 @@ from phxqueue.replica.group_runtime import GroupRuntime
 from tests.simulation.mutants.table import SHORT, Patch, mutant, replace, wrap
 
 
-@mutant(4)
+@mutant(3)
 def lease_never_ends(patch: Patch) -> None:
     """A master serves reads as long as it believes itself master."""
     replace(patch, Group, "lease_valid", lambda self, now: self.is_master)
@@ -38,7 +38,7 @@ def lease_from_answer(patch: Patch) -> None:
     wrap(patch, Inbox, "_on_heartbeat_reply", change)
 
 
-@mutant(460, profiles=SHORT, nodes=5)
+@mutant(288, profiles=SHORT, nodes=5)
 def lease_counts_a_minority(patch: Patch) -> None:
     """The newest answer renews the lease, however many nodes are silent."""
 
@@ -52,7 +52,7 @@ def lease_counts_a_minority(patch: Patch) -> None:
     wrap(patch, LeaseHeld, "recount", change)
 
 
-@mutant(15)
+@mutant(13)
 def lease_binds_nobody(patch: Patch) -> None:
     """A follower promises to whoever asks, though the master it has answered may still serve."""
     replace(patch, Roles, "bound_against", lambda self, node, now: 0.0)
@@ -70,7 +70,7 @@ def heartbeat_does_not_bind(patch: Patch) -> None:
     replace(patch, Election, "wait_for", wait_for)
 
 
-@mutant(150, profiles=("racks",))
+@mutant(71, profiles=("racks",))
 def lease_forgotten(patch: Patch) -> None:
     """A node that restarts is bound to nobody."""
 
@@ -110,7 +110,7 @@ def late_heartbeat_renews(patch: Patch) -> None:
     wrap(patch, Inbox, "_heard_master", change)
 
 
-@mutant(4)
+@mutant(3)
 def get_without_lease(patch: Patch) -> None:
     """The store answers Gets as long as it may propose."""
     replace(patch, GroupRuntime, "serving", GroupRuntime.proposing)

@@ -18,7 +18,7 @@ def emptied_disk_votes(patch: Patch) -> None:
     replace(patch, Membership, "_counts", lambda self, member: True)
 
 
-@mutant(17, profiles=("members",))
+@mutant(191, profiles=("members",))
 def whoever_answers_counts(patch: Patch) -> None:
     """The accepts of learners, and of nodes that were removed, count."""
 
@@ -36,7 +36,7 @@ def whoever_answers_counts(patch: Patch) -> None:
     replace(patch, Membership, "votes_at", lambda self, instance: True)
 
 
-@mutant(120, profiles=("members",))
+@mutant(34, profiles=("members",))
 def change_in_force_at_once(patch: Patch) -> None:
     """A change counts from the moment it is chosen."""
 
@@ -46,13 +46,13 @@ def change_in_force_at_once(patch: Patch) -> None:
     replace(patch, Membership, "view_at", view_at)
 
 
-@mutant(362, profiles=("members",))
+@mutant(297, profiles=("members",))
 def old_majority_decides(patch: Patch) -> None:
     """Votes are counted under the membership in force when the entry is proposed, whatever instance it is."""
     replace(patch, Membership, "view_at", lambda self, instance: self.current)
 
 
-@mutant(105, profiles=("rolling restarts",))
+@mutant(6, profiles=("rolling restarts",))
 def lease_kept_at_hand_over(patch: Patch) -> None:
     """A master that hands over says that it has released everybody, and goes on counting on them."""
 

@@ -122,7 +122,7 @@ def a_question_is_taken_for_a_commit(patch: Patch) -> None:
     wrap(patch, Halves, "_propose", change)
 
 
-@mutant(6, 9)
+@mutant(9)
 def batches_that_belong_together_are_stored_one_by_one(patch: Patch) -> None:
     """Of batches that belong together those are stored that were not before."""
     if not hasattr(phxqueue.store.queues, "fates_of_atomic"):

@@ -18,7 +18,7 @@ from phxqueue.store.views import View
 from tests.simulation.mutants.table import Patch, mutant, replace, wrap
 
 
-@mutant(3)
+@mutant(0)
 def unknown_is_told_as_refused(patch: Patch) -> None:
     """An entry that may still become chosen is answered as surely not stored."""
 
@@ -156,7 +156,7 @@ def delay_ignored(patch: Patch) -> None:
     wrap(patch, GetCall, "__init__", change)
 
 
-@mutant(0)
+@mutant(1)
 def fencing_tokens_not_replicated(patch: Patch) -> None:
     """A new master does not know whose lock has passed to another."""
     replace(patch, Fencing, "_understood", lambda self: False)
