@@ -53,7 +53,19 @@ def test_round_trip(messages: list[tuple[int, m.Message]]) -> None:
     plain = [pair for pair in messages if not key(pair)]
     beats = [pair for pair in messages if isinstance(pair[1], m.Heartbeat)]
     replies = [pair for pair in messages if isinstance(pair[1], m.HeartbeatReply)]
+    # Two answers of one group in one frame are of one moment: what one of them warns of, holds for both.
+    incomplete = {group for group, reply in replies if isinstance(reply, m.HeartbeatReply) and reply.incomplete}
+    reluctant = {group for group, reply in replies if isinstance(reply, m.HeartbeatReply) and reply.reluctant}
+    for group, reply in replies:
+        assert isinstance(reply, m.HeartbeatReply)
+        reply.incomplete, reply.reluctant = group in incomplete, group in reluctant
     assert decoded == plain + beats + replies
+
+
+def test_two_answers_of_a_group_in_one_frame_share_their_warnings() -> None:
+    replies = [m.HeartbeatReply(1, 2, 0, 0, 0.0, 0, False, reluctant) for reluctant in (False, True)]
+    decoded = decode_frame(encode_frame(1, [(0, reply) for reply in replies]), 1, 2)
+    assert [reply.reluctant for _, reply in decoded if isinstance(reply, m.HeartbeatReply)] == [True, True]
 
 
 def test_the_sender_is_who_the_connection_proved_to_be() -> None:
