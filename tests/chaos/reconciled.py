@@ -8,12 +8,26 @@ from typing import Any
 
 from twisted.internet.task import deferLater
 
+from phxqueue.admin.errors import AdminError
 from tests.chaos.cluster import ChaosCluster
 from tests.integration.ledger import Books, HandledLog
 
 #: Producers report every second; the last acknowledgements are replicated within a fraction of one.
 TIMEOUT_S = 60.0
 LOOK_AGAIN_S = 1.0
+
+
+async def ledgers_are_open(cluster: ChaosCluster) -> None:
+    """Wait until every Paxos group keeps books: what was stored before is in none. Raises AdminError."""
+    deadline = cluster.reactor.seconds() + TIMEOUT_S
+    while True:
+        _, output, errors = await cluster.run("reconcile", "--json")
+        missing = json.loads(output)["missing"] if output else [errors]
+        if not missing:
+            return
+        if cluster.reactor.seconds() > deadline:
+            raise AdminError(f"ledgers are not open: {missing}")
+        await deferLater(cluster.reactor, LOOK_AGAIN_S, lambda: None)
 
 
 async def ledger_agrees(cluster: ChaosCluster, books: Books, log: HandledLog) -> tuple[str, list[str]]:

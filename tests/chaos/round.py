@@ -16,7 +16,7 @@ from tests.chaos.exclusion import GOT
 from tests.chaos.faults import FAULTS, NotStopped, Scene
 from tests.chaos.historian import Historian
 from tests.chaos.network import Network
-from tests.chaos.reconciled import ledger_agrees
+from tests.chaos.reconciled import ledger_agrees, ledgers_are_open
 from tests.chaos.registers import Registers
 from tests.chaos.report import Tally
 from tests.chaos.sandbox import inside, other_processes
@@ -65,6 +65,7 @@ class Round:
             await cluster.start()
             await self.historian.start()
             await self.registers.start()
+            await ledgers_are_open(cluster)
             await self.workload.start(cluster)
             await self._torment(cluster)
             if not self.tally.findings:
