@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from phxqueue.config import ConsumerGroup, ConsumerNode, Topic
-from phxqueue.net.status import RpcError
+from phxqueue.consumer.asking import Asking
 from phxqueue.producer.routes import store_route
 from phxqueue.producer.sender import Caller
 from phxqueue.proto.methods import LIST_GROUPS
@@ -90,14 +88,9 @@ class RunTimeGroups:
     ) -> None:
         self._node = node
         self._caller = caller
-        self._clock = clock
         self._changed = changed
-        self._interval_s = interval_s
         self._known: dict[int, set[int]] = {}
-        self._asking: Deferred[Any] | None = None
-        self._timer: IDelayedCall | None = None
-        self._failing = False
-        self._stopped = False
+        self._asking = Asking(clock, self._ask, self._answered, "the groups created at run time", interval_s)
 
     @property
     def node(self) -> ConsumerNode:
@@ -106,7 +99,7 @@ class RunTimeGroups:
 
     def start(self) -> None:
         """Ask now, and again and again, if it names any."""
-        self._ask()
+        self._asking.start()
 
     def reconfigure(self, node: ConsumerNode) -> None:
         """Go on with another configuration."""
@@ -114,25 +107,15 @@ class RunTimeGroups:
 
     def stop(self) -> None:
         """Ask no more."""
-        self._stopped = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        if self._asking is not None:
-            self._asking.cancel()
+        self._asking.stop()
 
-    def _ask(self) -> None:
-        self._timer = None
+    def _ask(self) -> Deferred[dict[int, set[int]]] | None:
         if not self._node.consumer.run_time_group_ids:
-            self._again(None)
-            return
-        self._asking = Deferred.fromCoroutine(ask_for_groups(self._node.topic, self._caller))
-        self._asking.addCallbacks(self._answered, self._failed)
-        self._asking.addErrback(lambda failure: self.log.failure("a defect of the consumer itself", failure))
-        self._asking.addCallback(self._again)
+            return None
+        return Deferred.fromCoroutine(ask_for_groups(self._node.topic, self._caller))
 
     def _answered(self, groups: dict[int, set[int]]) -> None:
-        self._failing = False
-        if self._stopped or groups == self._known:
+        if groups == self._known:
             return
         self._known = groups
         for group in self._node.consumer.run_time_group_ids:
@@ -142,18 +125,3 @@ class RunTimeGroups:
                     group=group,
                 )
         self._changed(self.node)
-
-    def _failed(self, failure: Failure) -> None:
-        if failure.check(CancelledError):
-            return
-        error = failure.value
-        if not isinstance(error, RpcError):
-            failure.raiseException()
-        elif not self._failing:
-            self._failing = True  # everybody who fetches says so as well
-            self.log.debug("the groups created at run time are not known at the moment: {error}", error=error)
-
-    def _again(self, _: None) -> None:
-        self._asking = None
-        if not self._stopped:
-            self._timer = self._clock.callLater(self._interval_s, self._ask)

@@ -6,16 +6,13 @@ While nobody answers, what was known last stays in force; a process that has nev
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from phxqueue.config import Store, Topic
+from phxqueue.consumer.asking import Asking
 from phxqueue.net.routing import Route
-from phxqueue.net.status import RpcError
 from phxqueue.producer.routes import store_route
 from phxqueue.producer.sender import Caller
 from phxqueue.proto.methods import GET_SETTINGS
@@ -45,8 +42,6 @@ class SettingsWatch:
         interval_s: between two questions.
     """
 
-    log = Logger()
-
     def __init__(
         self,
         topic: Topic,
@@ -57,18 +52,13 @@ class SettingsWatch:
     ) -> None:
         self._topic = topic
         self._caller = caller
-        self._clock = clock
         self._changed = changed
-        self._interval_s = interval_s
         self._revision: int | None = None
-        self._asking: Deferred[Any] | None = None
-        self._timer: IDelayedCall | None = None
-        self._failing = False
-        self._stopped = False
+        self._asking = Asking(clock, self._ask, self._answered, "the settings of the topic", interval_s)
 
     def start(self) -> None:
         """Ask now, and again and again."""
-        self._ask()
+        self._asking.start()
 
     def reconfigure(self, topic: Topic) -> None:
         """Go on with another configuration: the store may be another one."""
@@ -78,40 +68,16 @@ class SettingsWatch:
 
     def stop(self) -> None:
         """Ask no more."""
-        self._stopped = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        if self._asking is not None:
-            self._asking.cancel()
+        self._asking.stop()
 
-    def _ask(self) -> None:
-        self._timer = None
+    def _ask(self) -> Deferred[GetSettingsResponse]:
         topic = self._topic
         request = GetSettingsRequest(topic_id=topic.topic_id, store_id=settings_store(topic).store_id)
         if self._revision is not None:
             request.known_revision = self._revision
-        self._asking = self._caller.call(settings_route(topic), GET_SETTINGS, request, DEADLINE_S)
-        self._asking.addCallbacks(self._answered, self._failed)
-        self._asking.addErrback(lambda failure: self.log.failure("a defect of the consumer itself", failure))
-        self._asking.addCallback(self._again)
+        return self._caller.call(settings_route(topic), GET_SETTINGS, request, DEADLINE_S)
 
     def _answered(self, response: GetSettingsResponse) -> None:
-        self._failing = False
-        if not response.unchanged and not self._stopped:
+        if not response.unchanged:
             self._revision = response.revision
             self._changed(dict(response.settings))
-
-    def _failed(self, failure: Failure) -> None:
-        if failure.check(CancelledError):
-            return
-        error = failure.value
-        if not isinstance(error, RpcError):
-            failure.raiseException()
-        elif not self._failing:
-            self._failing = True  # everybody who fetches says so as well
-            self.log.debug("the settings of the topic are not known at the moment: {error}", error=error)
-
-    def _again(self, _: None) -> None:
-        self._asking = None
-        if not self._stopped:
-            self._timer = self._clock.callLater(self._interval_s, self._ask)
