@@ -144,9 +144,12 @@ def list_limits(context: ClusterContext, as_json: bool) -> None:
 @click.option("--pub", "pub_id", type=int, required=True, help="The pub.")
 @cluster_command
 def pause(context: ClusterContext, consumer_group_id: int, pub_id: int) -> None:
-    """Have a consumer group handle no more items of a pub until `phxqueue resume`. Nothing is lost meanwhile."""
+    """Have a consumer group handle no more items of a pub until `phxqueue resume`. Nothing is lost meanwhile.
+
+    Consumers ask every settings_interval_s (in their files) what is set; handlers at work then finish their items.
+    """
     _pause(context, consumer_group_id, pub_id, b"1")
-    click.echo(f"group {consumer_group_id} pauses with pub {pub_id}; handlers at work finish their items")
+    click.echo(f"group {consumer_group_id} pauses with pub {pub_id} when its consumers hear of it, in seconds")
 
 
 @click.command()

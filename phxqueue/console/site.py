@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -48,7 +49,7 @@ class _AtScrape(Collector):
         return self._families()
 
 
-class _Page(Resource):
+class _Page(Resource, ABC):
     """One page; `GET` and `HEAD` only."""
 
     isLeaf = True
@@ -64,9 +65,9 @@ class _Page(Resource):
         request.setHeader("Allow", "GET, HEAD")
         return _answer(request, http.NOT_ALLOWED, "here is nothing to change: GET or HEAD\n")
 
+    @abstractmethod
     def render_GET(self, request: Request) -> bytes:
         """The page."""
-        raise NotImplementedError
 
 
 class MetricsPage(_Page):

@@ -49,6 +49,8 @@ def delayed_receipt(target: Target, timer_number: int) -> Receipt:
 class Entry:
     """One or more serialized items for one target. See `Waiting` in batching.py for what a lane reads.
 
+    Each kind of entry knows the fates that a store can answer it with; another one is a defect, and raises.
+
     `left` and `answered` only ever go from False to True; a fate told after the first is ignored.
     """
 

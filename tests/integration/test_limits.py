@@ -85,7 +85,7 @@ async def test_a_pause_holds_through_a_failover_and_lag_tells_of_it(make_cluster
     [consumer] = cluster.consumers
     log = HandledLog(cluster.ledger)
     status, output, errors = await cluster.run("pause", "--group", "1", "--pub", "1")
-    assert (status, output) == (0, "group 1 pauses with pub 1; handlers at work finish their items\n"), errors
+    assert (status, output) == (0, "group 1 pauses with pub 1 when its consumers hear of it, in seconds\n"), errors
     while "paused are (group, pub) [(1, 1)]" not in cluster.log_of(consumer):
         await cluster.pause()
     producer = await cluster.producer()
