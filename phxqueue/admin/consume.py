@@ -98,13 +98,15 @@ async def known_to_stores(topic: Topic, caller: Any) -> Topic:
 
 
 async def read_all(readers: Sequence[QueueReader], hung_up: Deferred[None]) -> None:
-    """Run all readers until they are done or nobody reads our output, then acknowledge what was printed."""
+    """Run all readers until they are done, enough is printed or nobody reads it; then acknowledge what was printed."""
+    from phxqueue.admin.queue_reader import OutputFull
+
     everything = Deferred.fromCoroutine(gather(reader.run() for reader in readers))
     hung_up.addCallbacks(lambda _: everything.cancel(), lambda failure: failure.trap(CancelledError))
     try:
         await everything
-    except (BrokenPipeError, CancelledError):
-        pass
+    except (BrokenPipeError, CancelledError, OutputFull):
+        pass  # the other readers have been cancelled, some of them in a long poll
     finally:
         hung_up.cancel()
         for reader in readers:

@@ -30,8 +30,19 @@ class Caller(Protocol):
     """The part of a MasterClient that is used here."""
 
     def call(
-        self, route: Route, method: Any, request: Any, deadline_s: float, *, try_timeout_s: float | None = None
+        self,
+        route: Route,
+        method: Any,
+        request: Any,
+        deadline_s: float,
+        *,
+        try_timeout_s: float | None = None,
+        searching: Any = None,
     ) -> Deferred[Any]: ...
+
+
+class OutputFull(Exception):
+    """As many items are printed as were wanted."""
 
 
 class Output:
@@ -57,10 +68,11 @@ class Output:
         """Items that may still be printed."""
         return FETCH_ITEMS if self._limit is None else max(self._limit - self.printed, 0)
 
-    async def print(self, items: Iterator[tuple[Place, QItem]], printed: Callable[[Place, QItem], None]) -> bool:
-        """Print items in order; `printed` is told of each once it has been written. False: the limit is reached.
+    async def print(self, items: Iterator[tuple[Place, QItem]], printed: Callable[[Place, QItem], None]) -> None:
+        """Print items in order; `printed` is told of each once it has been written.
 
         Raises:
+            OutputFull: the limit is reached; what fits has been printed.
             BrokenPipeError: nobody reads; of what was not written `printed` is not told.
         """
         await self._turn.acquire()
@@ -76,9 +88,10 @@ class Output:
                     await self._flush(piece, text, printed)
                     piece, text = [], b""
             await self._flush(piece, text, printed)
-            return self.room > 0
         finally:
             self._turn.release()
+        if not self.room:
+            raise OutputFull
 
     async def _flush(
         self, piece: list[tuple[Place, QItem]], text: bytes, printed: Callable[[Place, QItem], None]
@@ -104,7 +117,7 @@ class Reading:
 
 
 class QueueReader:
-    """Reads one queue of a consumer group until it is told to stop (cancelled), it is empty, or the output is full."""
+    """Reads one queue of a consumer group until it is told to stop (cancelled), or the queue is empty."""
 
     def __init__(
         self, reading: Reading, caller: Caller, route: Route, store_id: int, queue_id: int, output: Output
@@ -127,12 +140,11 @@ class QueueReader:
         self._digest_sum = 0
 
     async def run(self) -> None:
-        """Fetch, print, acknowledge with the next fetch."""
-        while self._output.room:
+        """Fetch, print, acknowledge with the next fetch. Raises what `Output.print` raises, and RpcError."""
+        while True:
             response = await self._get(self._output.room, WAIT_MS if self._reading.follow else 0)
             self._resynchronize(response)
-            if not await self._output.print(self._items(response), self._printed):
-                return
+            await self._output.print(self._items(response), self._printed)
             self._finished = max(self._finished, response.next_cursor)
             self._next = response.next_cursor
             if not response.batches and not self._reading.follow:
@@ -164,8 +176,16 @@ class QueueReader:
         if ack is not None:
             ack.write(request)
         wait_s = wait_ms / 1000
+        searching = GetRequest()
+        searching.CopyFrom(request)
+        searching.wait_ms = 0
         response: GetResponse = await self._caller.call(
-            self._route, GET, request, DEADLINE_S + wait_s, try_timeout_s=wait_s + DEADLINE_S / 2
+            self._route,
+            GET,
+            request,
+            DEADLINE_S + wait_s,
+            try_timeout_s=wait_s + DEADLINE_S / 2,
+            searching=searching,
         )
         self._claims.settle(response.durable_cursor)
         return response

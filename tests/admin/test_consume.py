@@ -38,13 +38,17 @@ class FakeStore:
         self.items = items
         self.acked = 0
         self.requests: list[GetRequest] = []
+        self.searching: list[GetRequest] = []
         self.waiting: Deferred[GetResponse] | None = None
         self.fail_with: Exception | None = None
         self._batch = batch
         self._mask = mask
 
-    def call(self, route: Route, method: Any, request: Any, deadline_s: float, **_: Any) -> Deferred[Any]:
+    def call(
+        self, route: Route, method: Any, request: Any, deadline_s: float, *, searching: Any = None, **_: Any
+    ) -> Deferred[Any]:
         self.requests.append(request)
+        self.searching.append(searching)
         if self.fail_with is not None:
             return fail(self.fail_with)
         if not request.random and request.HasField("prev_cursor"):
@@ -133,6 +137,25 @@ async def test_max_is_shared_by_all_queues() -> None:
     output = Output(written.write, as_text, 6)
     await read(*(reader_of(store, written, output=output) for store in stores))
     assert len(written.lines) == sum(store.acked for store in stores) == 6
+
+
+@pytest_twisted.ensureDeferred
+async def test_max_ends_also_the_readers_that_wait_for_more() -> None:
+    idle, busy = FakeStore([]), FakeStore([item(number) for number in range(4)])
+    written = Written()
+    output = Output(written.write, as_text, 3)
+    await read(*(reader_of(store, written, output=output, follow=True) for store in (idle, busy)))
+    assert written.lines == ["item 0", "item 1", "item 2"]
+    assert busy.acked == 3
+    assert idle.requests[0].wait_ms, "it was a long poll, and nobody waited for its end"
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_waits_for_items_while_the_master_is_searched() -> None:
+    store, written = FakeStore([item(0)]), Written()
+    await read(reader_of(store, written, follow=True, limit=1))
+    assert store.requests[0].wait_ms
+    assert [searching.wait_ms for searching in store.searching] == [0] * len(store.requests)
 
 
 @pytest_twisted.ensureDeferred
