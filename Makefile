@@ -9,6 +9,10 @@ PYTHON := $(VENV)/bin/python
 PHXQUEUE := $(VENV)/bin/phxqueue
 PYTEST := $(PYTHON) -m pytest
 
+# The tests start hundreds of processes. Where byte code may not be kept, as images of containers have it, each of them
+# would compile all modules again, and every worker all tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Worker processes of the test runner.
 WORKERS ?= 2
 # Further arguments for pytest: make test-unit ARGS='-k cursor -x'
