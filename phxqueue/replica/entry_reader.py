@@ -93,7 +93,7 @@ class EntryReader:
         """Have a damaged entry fetched from a peer (and written back); fails with EntryUnreadable."""
         if self._waiting_count >= self._max_waiting_repairs:
             return fail(EntryUnreadable(f"{corrupt}; {self._waiting_count} readers wait for repairs already"))
-        waiting: Deferred[Entry] = Deferred()
+        waiting: Deferred[Entry] = Deferred(lambda gone: self._leave(corrupt.instance, gone))
         self._waiting_count += 1
         first = corrupt.instance not in self._waiting
         self._waiting.setdefault(corrupt.instance, []).append(waiting)
@@ -116,8 +116,13 @@ class EntryReader:
             waiting.callback(entry)
 
     def _give_up(self, corrupt: CorruptEntry, waiting: Deferred[Entry]) -> None:
-        readers = self._waiting.get(corrupt.instance, [])
-        readers.remove(waiting)
-        if not readers:
-            self._waiting.pop(corrupt.instance, None)
+        self._leave(corrupt.instance, waiting)
         waiting.errback(EntryUnreadable(f"{corrupt}; no peer sent it within {self._repair_timeout} s"))
+
+    def _leave(self, instance: int, waiting: Deferred[Entry]) -> None:
+        """A reader waits no more. When it was the only one, the next one has to ask again."""
+        readers = self._waiting.get(instance, [])
+        if waiting in readers:
+            readers.remove(waiting)
+        if not readers:
+            self._waiting.pop(instance, None)

@@ -62,6 +62,8 @@ class LearnServer:
         """Answer a peer with what is chosen from `request.first` on, up to `last`, which is durable here."""
         if request.to in self._reading or request.first > last:
             return
+        if self._pace.behind(self._clock.seconds()) > LONGEST_WAIT_S:
+            return  # it could not be held back for long enough: who sends anyway keeps no pace
         self._reading.add(request.to)
         size = min(request.max_bytes, PIECE_BYTES)
         reading = self._journal.read_entries(self._group_id, request.first, last, size)

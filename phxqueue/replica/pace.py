@@ -13,6 +13,10 @@ class Pace:
         self._rate = bytes_per_second
         self._free_at = 0.0
 
+    def behind(self, now: float) -> float:
+        """Return the seconds after which what was taken into account so far has gone."""
+        return max(self._free_at - now, 0.0)
+
     def wait(self, size: int, now: float) -> float:
         """Take `size` bytes into account; return the seconds after which they may go."""
         if not self._rate:

@@ -148,5 +148,19 @@ def test_readers_that_wait_for_repairs_are_bounded() -> None:
     assert [outcome(reading) for reading in waiting] == [[b"mended"]] * 3
 
 
+def test_a_reader_that_has_gone_leaves_nothing_behind() -> None:
+    rig = Rig(max_waiting_repairs=2)
+    rig.damage(1)
+    gone = rig.reader.read([1])
+    gone.cancel()
+    assert gone.called
+    outcome(gone)
+    waiting = rig.reader.read([1])
+    assert rig.asked == [1, 1]  # the core may have refused the first one
+    rig.reader.repaired(1, entry(b"mended"))
+    assert outcome(waiting) == [b"mended"]
+    assert rig.clock.getDelayedCalls() == []
+
+
 def test_news_of_a_repair_nobody_waits_for_is_no_news() -> None:
     Rig().reader.repaired(1, entry(b"mended"))

@@ -94,7 +94,7 @@ def test_a_defect_is_logged_with_its_traceback(logged_errors: LoggedErrors) -> N
 
 
 def test_answers_are_held_back_to_the_pace_that_all_share() -> None:
-    rig = Rig(rate=100)
+    rig = Rig(rate=200)
     for receiver in (1, 2):
         rig.server.serve(ServeLearn(receiver, 0, 1000), 3)  # 28 bytes each
     assert [message.receiver for message in rig.sent] == [1]
@@ -104,8 +104,23 @@ def test_answers_are_held_back_to_the_pace_that_all_share() -> None:
 
 
 def test_no_answer_is_held_back_until_the_peer_would_ask_another() -> None:
-    rig = Rig(rate=1)
-    for receiver in (1, 2):
-        rig.server.serve(ServeLearn(receiver, 0, 1000), 3)
+    rig = Rig(rate=1000)
+    rig.journal.waiting = []
+    for receiver in range(1, 12):
+        rig.server.serve(ServeLearn(receiver, 0, 1000), 3)  # all are being read before the first is sent
+    for gate in rig.journal.waiting:
+        gate.callback(None)
     rig.clock.advance(LONGEST_WAIT_S)
-    assert [message.receiver for message in rig.sent] == [1, 2]
+    assert [message.receiver for message in rig.sent] == list(range(1, 12))
+
+
+def test_what_cannot_be_answered_in_time_is_not_even_read() -> None:
+    rig = Rig(rate=200)
+    for receiver in (1, 2):
+        rig.server.serve(ServeLearn(receiver, 0, 1000), 3)  # 28 bytes each
+    reads = len(rig.journal.reads)
+    rig.server.serve(ServeLearn(3, 0, 1000), 3)  # it would have to wait for too long
+    assert len(rig.journal.reads) == reads
+    rig.clock.advance(0.5)
+    rig.server.serve(ServeLearn(3, 0, 1000), 3)  # it asks again
+    assert [message.receiver for message in rig.sent] == [1, 2, 3]
