@@ -122,14 +122,19 @@ class Masters:
         search = self._searches.get(route.key)
         if search is None:
             settings = self._settings
-            search = Search(self._clock, self._random, settings.backoff_first_s, settings.backoff_max_s)
+            search = Search(
+                self._clock,
+                self._random,
+                settings.backoff_first_s,
+                settings.backoff_max_s,
+                settings.no_master_patience_s,
+            )
             self._searches[route.key] = search
         search.calls += 1
         return search
 
     def leave_search(self, route: Route, search: Search) -> None:
         """Take part no longer."""
-        search.calls -= 1
-        if not search.calls:
-            search.left()
+        if search.calls == 1:
             del self._searches[route.key]
+        search.left()

@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 
 from phxqueue.net.address import Address
 from phxqueue.net.routing import MasterClient, Route, RoutingSettings
+from phxqueue.net.search import Search
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.methods import ADD
 from phxqueue.proto.store_pb2 import AddRequest, AddResponse
@@ -375,6 +376,40 @@ def test_many_long_polls_find_the_master_at_once(cluster: Cluster) -> None:
     cluster.nodes[B].kill()
     cluster.advance(0.2)
     assert len(cluster.nodes[C].pending) == 98, "the same after a failover"
+
+
+def test_a_thousand_calls_without_a_master_ask_no_more_than_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each round is asked by one call, and wakes one: the next that asks."""
+    woken = 0
+    change = Search.change
+
+    def counted(search: Search, timeout: float) -> Deferred[None]:
+        nonlocal woken
+        woken += 1
+        return change(search, timeout)
+
+    def outage(calls: int) -> tuple[Cluster, list[Result]]:
+        cluster = Cluster(no_master_patience_s=2.0)
+        results = [cluster.call(60.0) for _ in range(calls)]
+        cluster.advance(1.9)
+        return cluster, results
+
+    alone, _ = outage(1)
+    monkeypatch.setattr(Search, "change", counted)
+    cluster, results = outage(1000)
+    assert len(cluster.asked) == len(alone.asked)
+    assert woken <= 1000 + len(cluster.asked)
+    cluster.advance(0.35)
+    assert all(result.error.status is Status.UNAVAILABLE for result in results)
+    assert cluster.clock.getDelayedCalls() == []
+
+
+def test_a_thousand_calls_are_served_as_soon_as_there_is_a_master(cluster: Cluster) -> None:
+    results = [cluster.call(60.0) for _ in range(1000)]
+    cluster.advance(0.5)
+    cluster.set(no_master, master, no_master)
+    cluster.advance(0.2)
+    assert all(result.ok for result in results)
 
 
 @pytest.mark.parametrize("status", [Status.NOT_FOUND, Status.VERSION_MISMATCH, Status.FENCED])
