@@ -27,16 +27,16 @@ from phxqueue.producer.check_backs import CheckBack, CheckBacks
 from phxqueue.producer.dispatch import Dispatch
 from phxqueue.producer.entries import ManyCall, SingleEntry
 from phxqueue.producer.errors import EnqueueError, InvalidItem
-from phxqueue.producer.halves import Half, HalfEntry, HalfId, HalfItem, decide_half
+from phxqueue.producer.halves import Half, HalfItem
 from phxqueue.producer.items import body_digest, encode_item
 from phxqueue.producer.many import Cutter, NewItem
 from phxqueue.producer.plans import Planner
+from phxqueue.producer.preparing import Preparing
 from phxqueue.producer.receipts import NOT_STORED, Receipt, Receipts
 from phxqueue.producer.sender import Caller, Stats
 from phxqueue.producer.settings import ProducerSettings
 from phxqueue.proto.item_pb2 import QItem
 from phxqueue.proto.origin import Origin
-from phxqueue.proto.store_pb2 import HalfState
 
 
 class Producer:
@@ -88,6 +88,7 @@ class Producer:
             on_close=on_close,
         )
         self.name = name
+        self._preparing = Preparing(self._planner, self._dispatch, self.stats, name)
         self._check_backs: CheckBacks | None = None
         if check_back is not None:
             if not name:
@@ -97,7 +98,7 @@ class Producer:
                 topic,
                 name,
                 check_back,
-                lambda half, item: Half(self._decide_half, half, item),
+                self._preparing.known,
             )
 
     @classmethod
@@ -237,32 +238,8 @@ class Producer:
             A Deferred (await it) of a Half: it is durable on a majority, and waits for `commit()` or `roll_back()`.
             It fails as `enqueue` does; when the outcome is unknown, and it is prepared after all, it is asked about.
         """
-        planner = self._planner
-        try:
-            if not self._dispatch.turn_open:
-                self._dispatch.open_turn()
-            if not self.name:
-                raise InvalidItem(
-                    "prepare needs a producer with a name, by which the store finds somebody to ask about half "
-                    'messages: Producer.connect(..., name="payments", check_back=...)'
-                )
-            plan = planner.plan(pub_id, handle_id, consumer_group_ids)
-            if plan.info.drop_all:
-                raise InvalidItem(f"queue_info {plan.info.queue_info_id} has drop_all: nothing can be prepared for it")
-            target, key = planner.target(plan, uin)
-            expires_ms = planner.times(0.0, None, ttl)[1] if ttl else 0
-            target = planner.prepared(target, self.name, check_back_after)
-            payload, digest = planner.encode(plan, buffer, uin, client_id, user_cookies, expires_ms)
-        except EnqueueError:
-            self.stats.refused += 1
-            return fail()
-        entry = HalfEntry(target, key, 1, payload, digest, planner.now, planner.atime_ms)
         item = HalfItem(pub_id, handle_id, buffer, uin, client_id, user_cookies)
-        entry.make = lambda name: Half(self._decide_half, name, item)
-        deferred = entry.deferred = Deferred(entry.cancel)
-        self.stats.enqueued += 1
-        self._dispatch.admit(entry)
-        return deferred
+        return self._preparing.prepare(item, consumer_group_ids, ttl, check_back_after)
 
     def half(self, half_id: str) -> Half:
         """A half message by its name, whoever prepared it.
@@ -270,13 +247,7 @@ class Producer:
         Raises:
             InvalidItem: it is no such name.
         """
-        try:
-            return Half(self._decide_half, HalfId.parse(half_id), None)
-        except ValueError as error:
-            raise InvalidItem(str(error)) from None
-
-    def _decide_half(self, name: HalfId, decision: HalfState.ValueType) -> Deferred[Receipt | None]:
-        return Deferred.fromCoroutine(decide_half(self._dispatch.surroundings, self.topic, name, decision))
+        return self._preparing.half(half_id)
 
     def enqueue_many(
         self, items: Iterable[NewItem], *, atomic: bool = False, store: int | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import random as random_module
 import socket
@@ -21,7 +20,8 @@ from phxqueue.config import Cluster, Topic
 from phxqueue.lock.client.acquiring import Acquisition
 from phxqueue.lock.client.calls import Caller, Calls
 from phxqueue.lock.client.clock import LEASE_CLOCK
-from phxqueue.lock.client.errors import ClientClosed, InvalidRequest, LockError, LockTimeout, TooManyLocks
+from phxqueue.lock.client.durations import checked_lease, checked_wait
+from phxqueue.lock.client.errors import ClientClosed, LockError, LockTimeout, TooManyLocks
 from phxqueue.lock.client.held import Held, LockContext
 from phxqueue.lock.client.holding import Holding
 from phxqueue.lock.client.locating import Locator
@@ -33,9 +33,6 @@ from phxqueue.lock.client.table_view import TableView
 from phxqueue.lock.client.values import LockState, StringValue, make_client_id
 
 ResultT = TypeVar("ResultT")
-
-#: A lease longer than this (in ms) is a mistake that the wire could not even carry.
-_MOST_MS = 1 << 53
 
 
 class LockClient:
@@ -372,24 +369,6 @@ class LockClient:
                 abandoning.cancel()
         if self._on_close is not None:
             await self._on_close()
-
-
-def checked_lease(lease: float | None) -> int:
-    """A lease in milliseconds, 0 for one without an end; the server knows its limits. Raises InvalidRequest."""
-    if lease is None:
-        return 0
-    if not 1 <= lease * 1000 <= _MOST_MS:
-        raise InvalidRequest(f"lease: {lease!r}; it must be seconds, at least 0.001, or None for one without an end")
-    return round(lease * 1000)
-
-
-def checked_wait(wait: float | None) -> float | None:
-    """Raises InvalidRequest."""
-    if wait is None:
-        return None
-    if not wait >= 0:  # not a number is not, either
-        raise InvalidRequest(f"wait: {wait!r}; it must be seconds, at least 0, or None for as long as it takes")
-    return None if wait == math.inf else float(wait)
 
 
 def _none_for(failure: Failure, kind: type[Exception]) -> None:
