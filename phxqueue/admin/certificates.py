@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from cryptography import x509
 
 from phxqueue.admin.errors import AdminError
-from phxqueue.config import Cluster, Leaf, certificate_paths
-from phxqueue.config.certificates import AUTHORITY_CERTIFICATE, AUTHORITY_KEY, DEFAULT_CLIENT
+from phxqueue.config import Cluster, Leaf, TlsPaths, certificate_paths
+from phxqueue.config.certificates import AUTHORITY_CERTIFICATE, AUTHORITY_KEY, DEFAULT_ADMIN, DEFAULT_CLIENT
 from phxqueue.net.certs import DEFAULT_AUTHORITY_DAYS, DEFAULT_LEAF_DAYS, create_authority, issue
 from phxqueue.net.identity import Identity, IdentityError, Role, identity_of
 from phxqueue.net.tls import read_certificate
@@ -21,7 +22,7 @@ RENEW_SOON_DAYS = 30
 
 
 def leaves(cluster: Cluster) -> Iterator[Leaf]:
-    """Every certificate that the processes of a cluster's files use, and the one for commands and producers."""
+    """Every certificate that the processes of a cluster's files use, and those of producers and operators."""
     for topic in cluster.topics:
         for store in topic.stores:
             for node in store.nodes:
@@ -34,6 +35,7 @@ def leaves(cluster: Cluster) -> Iterator[Leaf]:
         for consumer in topic.consumers:
             yield Leaf("consumer", consumer.name, (consumer.ip,))
     yield Leaf("client", DEFAULT_CLIENT, ())
+    yield Leaf("admin", DEFAULT_ADMIN, ())
 
 
 def identity_for(role: str, name: str) -> Identity:
@@ -62,6 +64,16 @@ def directory_of(cluster: Cluster) -> Path:
             f"TLS is off in {cluster.path}: no certificates are used; turn it on there, or name a --directory"
         )
     return cluster.certificates
+
+
+def operator_tls(cluster: Cluster) -> TlsPaths | None:
+    """The files of the operator's certificate, if this user can read them, else those of a client; None: TLS is off."""
+    if cluster.tls is None or cluster.certificates is None:
+        return cluster.tls
+    paths = certificate_paths(cluster.certificates, "admin", DEFAULT_ADMIN)
+    if not all(os.access(path, os.R_OK) for path in (paths.certificate, paths.key)):
+        return cluster.tls
+    return replace(paths, ca=cluster.tls.ca)
 
 
 def is_missing(directory: Path, leaf: Leaf) -> bool:

@@ -26,7 +26,7 @@ from phxqueue.config.problems import shown_path
 from phxqueue.net.certs import DEFAULT_AUTHORITY_DAYS, DEFAULT_LEAF_DAYS
 from phxqueue.net.certs import renew as renew_certificate
 
-_ROLES = ("store", "consumer", "client", "lock", "scheduler")
+_ROLES = ("store", "consumer", "client", "lock", "scheduler", "admin")
 
 _directory_option = click.option(
     "--directory",

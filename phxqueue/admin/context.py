@@ -70,12 +70,14 @@ class ClusterContext:
         raise AdminError(f"{self.config} has several topics ({names}): say which with --topic")
 
     def tls_of(self, cluster: Cluster) -> TlsPaths | None:
-        """Return the certificates to show and to trust: the ones given, else the cluster's; None: TLS is off."""
+        """Return the certificates to show and to trust; None: TLS is off.
+
+        The ones given; else the operator's of the cluster, where this user can read it; else the client's.
+        """
+        from phxqueue.admin.certificates import operator_tls
         from phxqueue.config import TlsPaths
 
-        if self.tls_paths is None:
-            return cluster.tls
-        return TlsPaths(*self.tls_paths)
+        return operator_tls(cluster) if self.tls_paths is None else TlsPaths(*self.tls_paths)
 
 
 def cluster_options(function: FunctionT, envvar: str | None = CONFIG_VARIABLE) -> FunctionT:
@@ -87,7 +89,7 @@ def cluster_options(function: FunctionT, envvar: str | None = CONFIG_VARIABLE) -
             nargs=3,
             type=path,
             metavar="CA CERT KEY",
-            help="PEM files to use instead of the cluster's client certificate.",
+            help="PEM files to use instead of the cluster's admin.pem (or client.pem, without it).",
         ),
         click.option("--topic", metavar="NAME", help="The topic, when the cluster has several."),
         click.option(

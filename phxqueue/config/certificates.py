@@ -10,6 +10,8 @@ phxqueue://scheduler/<name>     scheduler-<name>.pem          scheduler-<name>.k
 phxqueue://consumer/<name>      consumer-<name>.pem           consumer-<name>.key
 phxqueue://client/default       client.pem                    client.key
 phxqueue://client/<name>        client-<name>.pem             client-<name>.key
+phxqueue://admin/default        admin.pem                     admin.key
+phxqueue://admin/<name>         admin-<name>.pem              admin-<name>.key
 the authority itself            ca.pem                        ca.key
 =============================== ============================= =======================
 """
@@ -21,8 +23,11 @@ from pathlib import Path
 
 AUTHORITY_CERTIFICATE = "ca.pem"
 AUTHORITY_KEY = "ca.key"
-#: Name of the client certificate that commands and producers use when told nothing else.
+#: Name of the client certificate that producers use when told nothing else.
 DEFAULT_CLIENT = "default"
+#: Name of the operator's certificate that commands use when told nothing else.
+DEFAULT_ADMIN = "default"
+_DEFAULTS = {("client", DEFAULT_CLIENT), ("admin", DEFAULT_ADMIN)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Leaf:
 
 def certificate_paths(directory: Path, role: str, name: str) -> TlsPaths:
     """Where `role`/`name` has its certificate below `directory`; `name` is the one of its identity ("1/0")."""
-    stem = role if (role, name) == ("client", DEFAULT_CLIENT) else f"{role}-{name}".replace("/", "-").replace(":", "-")
+    stem = role if (role, name) in _DEFAULTS else f"{role}-{name}".replace("/", "-").replace(":", "-")
     return TlsPaths(
         ca=directory / AUTHORITY_CERTIFICATE, certificate=directory / f"{stem}.pem", key=directory / f"{stem}.key"
     )

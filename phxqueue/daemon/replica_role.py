@@ -28,6 +28,7 @@ from phxqueue.console.desk import AlarmSink, alarm_statuses
 from phxqueue.console.replica_families import replica_families
 from phxqueue.daemon.memory import resident_bytes
 from phxqueue.daemon.role_service import ExpectedFailure
+from phxqueue.net.access import authorize
 from phxqueue.net.address import Address
 from phxqueue.net.endpoints import ListenError, RpcListener, listen
 from phxqueue.net.identity import Identity, Role
@@ -138,7 +139,7 @@ class ReplicaRole(Generic[NodeT, ServiceT]):
             for group in host.groups.values():
                 group.on_mastership.append(partial(self._mastership_event, group.group_id))
             self._service = self._kind.service(node, host, TurnClock(self._reactor), self.console.desk)
-            service = RpcService(self.name)
+            service = RpcService(self.name, authorize=authorize)
             self._service.register(service)
             service.register(methods.NODE_STATUS, self.status)
             service.register(methods.CLEAR_ALARM, self.clear_alarm)

@@ -191,7 +191,7 @@ def _sign_leaf(
 ) -> x509.Certificate:
     # A client's certificate must not do for a server, or any producer could pose as a store.
     purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
-    if identity.role is not Role.CLIENT:
+    if identity.role not in (Role.CLIENT, Role.ADMIN):
         purposes.append(ExtendedKeyUsageOID.SERVER_AUTH)
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(identity.uri), *map(_host_name, hosts)]
     builder = (

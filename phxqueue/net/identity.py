@@ -4,7 +4,8 @@ phxqueue://store/<store_id>/<node_id>      a node of a store
 phxqueue://lock/<lock_id>/<node_id>        a node of a lock group
 phxqueue://scheduler/<name>                a scheduler
 phxqueue://consumer/<name>                 a consumer daemon
-phxqueue://client/<name>                   a producer, an operator's command line, any other program
+phxqueue://client/<name>                   a producer, or any other program
+phxqueue://admin/<name>                    an operator
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Role(enum.Enum):
     SCHEDULER = "scheduler"
     CONSUMER = "consumer"
     CLIENT = "client"
+    ADMIN = "admin"
     ANONYMOUS = "anonymous"  # plain TCP on loopback: nobody proved anything
 
     @property

@@ -17,6 +17,7 @@ from phxqueue.console.scheduler_families import scheduler_families
 from phxqueue.daemon.options import NodeOptions
 from phxqueue.daemon.role_service import ExpectedFailure, process_of
 from phxqueue.lock.client import LockClient
+from phxqueue.net.access import authorize
 from phxqueue.net.address import Address
 from phxqueue.net.endpoints import ListenError, RpcListener, listen
 from phxqueue.net.identity import Identity, Role
@@ -60,7 +61,7 @@ class SchedulerRole:
             self._service = SchedulerService(
                 node.topic, roll_rule(node.topic.settings), self._reactor, consumer_of=names
             )
-            service = RpcService(self.name)
+            service = RpcService(self.name, authorize=authorize)
             self._service.register(service)
             settings = configured(RpcSettings, node.net, max_connections=node.max_connections)
             self._listener = await listen(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from phxqueue.admin.certificates import facts_of, identity_for, leaves, make_missing
+from phxqueue.admin.certificates import facts_of, identity_for, leaves, make_missing, operator_tls
 from phxqueue.admin.errors import AdminError
 from phxqueue.config import Leaf, certificate_paths, load_cluster
 from phxqueue.net.identity import IdentityError
@@ -15,7 +15,8 @@ from phxqueue.net.tls import TlsPaths, client_tls
 from tests.admin.conftest import Invoke
 
 CERTS = Path("etc/certs")
-ALL = ["ca", "client", "consumer-127.0.0.1-8001", "consumer-127.0.0.1-8002", "store-1-0", "store-1-1", "store-1-2"]
+CONSUMERS = ["consumer-127.0.0.1-8001", "consumer-127.0.0.1-8002"]
+ALL = ["admin", "ca", "client", *CONSUMERS, "store-1-0", "store-1-1", "store-1-2"]
 
 
 def test_init_makes_what_every_process_looks_for(invoke: Invoke) -> None:
@@ -30,6 +31,17 @@ def test_init_makes_what_every_process_looks_for(invoke: Invoke) -> None:
         tls = client_tls(TlsPaths(paths.ca, paths.certificate, paths.key))
         assert tls.identity == identity_for(leaf.role, leaf.name)
     assert "etc/certs/ca.key secret" in result.output
+
+
+def test_commands_show_the_operators_certificate_where_they_can_read_it(invoke: Invoke) -> None:
+    invoke("certs", "init")
+    cluster = load_cluster("etc/globalconfig.conf")
+    assert cluster.tls is not None
+    paths = operator_tls(cluster)
+    assert paths is not None
+    assert client_tls(TlsPaths(paths.ca, paths.certificate, paths.key)).identity == identity_for("admin", "default")
+    paths.key.unlink()
+    assert operator_tls(cluster) == cluster.tls
 
 
 def test_init_never_overwrites_and_says_how_to_go_on(invoke: Invoke) -> None:

@@ -14,6 +14,7 @@ from twisted.internet.defer import TimeoutError
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 
+from phxqueue.admin.certificates import operator_tls
 from phxqueue.admin.clients import open_pool
 from phxqueue.admin.node_status import NodeReport, ask_all, master_of
 from phxqueue.admin.processes.child import Child
@@ -56,7 +57,7 @@ class TestedCluster(ProcessCluster):
     @property
     def pool(self) -> ConnectionPool:
         if self._pool is None:
-            self._pool = open_pool(self.reactor, self.cluster, self.topic, self.cluster.tls)
+            self._pool = open_pool(self.reactor, self.cluster, self.topic, operator_tls(self.cluster))
         return self._pool
 
     async def close(self) -> None:

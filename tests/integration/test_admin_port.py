@@ -131,6 +131,11 @@ async def test_a_consumer_that_lies_is_seen_through_every_window(make_cluster: M
         assert "mismatch store 1 queue 0 group 2 (pub 1)" in output
         status, output, errors = await cluster.run("alarms", "--json")
         assert (status, alarm["name"] in [one["name"] for one in json.loads(output)["alarms"]]) == (1, True), errors
+        theirs = cluster.cluster.tls
+        assert theirs is not None
+        producers = "--tls", str(theirs.ca), str(theirs.certificate), str(theirs.key)
+        status, _, errors = await cluster.run(*producers, "alarms", "clear", alarm["name"])
+        assert (status, "client default may not call ClearAlarm" in errors) == (1, True), errors
         status, output, errors = await cluster.run("alarms", "clear", alarm["name"])
         assert (status, alarm["name"] in output) == (0, True), errors
         assert [event["state"] for event in await mismatches(port)] == ["raised", "cleared"]

@@ -12,6 +12,7 @@ from phxqueue.net.identity import ANONYMOUS, Identity, IdentityError, Role
         ("phxqueue://lock/3/2", Identity(Role.LOCK, "3", 2), "lock 3 node 2"),
         ("phxqueue://consumer/mail-7", Identity(Role.CONSUMER, "mail-7"), "consumer mail-7"),
         ("phxqueue://client/anna.b", Identity(Role.CLIENT, "anna.b"), "client anna.b"),
+        ("phxqueue://admin/otto", Identity(Role.ADMIN, "otto"), "admin otto"),
         ("phxqueue://scheduler/s_1", Identity(Role.SCHEDULER, "s_1"), "scheduler s_1"),
     ],
 )

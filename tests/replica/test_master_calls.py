@@ -1,4 +1,4 @@
-"""What operators ask of masterships, and who may."""
+"""What operators ask of masterships."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from phxqueue.net.identity import ANONYMOUS, Identity
 from phxqueue.net.service import RpcService
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.members_pb2 import HoldMasterRequest, TransferMasterRequest
@@ -16,10 +15,8 @@ from phxqueue.replica.master_calls import MasterCalls
 from tests.replica.fakes import outcome
 from tests.replica.test_mastership import Set
 
-
-class Context:
-    def __init__(self, peer: Identity = ANONYMOUS) -> None:
-        self.peer = peer
+#: Who asks is the port's business.
+NOBODY: Any = None
 
 
 @pytest.fixture
@@ -31,9 +28,9 @@ def calls(cluster: Set, node_id: int = 0) -> MasterCalls:
     return MasterCalls(cluster.up[node_id], 1, "store 1")
 
 
-def transfer(cluster: Set, node_id: int, peer: Identity = ANONYMOUS, **fields: Any) -> Any:
+def transfer(cluster: Set, node_id: int, **fields: Any) -> Any:
     request = TransferMasterRequest(**{"set_id": 1, "to_node_id": 2, **fields})
-    asked: Any = Deferred.fromCoroutine(calls(cluster, node_id).transfer(request, Context(peer)))  # type: ignore[arg-type]
+    asked: Any = Deferred.fromCoroutine(calls(cluster, node_id).transfer(request, NOBODY))
     cluster.run(0.2)
     return outcome(asked)
 
@@ -68,7 +65,6 @@ def test_only_the_master_can_hand_over(cluster: Set) -> None:
     [
         ({"set_id": 2}, Status.INVALID_ARGUMENT, "set_id 2: this is store 1"),
         ({"group_id": 2}, Status.INVALID_ARGUMENT, "store 1 has groups 0 to 1"),
-        ({"peer": Identity.store(1, 2)}, Status.PERMISSION_DENIED, "that takes a client's certificate"),
     ],
 )
 def test_what_makes_no_sense_is_refused(cluster: Set, fields: dict[str, Any], status: Status, said: str) -> None:
@@ -78,11 +74,10 @@ def test_what_makes_no_sense_is_refused(cluster: Set, fields: dict[str, Any], st
 
 
 def test_holding_and_releasing(cluster: Set) -> None:
-    context: Any = Context()
-    calls(cluster).hold(HoldMasterRequest(set_id=1, group_ids=[0, 1]), context)
+    calls(cluster).hold(HoldMasterRequest(set_id=1, group_ids=[0, 1]), NOBODY)
     assert [group.held for group in cluster.up[0].groups.values()] == [True, True]
-    calls(cluster).hold(HoldMasterRequest(set_id=1, group_ids=[1], release=True), context)
+    calls(cluster).hold(HoldMasterRequest(set_id=1, group_ids=[1], release=True), NOBODY)
     assert [group.held for group in cluster.up[0].groups.values()] == [True, False]
     with pytest.raises(RpcError, match="groups 0 to 1"):
-        calls(cluster).hold(HoldMasterRequest(set_id=1, group_ids=[0, 7], release=True), context)
+        calls(cluster).hold(HoldMasterRequest(set_id=1, group_ids=[0, 7], release=True), NOBODY)
     assert cluster.up[0].groups[0].held  # all or nothing
