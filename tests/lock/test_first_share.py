@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 from typing import Any
 
 import pytest
@@ -59,14 +60,21 @@ def test_without_a_scale_there_is_nothing_to_decide() -> None:
 # ---- starting -----------------------------------------------------------------------------------
 
 
+@cache
+def opened(lock_id: int, shares: Shares) -> list[str]:
+    """The keys that are open in a lock group with these shares."""
+    territory = Territory(lock_id, shares)
+    return [name for name in NAMES if territory.is_open(name)]
+
+
 def open_in(world: World) -> dict[str, list[int]]:
     """Where each key is open, by the tables of all nodes: a former master's as well."""
     found: dict[str, list[int]] = {name: [] for name in NAMES}
     for nodes in world.groups:
-        territories = {Territory(nodes[0].lock_id, node.group.state_machine.shares) for node in nodes}
-        for name in NAMES:
-            if any(territory.is_open(name) for territory in territories):
-                found[name].append(nodes[0].lock_id)
+        lock_id = nodes[0].lock_id
+        tables = {node.group.state_machine.shares for node in nodes}
+        for name in {name for shares in tables for name in opened(lock_id, shares)}:
+            found[name].append(lock_id)
     return found
 
 

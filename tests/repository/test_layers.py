@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.repository.sources import PACKAGE, ROOT, parsed
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = ROOT / "phxqueue"
 
 PURE = (
     "paxos",
@@ -86,14 +85,13 @@ def pure_files() -> list[Path]:
         file = ahead.pop()
         if file not in found and file.exists():
             found.add(file)
-            names = [name for _, name in imports(ast.parse(file.read_text())) if name.startswith("phxqueue.")]
+            names = [name for _, name in imports(parsed(file)) if name.startswith("phxqueue.")]
             ahead += [path for name in names if not TYPES.match(name) and (path := module_file(name)) is not None]
     return sorted(found | {path for path in PACKAGE.rglob("*.py") if CLAIM.search(first_paragraph(path))})
 
 
-def impurities(source: str) -> list[str]:
+def impurities(tree: ast.Module) -> list[str]:
     """What keeps this source from giving the same results in every run: one phrase each."""
-    tree = ast.parse(source)
     return [*_impure_imports(tree), *_impure_expressions(tree)]
 
 
@@ -124,7 +122,7 @@ def _is_impure(function: ast.expr) -> bool:
 
 @pytest.mark.parametrize("path", pure_files(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_pure_module(path: Path) -> None:
-    assert impurities(path.read_text()) == []
+    assert impurities(parsed(path)) == []
 
 
 @pytest.mark.parametrize("name", PURE)
@@ -148,7 +146,7 @@ def test_what_pure_modules_import_is_looked_at_too() -> None:
     ],
 )
 def test_impurity_is_found(source: str, problem: str) -> None:
-    assert impurities(source) == [problem]
+    assert impurities(ast.parse(source)) == [problem]
 
 
 def test_every_package_has_a_contract_on_who_may_import_it() -> None:
@@ -165,7 +163,7 @@ def test_plugins_import_nothing_heavy() -> None:
     files = list((ROOT / "twisted" / "plugins").glob("*.py"))
     assert files
     for path in files:
-        names = {name for _, name in imports(ast.parse(path.read_text()))}
+        names = {name for _, name in imports(parsed(path))}
         assert {
             name for name in names if not name.startswith(("__future__", "twisted.application.service"))
         } == set(), path

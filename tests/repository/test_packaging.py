@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.repository.sources import PACKAGE, ROOT, nodes
+
 SERVICES = {"phxqueue-store", "phxqueue-lock", "phxqueue-scheduler", "phxqueue-consumer", "phxqueue-dev"}
 
 
@@ -120,7 +121,7 @@ def test_every_import_is_declared() -> None:
     providers = metadata.packages_distributions()
     undeclared = {
         f"{path.relative_to(ROOT)} imports {top}"
-        for path in (ROOT / "phxqueue").rglob("*.py")
+        for path in PACKAGE.rglob("*.py")
         for top in imported(path)
         if top not in sys.stdlib_module_names and not declared & set(map(canonicalize_name, providers.get(top, [])))
     }
@@ -129,7 +130,7 @@ def test_every_import_is_declared() -> None:
 
 def imported(path: Path) -> set[str]:
     """The top-level packages that a module imports; google.protobuf counts as google."""
-    nodes = list(ast.walk(ast.parse(path.read_text())))
-    modules = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    modules += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    found = nodes(path)
+    modules = [alias.name for node in found if isinstance(node, ast.Import) for alias in node.names]
+    modules += [node.module for node in found if isinstance(node, ast.ImportFrom) and node.module]
     return {module.split(".")[0] for module in modules}

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import ast
-from functools import cache
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[2] / "phxqueue"
-MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if not path.name.endswith("_pb2.py")]
+from tests.repository.sources import MODULES, PACKAGE, nodes, parsed
+
 MODULE_LINES = 450
 FUNCTION_LINES = 70
 
 
-@cache
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
-
-
 def lines_of_functions(path: Path) -> dict[str, int]:
-    nodes = ast.walk(parsed(path))
-    functions = [node for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    functions = [node for node in nodes(path) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
     return {function.name: (function.end_lineno or 0) - function.lineno + 1 for function in functions}
 
 
