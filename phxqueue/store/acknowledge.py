@@ -6,8 +6,8 @@ Claims that begin above it leave out what lies between: they come from a reader 
 the reader is told to start again.
 
 So is one that stands where its group stood before a replay: it names another generation. Of a reader that names none
-no acknowledgement is taken, while what was replayed is being delivered, of what this master has not handed out, nor of
-anything when it goes on elsewhere than where that ends: the answer that told it of the replay was lost.
+no acknowledgement is taken, while what was replayed is being delivered, unless it is the one to which this master has
+handed the last of it out, and stands where that ends: any other may not have heard of the replay.
 
 A claim that what is stored contradicts is an alarm (`reconcile = alarm`), and with `reconcile = strict` it moves
 nothing either: the items come again.
@@ -25,6 +25,7 @@ from phxqueue.store.disputes import alarm_name, mismatch_alarm, pubs_in, unreada
 from phxqueue.store.entries import ParsedEntry
 from phxqueue.store.passed import note_dispute, note_passed
 from phxqueue.store.passed_on import DROP_VERSION
+from phxqueue.store.positions import Reader
 from phxqueue.store.reading import Reading
 from phxqueue.store.reconciliation import Audit
 from phxqueue.store.served import ServedQueue
@@ -37,7 +38,7 @@ MOST_CLAIMS = 256
 READS_AT_ONCE = 64
 
 
-def acknowledge(request: GetRequest, queue: ServedQueue, reading: Reading) -> bool | Deferred[bool]:
+def acknowledge(request: GetRequest, queue: ServedQueue, reading: Reading, reader: Reader) -> bool | Deferred[bool]:
     """Take `prev_cursor` in. False: this reader does not stand where its group does, and has to be reset.
 
     Raises (or fails with) RpcError: INVALID_ARGUMENT when it must claim something and does not; DATA_LOSS or
@@ -45,7 +46,7 @@ def acknowledge(request: GetRequest, queue: ServedQueue, reading: Reading) -> bo
     """
     if request.HasField("history") and request.history != reading.machine.history:
         return False  # its cursors are of another life of the store: they mean other items here
-    if not _knows_of_replay(request, reading):
+    if not _knows_of_replay(request, reading, reader):
         return False
     if not request.HasField("prev_cursor"):
         return True
@@ -68,7 +69,7 @@ def acknowledge(request: GetRequest, queue: ServedQueue, reading: Reading) -> bo
     return _Check(request, claim, queue, reading).start()
 
 
-def _knows_of_replay(request: GetRequest, reading: Reading) -> bool:
+def _knows_of_replay(request: GetRequest, reading: Reading, reader: Reader) -> bool:
     key = request.queue_id, request.consumer_group_id
     if request.HasField("generation"):
         return request.generation == reading.machine.replays.generation(key)
@@ -77,7 +78,7 @@ def _knows_of_replay(request: GetRequest, reading: Reading) -> bool:
     if request.prev_cursor <= reading.positions.acked(key, reading.machine.acked_cursor(*key)):
         return True
     delivered = reading.positions.delivered(key)
-    if delivered is None or request.prev_cursor > delivered:
+    if delivered is None or request.prev_cursor > delivered or not reading.positions.was_handed_to(key, reader):
         return False
     return not request.HasField("next_cursor") or request.next_cursor == delivered
 

@@ -22,6 +22,7 @@ from phxqueue.store.acknowledge import acknowledge
 from phxqueue.store.entries import Answer, ParsedEntry
 from phxqueue.store.index import QueueIndex
 from phxqueue.store.long_poll import Parked
+from phxqueue.store.positions import Reader
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.reading import Reading, unreadable_error
 from phxqueue.store.rows import Wanted, plan
@@ -34,8 +35,10 @@ _FOR_EVER = 1 << 63
 _READ_ENTRIES = 16
 
 
-def get(request: GetRequest, served: ServedQueues, reading: Reading) -> GetResponse | Deferred[GetResponse]:
-    """Answer one Get; the caller has checked address, group and mastership."""
+def get(
+    request: GetRequest, served: ServedQueues, reading: Reading, reader: Reader
+) -> GetResponse | Deferred[GetResponse]:
+    """Answer one Get; the caller has checked address, group and mastership. `reader`: tells it from others."""
     queue = served.queue(request.queue_id)
     if queue is None:
         raise RpcError(Status.INVALID_ARGUMENT, f"queue_id: {served.why_not(request.queue_id)}")
@@ -45,28 +48,32 @@ def get(request: GetRequest, served: ServedQueues, reading: Reading) -> GetRespo
     key = request.queue_id, request.consumer_group_id
     admitted = reading.fencing.admit(key, request.fencing_token)
     if admitted is not None:
-        return admitted.addCallback(lambda _: _get_admitted(request, queue, reading))
-    return _take_and_go_on(request, queue, reading)
+        return admitted.addCallback(lambda _: _get_admitted(request, queue, reading, reader))
+    return _take_and_go_on(request, queue, reading, reader)
 
 
-def _get_admitted(request: GetRequest, queue: ServedQueue, reading: Reading) -> GetResponse | Deferred[GetResponse]:
+def _get_admitted(
+    request: GetRequest, queue: ServedQueue, reading: Reading, reader: Reader
+) -> GetResponse | Deferred[GetResponse]:
     """Its fencing token has been replicated, which took time."""
     if not reading.group.serving():
         raise reading.refuse()
     reading.fencing.check((request.queue_id, request.consumer_group_id), request.fencing_token)
-    return _take_and_go_on(request, queue, reading)
+    return _take_and_go_on(request, queue, reading, reader)
 
 
-def _take_and_go_on(request: GetRequest, queue: ServedQueue, reading: Reading) -> GetResponse | Deferred[GetResponse]:
+def _take_and_go_on(
+    request: GetRequest, queue: ServedQueue, reading: Reading, reader: Reader
+) -> GetResponse | Deferred[GetResponse]:
     """Take the acknowledgement in, then read."""
-    taken = acknowledge(request, queue, reading)
+    taken = acknowledge(request, queue, reading, reader)
     if isinstance(taken, Deferred):
-        return taken.addCallback(lambda in_place: _go_on(request, queue, reading, in_place))
-    return _go_on(request, queue, reading, taken)
+        return taken.addCallback(lambda in_place: _go_on(request, queue, reading, reader, in_place))
+    return _go_on(request, queue, reading, reader, taken)
 
 
 def _go_on(
-    request: GetRequest, queue: ServedQueue, reading: Reading, in_place: bool
+    request: GetRequest, queue: ServedQueue, reading: Reading, reader: Reader, in_place: bool
 ) -> GetResponse | Deferred[GetResponse]:
     """The acknowledgement is taken in, or the reader is not in its place: find where to read."""
     machine, positions = reading.machine, reading.positions
@@ -85,9 +92,9 @@ def _go_on(
             generation=machine.replays.generation(key),
         )
     wanted = request.next_cursor if request.HasField("next_cursor") else None
-    believed = request.HasField("generation") or not reading.replaying(key)
+    believed = request.HasField("generation") or not reading.replaying(key) or positions.was_handed_to(key, reader)
     position, reset = positions.start(key, wanted, acked, end, believed=believed) if in_place else (acked, True)
-    return GetCall(request, queue, position, reset, reading).start()
+    return GetCall(request, queue, position, reset, reading, reader).start()
 
 
 def _check_group(request: GetRequest, queue: ServedQueue, machine: StoreQueues) -> None:
@@ -138,11 +145,20 @@ def _trimmed(queue_id: int, position: int, machine: StoreQueues) -> RpcError:
 class GetCall:
     """One Get on its way: tries to answer at once, and waits for the disk or for items when it cannot."""
 
-    def __init__(self, request: GetRequest, queue: ServedQueue, position: int, reset: bool, reading: Reading) -> None:
+    def __init__(
+        self,
+        request: GetRequest,
+        queue: ServedQueue,
+        position: int,
+        reset: bool,
+        reading: Reading,
+        reader: Reader = None,
+    ) -> None:
         self._request = request
         self._queue_id = request.queue_id
         self._key = (request.queue_id, request.consumer_group_id)
         self._reading = reading
+        self._reader = reader
         self._position = position
         self._reset = reset
         self._generation = reading.machine.replays.generation(self._key)
@@ -234,7 +250,7 @@ class GetCall:
             if self._begins and response.batches:
                 self._tell_begin(response)
             if hands_out:
-                reading.positions.deliver(self._key, self._position)
+                reading.positions.deliver(self._key, self._position, self._reader)
         return response
 
     def _tell_begin(self, response: GetResponse) -> None:

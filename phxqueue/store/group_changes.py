@@ -12,7 +12,6 @@ from phxqueue.net.status import Status
 from phxqueue.proto.store_pb2 import GroupChange
 from phxqueue.store.group_table import Key, RunTimeGroup
 from phxqueue.store.outcomes import Refusal
-from phxqueue.store.replay_table import Rewound
 from phxqueue.store.state import QueueState
 
 _MAX_CONSUMER_GROUP_ID = 64
@@ -28,7 +27,7 @@ def change_group(state: QueueState, change: GroupChange, instance: int) -> tuple
     done = _carry_out(state, change, moved)
     for key in moved:
         # Whatever was acknowledged before, and is still under way, is void.
-        state.replays.rewound[key] = Rewound(instance + 1, state.acked_cursor(*key))
+        state.replays.begin(key, instance + 1, state.acked_cursor(*key))
     return done, moved
 
 

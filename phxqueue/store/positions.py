@@ -5,13 +5,19 @@ Replicated is only `acked` (:class:`~phxqueue.store.state.QueueState`): everythi
 - acknowledgements that were answered but are still on their way into the log: lost with the master, at most
   ``store_sync_interval_ms`` of them, and then redelivered;
 - `delivered`, the end of what was handed out: it recognises the reader that continues. Anybody else, and a reader whose
-  last answer got lost, starts again at `acked`: at least once.
+  last answer got lost, starts again at `acked`: at least once;
+- to whom that was handed out: after a replay cursors alone do not tell a reader that has heard of it from one that has
+  not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 Key = tuple[int, int]
 """(queue id, consumer group id)"""
+Reader = Hashable
+"""Who reads: whatever tells one reader from another."""
 
 
 class Positions:
@@ -19,11 +25,13 @@ class Positions:
 
     def __init__(self) -> None:
         self._delivered: dict[Key, int] = {}
+        self._readers: dict[Key, Reader] = {}  # who was handed the last of it
         self._acknowledged: dict[Key, int] = {}
 
     def clear(self) -> None:
         """Forget everything: mastership begins or ends."""
         self._delivered.clear()
+        self._readers.clear()
         self._acknowledged.clear()
 
     def keys(self) -> set[Key]:
@@ -45,13 +53,19 @@ class Positions:
         """The end of what was handed out under this mastership; None = nothing yet."""
         return self._delivered.get(key)
 
-    def deliver(self, key: Key, cursor: int) -> None:
-        """Everything below was handed out, or is not for this group."""
+    def was_handed_to(self, key: Key, reader: Reader) -> bool:
+        """Whether the last of what this master has handed out, since the last replay, was for that reader."""
+        return key in self._readers and self._readers[key] == reader
+
+    def deliver(self, key: Key, cursor: int, reader: Reader = None) -> None:
+        """Everything below was handed out, the last of it to this reader, or is not for this group."""
         self._delivered[key] = cursor
+        self._readers[key] = reader
 
     def put(self, key: Key, cursor: int) -> None:
         """A replay has put the group here: nothing beyond was handed out or acknowledged."""
         self._acknowledged.pop(key, None)
+        self._readers.pop(key, None)
         self._delivered[key] = cursor
 
     def start(self, key: Key, wanted: int | None, acked: int, end: int, *, believed: bool = True) -> tuple[int, bool]:
@@ -61,7 +75,7 @@ class Positions:
             wanted: the cursor the reader wants to continue at; None = wherever its group stands.
             acked: the group's acknowledged position.
             end: one past the queue's last item.
-            believed: whether the reader is believed when it alone knows what was handed out.
+            believed: whether its cursors are known to be of this life of the group: of after the last replay.
 
         Returns:
             The cursor, and whether the reader has to be told that it is not the one it wanted.
@@ -69,9 +83,11 @@ class Positions:
         if wanted is None:
             return acked, False
         delivered = self._delivered.get(key)
-        if delivered is None:
+        if not believed:
+            matches = wanted == acked
+        elif delivered is None:
             # A new master does not know what the old one handed out: the reader does.
-            matches = acked <= wanted <= end if believed else wanted == acked
+            matches = acked <= wanted <= end
         else:
             matches = wanted == delivered and wanted >= acked
         return (wanted, False) if matches else (acked, wanted != acked)

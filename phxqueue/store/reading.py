@@ -67,8 +67,8 @@ class Reading:
 
     def replaying(self, key: tuple[int, int]) -> bool:
         """Whether something that a replay put back has not been acknowledged again."""
-        last = self.machine.replays.rewound.get(key)
-        return last is not None and self.positions.acked(key, self.machine.acked_cursor(*key)) < last.acked
+        stood = self.machine.replays.stood_at(key)
+        return stood > 0 and self.positions.acked(key, self.machine.acked_cursor(*key)) < stood
 
     def entry(self, instance: int) -> ParsedEntry | None:
         """Return an entry that is in memory."""

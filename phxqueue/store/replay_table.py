@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from phxqueue.proto.store_pb2 import Replay
 from phxqueue.store.columns import ColumnReader, ColumnWriter
 
 Key = tuple[int, int]
@@ -69,11 +70,27 @@ class ReplayTable:
     replayed: dict[int, int] = field(default_factory=dict)
     skipped: dict[int, int] = field(default_factory=dict)
     trimmed_ms: dict[int, int] = field(default_factory=dict)
+    # The highest place from which each was put back: not written, for it follows from what is.
+    _stood: dict[Key, int] = field(default_factory=dict)
 
     def generation(self, key: Key) -> int:
         """0 before the first replay."""
         found = self.rewound.get(key)
         return 0 if found is None else found.generation
+
+    def stood_at(self, key: Key) -> int:
+        """The highest place from which replays have put a group back: what it has not reached again is replayed."""
+        return self._stood.get(key, 0)
+
+    def rewind(self, key: Key, generation: int, acked: int) -> None:
+        """A replay moves a group that stood at `acked`."""
+        self.rewound[key] = Rewound(generation, acked)
+        self._stood[key] = max(acked, self._stood.get(key, 0))
+
+    def begin(self, key: Key, generation: int, acked: int) -> None:
+        """A group begins or ends at `acked`: there is nothing that was replayed for it."""
+        self.rewound[key] = Rewound(generation, acked)
+        self._stood[key] = acked
 
     def forget(self, keep_count: int, before_ms: int) -> None:
         """Forget the oldest replays: more than so many, or proposed before that time."""
@@ -112,8 +129,17 @@ class ReplayTable:
             self.records[name] = Record(asked, generation, timestamp_ms, moved)
         for _ in range(source.u32()):
             queue_id, group, generation, acked = source.numbers(4)
-            self.rewound[queue_id, group] = Rewound(generation, acked)
+            self.begin((queue_id, group), generation, acked)
+        self._recall_places()
         for counts in (self.replayed, self.skipped, self.trimmed_ms):
             for _ in range(source.u32()):
                 key, value = source.numbers(2)
                 counts[key] = value
+
+    def _recall_places(self) -> None:
+        """After a restore: from where groups were put back. Replays that are forgotten were long ago."""
+        for record in self.records.values():
+            group = Replay.FromString(record.asked).consumer_group_id
+            for one in record.moved:
+                key = one.queue_id, group
+                self._stood[key] = max(one.acked, self._stood.get(key, 0))

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from phxqueue.net.status import Status
 from phxqueue.proto.store_pb2 import Replay
 from phxqueue.store.outcomes import Refusal, Replayed
-from phxqueue.store.replay_table import Moved, Record, Rewound
+from phxqueue.store.replay_table import Moved, Record
 from phxqueue.store.state import QueueState
 
 #: Constants of the command version.
@@ -122,7 +122,7 @@ def apply(state: QueueState, command: Replay, instance: int) -> Replayed | Refus
         key = one.queue_id, group
         state.acked[key] = one.target
         state.begins.known.pop(key, None)  # the readers that begin now are the first ones to do so here
-        table.rewound[key] = Rewound(instance + 1, one.acked)
+        table.rewind(key, instance + 1, one.acked)
         counts = table.replayed if one.target < one.acked else table.skipped
         counts[group] = counts.get(group, 0) + abs(one.acked - one.target)
     record = table.records[command.id] = Record(asked, instance + 1, state.clock_ms, tuple(moved))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from weakref import ref
 
 from twisted.internet.defer import Deferred, DeferredList
 
@@ -390,7 +391,8 @@ class StoreService:
         group = self._groups[request.queue_id % served.paxos_groups]
         if self._stopping or not group.group.serving():
             raise self._refusal(group)
-        return get(request, served, group.reading)
+        reader = request.reader_id or ref(context.connection)
+        return get(request, served, group.reading, reader)
 
     def cancel_delayed(
         self, request: CancelDelayedRequest, context: CallContext

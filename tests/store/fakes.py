@@ -300,6 +300,7 @@ class StoreUnderTest:
         self.disk_ok = True
         self.groups = {number: FakeGroup(number, auto=auto) for number in range(paxos_groups)}
         self.group = self.groups[0]
+        self.context: Any = Context()
         self.node = store_node(limits, paxos_groups, **settings)
         for group in self.groups.values() if ledger else ():
             group.state_machine.ledger.open(ledger_bounds(self.node.topic.settings), NOW_MS)
@@ -325,11 +326,18 @@ class StoreUnderTest:
         assert all(result.status == Status.OK for result in call.answer.results), call.answer
         return [result.first_cursor for result in call.answer.results]
 
-    def get(self, queue_id: int = 1, group_id: int = 1, *, limit: int = 100, **fields: Any) -> Call:
+    def get(self, queue_id: int = 1, group_id: int = 1, *, limit: int = 100, by: Any = None, **fields: Any) -> Call:
         request = GetRequest(
             topic_id=1000, store_id=1, queue_id=queue_id, consumer_group_id=group_id, limit=limit, **fields
         )
-        return Call(lambda: self.service.get(request, NO_CONTEXT))
+        return Call(lambda: self.service.get(request, self.context if by is None else by))
+
+
+class Context:
+    """Of calls that come by one connection."""
+
+    def __init__(self) -> None:
+        self.connection = self
 
 
 class Call:

@@ -20,7 +20,7 @@ from phxqueue.proto.store_pb2 import (
 from phxqueue.replica.errors import NotServing, OutcomeUnknown, Overloaded
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.replay_table import REPLAY_VERSION
-from tests.store.fakes import NO_CONTEXT, NOW_MS, VALUE, Call, StoreUnderTest, batch, command, move, trimmed
+from tests.store.fakes import NO_CONTEXT, NOW_MS, VALUE, Call, Context, StoreUnderTest, batch, command, move, trimmed
 
 SECOND_MS = 1000
 
@@ -324,6 +324,69 @@ def test_of_a_reader_that_tells_no_generation_only_the_one_that_continues_is_hea
     late = made.get(group_id=1, prev_cursor=10, next_cursor=10).answer
     assert (late.prev_cursor, late.next_cursor, late.reset) == (0, 0, True)
     assert made.get(group_id=1, prev_cursor=10, next_cursor=15).answer.prev_cursor == 10
+
+
+@pytest.mark.parametrize(("stale", "new"), [({"reader_id": 1}, {"reader_id": 2}), ({}, {"reader_id": 2}), ({}, {})])
+def test_of_readers_that_tell_no_generation_the_one_that_was_given_it_is_heard(
+    stale: dict[str, int], new: dict[str, int]
+) -> None:
+    """The other has finished what was there before; its cursor is by chance the end of what was handed out since."""
+    made = store()
+    connection = made.context if stale else Context()
+    ask(made, to_earliest=True)
+    assert made.get(group_id=1, **new).answer.next_cursor == 10
+    made.added(batch(1, 5, digest=7))
+    for _ in range(3):
+        only_acknowledges = made.get(group_id=1, limit=0, prev_cursor=10, by=connection, **stale).answer
+        assert (only_acknowledges.prev_cursor, only_acknowledges.reset) == (0, True)
+        goes_on = made.get(group_id=1, prev_cursor=10, next_cursor=10, by=connection, **stale).answer
+        assert (goes_on.prev_cursor, goes_on.reset, len(goes_on.batches)) == (0, True, 0)
+        reads_on = made.get(group_id=1, next_cursor=10, by=connection, **stale).answer
+        assert (reads_on.prev_cursor, reads_on.next_cursor, reads_on.reset) == (0, 0, True)
+    answer = made.get(group_id=1, prev_cursor=10, next_cursor=10, **new).answer
+    assert (answer.prev_cursor, answer.next_cursor, answer.reset) == (10, 15, False)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_replay_within_a_replay_does_not_end_the_first(restarted: bool) -> None:
+    """What the first one put back comes again too, whatever a reader says that heard of neither."""
+    made = store()
+    ask(made, name="first", to_earliest=True)
+    got = made.get(group_id=1, limit=5).answer
+    made.get(group_id=1, limit=0, prev_cursor=5, generation=got.generation)
+    made.clock.advance(1)
+    ask(made, name="second", queue_id=1, to_cursor=3)
+    if restarted:
+        restored = StoreQueues()
+        checkpoint = made.group.state_machine.checkpoint()
+        restored.restore(checkpoint.state, checkpoint.segments)
+        table = restored.replays
+    else:
+        table = made.group.state_machine.replays
+    assert table.stood_at((1, 1)) == 10
+    new = made.get(group_id=1, reader_id=2).answer
+    assert made.get(group_id=1, limit=0, prev_cursor=5, reader_id=2).answer.prev_cursor == 5
+    assert new.next_cursor == 10
+    stale = made.get(group_id=1, prev_cursor=10, next_cursor=10, reader_id=1).answer
+    assert (stale.prev_cursor, stale.reset) == (5, True)
+
+
+def test_a_reader_that_tells_no_generation_is_the_same_by_another_connection_if_it_has_an_id() -> None:
+    made = store()
+    ask(made, to_earliest=True)
+    assert made.get(group_id=1, reader_id=7).answer.next_cursor == 10
+    assert made.get(group_id=1, prev_cursor=10, next_cursor=10, reader_id=7, by=Context()).answer.prev_cursor == 10
+
+
+def test_a_reader_that_tells_no_generation_and_has_no_id_begins_again_when_its_connection_ends() -> None:
+    made = store()
+    ask(made, to_earliest=True)
+    assert made.get(group_id=1).answer.next_cursor == 10
+    other = Context()
+    answer = made.get(group_id=1, prev_cursor=10, next_cursor=10, by=other).answer
+    assert (answer.prev_cursor, answer.next_cursor, answer.reset) == (0, 0, True)
+    assert made.get(group_id=1, prev_cursor=0, next_cursor=0, by=other).answer.next_cursor == 10
+    assert made.get(group_id=1, prev_cursor=10, next_cursor=10, by=other).answer.prev_cursor == 10
 
 
 def claimed(made: StoreUnderTest, *claims: Claim, **fields: Any) -> Call:

@@ -92,9 +92,14 @@ class MemoryGroup:
         return self.read(instances)
 
 
+class _Connection:
+    """There is one, of everybody."""
+
+
 class _Context:
     """What a service may know of a call."""
 
+    connection = _Connection()
     peer = ANONYMOUS
     deadline: float | None = None
     cancelled = False

@@ -32,7 +32,8 @@ class SimContext:
     peer = ANONYMOUS
     deadline: float | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, connection: object) -> None:
+        self.connection = connection
         self.cancelled = False
         self.pending: Deferred[Any] | None = None
         self._on_cancel: Callable[[], None] | None = None
@@ -52,12 +53,12 @@ class SimContext:
 
 
 class _Call:
-    """One try, at one node."""
+    """One try, at one node; `client`: whose connection to it."""
 
-    def __init__(self, cluster: Cluster, node_id: int, finish: Callable[[Answer], None]) -> None:
+    def __init__(self, cluster: Cluster, node_id: int, client: object, finish: Callable[[Answer], None]) -> None:
         self.node_id = node_id
         self._cluster = cluster
-        self._context = SimContext()
+        self._context = SimContext(client)
         self._process: Process | None = None
         self._finish: Callable[[Answer], None] | None = finish
 
@@ -159,7 +160,7 @@ class Caller:
             answered(result)
 
         timeout = timeout or self._cluster.world.random.choice((0.3, 1.0))
-        _Call(self._cluster, self._target, finish).start(method, request.SerializeToString(), timeout)
+        _Call(self._cluster, self._target, self, finish).start(method, request.SerializeToString(), timeout)
 
     def _learn(self, result: Answer) -> None:
         if isinstance(result, RpcError) and result.redirect:
