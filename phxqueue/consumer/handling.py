@@ -247,8 +247,15 @@ class Handling:
 
     def _timed_out(self, job: Job, timeout_s: float) -> None:
         self._ended(job)
-        job.waiting.cancel()
+        self._cancel(job)
         self._end_late(job, f"its handler did not finish within {timeout_s:g} s (handler_timeout_s)")
+
+    def _cancel(self, job: Job) -> None:
+        """Have a handler stop. What its Deferred's canceller does wrong is its own business."""
+        try:
+            job.waiting.cancel()
+        except Exception:
+            self.log.failure("{item}: cancelling its handler raised", item=job.slots[0].name(self._place))
 
     def _end_late(self, job: Job, why: str) -> None:
         for slot in job.slots:
@@ -374,7 +381,7 @@ class Handling:
         running, self._running = self._running, {}
         for job in running:
             self._workshop.slots.give()
-            job.waiting.cancel()
+            self._cancel(job)
         self._next_attempts.abort()
         self._check_stopped()
 

@@ -174,6 +174,33 @@ def test_a_handler_that_takes_too_long_is_cancelled_and_costs_an_attempt() -> No
     assert rig.service._workshop.slots.free == rig.settings.nhandler
 
 
+def test_a_handler_that_cannot_be_cancelled_costs_an_attempt_all_the_same(logged_errors: Any) -> None:
+    def refuse(_: Deferred[Result]) -> None:
+        raise Boom("it cannot be cancelled")
+
+    rig = Rig(lambda context, item: Deferred(refuse), handler_timeout_s=2.0)
+    rig.enqueue(b"one", b"other")
+    rig.run(20)
+    assert sorted(letter.buffer for letter in dead_letters(rig)) == [b"one", b"other"]
+    assert rig.unacknowledged() == 0
+    assert rig.service._workshop.slots.free == rig.settings.nhandler
+    assert len(logged_errors.flush(Boom)) == 6
+
+
+def test_handlers_that_cannot_be_cancelled_hold_up_no_end(logged_errors: Any) -> None:
+    def refuse(_: Deferred[Result]) -> None:
+        raise Boom("it cannot be cancelled")
+
+    rig = Rig(lambda context, item: Deferred(refuse), stop_timeout_s=1.0)
+    rig.enqueue(b"one", b"other")
+    rig.run(0.5)
+    stopped = rig.service.stopService()
+    rig.run(2)
+    assert stopped.called
+    assert rig.unacknowledged() == 2
+    assert len(logged_errors.flush(Boom)) == 2
+
+
 def test_what_a_handler_says_after_its_time_counts_for_nothing(logged_errors: Any) -> None:
     late: list[Deferred[Any]] = []
 
