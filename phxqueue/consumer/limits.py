@@ -1,11 +1,12 @@
 """Which limits and pauses there are, and what share of a limit one consumer has. Pure.
 
 A limit counts everything that it matches together, over all consumers of the topic. Each consumer keeps to its share.
-Who says what that is can be exchanged (`Share`): `owned_share` needs nobody to say it, for queues have one owner each.
+Who says what that is can be exchanged (`Share`): `OwnedQueues` needs nobody to say it, for queues have one owner each.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -88,28 +89,42 @@ Owned = tuple[int, int, int]
 """(consumer_group_id, store_id, queue_id)"""
 
 
-def owned_share(topic: Topic, mine: Collection[Owned], limit: Limit) -> float:
-    """The part of the queues that a limit is about which one consumer owns: over all consumers that is the whole.
+class OwnedQueues:
+    """The queues that one consumer owns, counted once for all limits: which part of a limit follows from them.
 
-    What counts is where first attempts go, for most items are there; who owns none of those queues, but some of later
-    attempts, has LEAST_SHARE.
+    Args:
+        topic: its configuration.
+        queues: that are owned.
     """
-    firsts: set[Owned] = set()  # (consumer group, store, queue_info)
-    others: set[Owned] = set()
-    for pub in topic.pubs:
-        if limit.pub_id not in (-1, pub.pub_id):
-            continue
-        groups = [group_id for group_id in pub.consumer_group_ids if limit.consumer_group_id in (-1, group_id)]
-        infos = [info_id for info_id in pub.all_queue_info_ids if limit.queue_info_id in (-1, info_id)]
-        for store, (place, info_id) in product(topic.stores_of_pub(pub.pub_id), enumerate(infos)):
-            (others if place else firsts).update((group_id, store.store_id, info_id) for group_id in groups)
-    if not firsts:
-        return 1.0
-    mine_by_info = [(group_id, store_id, queue_info_id(topic, queue_id)) for group_id, store_id, queue_id in mine]
-    share = sum(key in firsts for key in mine_by_info) / sum(
-        len(topic.queue_info(info_id).queue_ids) for _, _, info_id in firsts
-    )
-    return share or (LEAST_SHARE if any(key in others for key in mine_by_info) else 0.0)
+
+    def __init__(self, topic: Topic, queues: Collection[Owned]) -> None:
+        self.topic = topic
+        self.queues = queues
+        self._counts = Counter(
+            (group_id, store_id, queue_info_id(topic, queue_id)) for group_id, store_id, queue_id in queues
+        )
+
+    def share(self, limit: Limit) -> float:
+        """The part of the queues that a limit is about which are among these: over all consumers that is the whole.
+
+        What counts is where first attempts go, for most items are there; who owns none of those queues, but some of
+        later attempts, has LEAST_SHARE.
+        """
+        topic = self.topic
+        firsts: set[Owned] = set()  # (consumer group, store, queue_info)
+        others: set[Owned] = set()
+        for pub in topic.pubs:
+            if limit.pub_id not in (-1, pub.pub_id):
+                continue
+            groups = [group_id for group_id in pub.consumer_group_ids if limit.consumer_group_id in (-1, group_id)]
+            infos = [info_id for info_id in pub.all_queue_info_ids if limit.queue_info_id in (-1, info_id)]
+            for store, (place, info_id) in product(topic.stores_of_pub(pub.pub_id), enumerate(infos)):
+                (others if place else firsts).update((group_id, store.store_id, info_id) for group_id in groups)
+        if not firsts:
+            return 1.0
+        all_of_them = sum(len(topic.queue_info(info_id).queue_ids) for _, _, info_id in firsts)
+        share = sum(self._counts[key] for key in firsts) / all_of_them
+        return share or (LEAST_SHARE if any(key in others for key in self._counts) else 0.0)
 
 
 def queue_info_id(topic: Topic, queue_id: int) -> int:

@@ -24,12 +24,12 @@ from phxqueue.consumer.handlers import Handle, Handler
 from phxqueue.consumer.items import Place
 from phxqueue.consumer.limits import (
     Limit,
+    OwnedQueues,
     Share,
     Throttle,
     by_group,
     combined,
     limits_of_files,
-    owned_share,
     queue_info_id,
 )
 from phxqueue.consumer.next_attempts import Ordering
@@ -92,10 +92,12 @@ class ConsumerService(Service):
         self._locks = locks
         self._lock_health = LockHealth()
         self._weights: Mapping[str, int] | None = {} if weighted else None
+        self._wanted: set[Owned] = set()
         self._tenures: dict[Owned, Tenure] = {}
         self._refresh: IDelayedCall | None = None
         self._leaving: dict[Owned, Deferred[None]] = {}
         self._set_later = Throttle()
+        self._owned = OwnedQueues(node.topic, ())  # as of the last look
         self.speed = Speed(clock, self.share_of_queues)
         self._workshop = Workshop(
             clock=clock,
@@ -185,7 +187,11 @@ class ConsumerService(Service):
 
     def share_of_queues(self, limit: Limit) -> float:
         """The part of a limit that follows from the queues that are read here, 0 to 1."""
-        return owned_share(self._node.topic, self.queues, limit)
+        topic = self._node.topic
+        queues = tuple(key for key, tenure in self._tenures.items() if tenure.worker is not None)
+        if self._owned.topic is not topic or self._owned.queues != queues:
+            self._owned = OwnedQueues(topic, queues)
+        return self._owned.share(limit)
 
     def _throttle(self) -> None:
         topic = self._node.topic
@@ -204,7 +210,7 @@ class ConsumerService(Service):
             self._assign()
 
     def _assign(self) -> None:
-        wanted = set(my_queues(self._node, self._weights))
+        wanted = self._wanted = set(my_queues(self._node, self._weights))
         for key in set(self._tenures) - wanted:
             self._leave(key)
         for key in sorted(wanted - set(self._tenures) - set(self._leaving)):
@@ -274,7 +280,7 @@ class ConsumerService(Service):
 
     def _left(self, _: None, key: Owned) -> None:
         self._leaving.pop(key, None)
-        if self.running and key in my_queues(self._node, self._weights):
+        if self.running and key in self._wanted:
             self._begin(key)  # it was given back while it was being given up
 
     async def _all_left(self) -> None:
@@ -291,10 +297,18 @@ def my_queues(node: ConsumerNode, weights: Mapping[str, int] | None = None) -> l
     topic, me = node.topic, node.consumer.address
     ignored = set(topic.settings.consumer_ignore_consumer_group_ids)
     found: list[Owned] = []
+    rings: dict[frozenset[tuple[str, int]], Ring] = {}  # groups mostly have the same consumers: a ring is dear
+
+    def ring_of(group_weights: Mapping[str, int]) -> Ring:
+        key = frozenset(group_weights.items())
+        if key not in rings:
+            rings[key] = Ring(group_weights)
+        return rings[key]
+
     for group_id in node.consumer_group_ids:
         if group_id in ignored:
             continue
-        ring = Ring(weights_of_group(topic, group_id, weights))
+        ring = ring_of(weights_of_group(topic, group_id, weights))
         queues: list[Queue] = list(topic.queues_of_group(group_id))
         found += [(group_id, store_id, queue_id) for store_id, queue_id in owned(ring, me, group_id, queues)]
     return found

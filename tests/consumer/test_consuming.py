@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 
-from phxqueue.config import Consumer, QueueInfo, SkipInfo, dead_letter_queue
+from phxqueue.config import Consumer, QueueInfo, SkipInfo, Topic, dead_letter_queue
 from phxqueue.consumer import Context, Item, Result
+from phxqueue.consumer.assignment import Ring
+from phxqueue.consumer.limits import Limit, OwnedQueues
 from phxqueue.consumer.service import my_queues, weights_of_group
 from phxqueue.net.status import Status
 from phxqueue.producer.items import read_cookies
@@ -447,6 +450,40 @@ def test_a_queue_given_back_while_it_is_being_given_up_is_taken_again() -> None:
         d.callback(Result.OK)
     rig.run(1)
     assert rig.unacknowledged() == 0
+
+
+def test_giving_queues_up_works_out_once_who_owns_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    rings: list[Ring] = []
+
+    def ring(weights: Mapping[str, int]) -> Ring:
+        rings.append(Ring(weights))
+        return rings[-1]
+
+    rig = Rig(groups=(1, 2))
+    monkeypatch.setattr("phxqueue.consumer.service.Ring", ring)
+    object.__setattr__(rig.topic, "consumers", (Consumer(ip="127.0.0.1", port=8002),))
+    rig.service.reconfigure(rig.service._node)
+    rig.run(1)
+    assert rig.service.queues == ()
+    assert len(rings) == 1
+
+
+def test_the_queues_are_counted_once_for_all_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+
+    def queues(topic: Topic, mine: Collection[tuple[int, int, int]]) -> OwnedQueues:
+        counted.append(len(mine))
+        return OwnedQueues(topic, mine)
+
+    rig = Rig()
+    monkeypatch.setattr("phxqueue.consumer.service.OwnedQueues", queues)
+    shares = [rig.service.share_of_queues(Limit(1, 1, handle_id)) for handle_id in range(10)]
+    assert shares == [1.0] * 10
+    assert counted == [6]
+    object.__setattr__(rig.topic, "consumers", ())
+    rig.service.reconfigure(rig.service._node)
+    rig.run(1)
+    assert rig.service.share_of_queues(Limit(1, 1)) == 0.0
 
 
 def test_weights_count_only_consumers_of_the_group_and_ignored_groups_are_nobodys() -> None:

@@ -17,7 +17,7 @@ from phxqueue.consumer.assignment import Ring, owned
 from phxqueue.consumer.handlers import Handler
 from phxqueue.consumer.handling import Handling
 from phxqueue.consumer.items import Place
-from phxqueue.consumer.limits import LEAST_SHARE, Limit, Throttle, by_group, combined, limits_of_files, owned_share
+from phxqueue.consumer.limits import LEAST_SHARE, Limit, OwnedQueues, Throttle, by_group, combined, limits_of_files
 from phxqueue.consumer.sharing import HandlerSlots
 from phxqueue.consumer.slots import Slot
 from phxqueue.consumer.speed import Speed
@@ -95,11 +95,11 @@ def test_the_shares_of_all_owners_are_the_whole(consumers: int, queues: int) -> 
     shares = []
     for number in range(consumers):
         mine = [(1, *queue) for queue in owned(ring, f"consumer {number}", 1, topic.queues_of_group(1))]
-        shares.append(owned_share(topic, mine, Limit(1, 1)))
+        shares.append(OwnedQueues(topic, mine).share(Limit(1, 1)))
     later_only = sum(share == LEAST_SHARE for share in shares)
     assert sum(shares) == pytest.approx(1 + LEAST_SHARE * later_only)
     assert later_only <= 1
-    assert owned_share(topic, [], Limit(99)) == 1.0, "nothing is counted, so nothing is held back"
+    assert OwnedQueues(topic, []).share(Limit(99)) == 1.0, "nothing is counted, so nothing is held back"
 
 
 # -- a consumer --------------------------------------------------------------------------------------------
