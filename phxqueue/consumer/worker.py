@@ -65,6 +65,7 @@ class Worker:
         self._suspects: Suspects | None = None  # what is handled alone; see suspects.py
         self._end = 0  # of the queue, when we last heard of it
         self._held = 0  # bytes fetched and not finished
+        self._asked = False  # the store may have handed something out
         self._poll: Deferred[Any] | None = None
         self._ack_call: Deferred[Any] | None = None
         self._ack_timer: IDelayedCall | None = None
@@ -97,6 +98,7 @@ class Worker:
         request.wait_ms = int(wait_s * 1000)
         request.reader_id = self._reader_id
         self._workshop.stats.gets += 1
+        self._asked = True
         self._poll = self._call(request, wait_s)
         self._poll.addCallbacks(self._answered, self._failed, callbackArgs=(ack,), errbackArgs=(ack,))
         self._poll.addErrback(self._bug)
@@ -421,7 +423,24 @@ class Worker:
         self._held = 0
         if self._ack_call is not None:
             self._ack_call.cancel()
-        await self._acknowledge(self._settings.final_ack_s)
+        await self._leave()
+
+    async def _leave(self) -> None:
+        """Acknowledge what is finished, and tell the store that this reader has not crashed."""
+        ack = self._window.take_ack() if self._window is not None else None
+        if ack is None and not self._asked:
+            return
+        self._workshop.stats.acks += ack is not None
+        request = self._request(ack)
+        request.reader_id = self._reader_id
+        request.leaving = True
+        try:
+            await self._source.caller.call(self._source.route, GET, request, self._settings.final_ack_s)
+        except RpcError as error:
+            self.log.info(
+                "{place}: the store has not heard that we leave; what is not acknowledged comes again: {error}",
+                place=self.place, error=error,
+            )  # fmt: skip
 
     def abort(self) -> None:
         """Wait no longer for what is at work: it stays unfinished, and comes again."""

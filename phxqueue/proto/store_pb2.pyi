@@ -186,6 +186,7 @@ class GetRequest(_message.Message):
     READER_ID_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    LEAVING_FIELD_NUMBER: _builtins.int
     topic_id: _builtins.int
     store_id: _builtins.int
     queue_id: _builtins.int
@@ -210,6 +211,8 @@ class GetRequest(_message.Message):
     """of the answer that told the cursors above; absent: not checked"""
     generation: _builtins.int
     """likewise"""
+    leaving: _builtins.bool
+    """with limit 0: the reader `reader_id` ends of its own will, so it has not crashed"""
     @_builtins.property
     def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___AckClaim]:
         """what the acknowledgement rests on (reconciliation); the last one ends at prev_cursor"""
@@ -232,10 +235,11 @@ class GetRequest(_message.Message):
         reader_id: _builtins.int = ...,
         history: _builtins.int | None = ...,
         generation: _builtins.int | None = ...,
+        leaving: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "_history", b"_history", "_next_cursor", b"_next_cursor", "_prev_cursor", b"_prev_cursor", "generation", b"generation", "history", b"history", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "_history", b"_history", "_next_cursor", b"_next_cursor", "_prev_cursor", b"_prev_cursor", "claims", b"claims", "consumer_group_id", b"consumer_group_id", "fencing_token", b"fencing_token", "generation", b"generation", "history", b"history", "limit", b"limit", "limit_bytes", b"limit_bytes", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor", "queue_id", b"queue_id", "random", b"random", "reader_id", b"reader_id", "store_id", b"store_id", "topic_id", b"topic_id", "wait_ms", b"wait_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "_history", b"_history", "_next_cursor", b"_next_cursor", "_prev_cursor", b"_prev_cursor", "claims", b"claims", "consumer_group_id", b"consumer_group_id", "fencing_token", b"fencing_token", "generation", b"generation", "history", b"history", "leaving", b"leaving", "limit", b"limit", "limit_bytes", b"limit_bytes", "next_cursor", b"next_cursor", "prev_cursor", b"prev_cursor", "queue_id", b"queue_id", "random", b"random", "reader_id", b"reader_id", "store_id", b"store_id", "topic_id", b"topic_id", "wait_ms", b"wait_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__generation: _TypeAlias = _typing.Literal["generation"]  # noqa: Y015
     _WhichOneofArgType__generation: _TypeAlias = _typing.Literal["_generation", b"_generation"]  # noqa: Y015

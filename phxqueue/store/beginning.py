@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from phxqueue.proto.store_pb2 import ReaderBegin, StoreCommand
 from phxqueue.replica.errors import ReplicaError
 from phxqueue.replica.interfaces import Clock, DelayedCall
-from phxqueue.store.begins import Begin, Key, next_begin
+from phxqueue.store.begins import Begin, Key, after_leaving, next_begin
 from phxqueue.store.group import StoreGroup
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.state import TIMER_VERSION
@@ -36,14 +36,26 @@ class Beginning:
 
     def began(self, key: Key, reader_id: int, acked: int, delivered: int, end: int) -> Begin | None:
         """A reader is handed the items from `acked` to `end`; see next_begin. None: it began before."""
-        last = self._fresh.get(key) or self._machine.begins.known.get(key)
+        last = self._last(key)
         begin = next_begin(last, reader_id, acked, delivered, end)
         if begin is None:  # its answer may have been lost
             return last if last is not None and last.acked == acked else None
+        self._note(key, begin)
+        return begin
+
+    def left(self, key: Key, reader_id: int, acked: int, delivered: int) -> None:
+        """A reader ends of its own will, when everything below `acked` is finished."""
+        begin = after_leaving(self._last(key), reader_id, acked, delivered)
+        if begin is not None:
+            self._note(key, begin)
+
+    def _last(self, key: Key) -> Begin | None:
+        return self._fresh.get(key) or self._machine.begins.known.get(key)
+
+    def _note(self, key: Key, begin: Begin) -> None:
         self._fresh[key] = begin
         if self._later is None:
             self._later = self._clock.callLater(GATHER_S, self._replicate)
-        return begin
 
     def forget(self, key: Key) -> None:
         """A replay has moved the group: whoever begins now is the first."""

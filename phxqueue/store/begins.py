@@ -3,7 +3,8 @@
 An item that kills its consumer's process is never finished, so its group's acknowledged position comes to stand at it,
 and every new reader begins there. The store counts that, per queue and consumer group, by the readers' ids, as
 replicated state; the consumer draws the conclusions (:mod:`phxqueue.consumer.suspects`). A reader that goes on, or the
-same one that was reset, is not counted, and a group that has read past everything handed out begins at 1 again.
+same one that was reset, is not counted, and a group that has read past everything handed out begins at 1 again. A
+reader that says that it leaves is taken off the count: it has ended of its own will, not by what it had in hand.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ Key = tuple[int, int]
 """(queue id, consumer group id)"""
 
 
+#: Most readers that are counted at an item which none of them but the last is known to have had in hand.
+MOVED_ON = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Begin:
     """Where the last reader began.
@@ -24,7 +29,7 @@ class Begin:
         acked: the acknowledged position it found.
         end: one past what was handed out, as far as is known: what lies between was handed out and not finished.
         reader_id: whose.
-        count: readers that found something unfinished there, this one included.
+        count: readers that found something unfinished there, this one included; without it, when it has left.
     """
 
     acked: int
@@ -47,9 +52,23 @@ def next_begin(last: Begin | None, reader_id: int, acked: int, delivered: int, e
         count = 1
     elif last is not None and last.acked == acked:
         count = last.count + 1
+    elif last is not None and last.count == 0:
+        count = 1
     else:
-        count = max(last.count if last is not None else 0, 2)
+        # Somebody got on and ended at the item that stands there now: its first time, as far as anybody knows.
+        count = min(max(last.count if last is not None else 0, 2), MOVED_ON)
     return Begin(acked, max(end, before), reader_id, count)
+
+
+def after_leaving(last: Begin | None, reader_id: int, acked: int, delivered: int) -> Begin | None:
+    """What remains of the last begin when that reader leaves, at `acked`; None: nothing has to be noted."""
+    if last is None or last.reader_id != reader_id:
+        return None  # nobody would count it
+    end = max(last.end, delivered)
+    if acked >= end:
+        return None  # it has finished everything
+    left = Begin(acked, end, reader_id, max(last.count - 1, 0) if acked < last.end else 0)
+    return None if left == last else left
 
 
 class Begins:

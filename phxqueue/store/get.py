@@ -82,6 +82,8 @@ def _go_on(
     end = machine.end_cursor(request.queue_id)
     if request.limit == 0:
         delivered = positions.delivered(key)
+        if request.leaving and request.reader_id:
+            reading.beginning.left(key, request.reader_id, acked, delivered or 0)
         return GetResponse(
             prev_cursor=acked,
             next_cursor=acked if delivered is None else delivered,

@@ -646,16 +646,19 @@ def test_stopping_does_not_wait_for_a_next_attempt_that_fails() -> None:
     rig.run(0.2)
     assert stopped == []
     rig.run(0.3)
+    assert len(rig.store.adds) == 2, "it has failed, and is not enqueued again"
+    rig.run(0.5)  # the store is told that we leave
     assert stopped == [None]
     rig.run(1)
     assert rig.unacknowledged() == 1
     assert rig.clock.getDelayedCalls() == []
 
 
-def test_an_idle_consumer_stops_at_once_and_leaves_nothing() -> None:
+def test_an_idle_consumer_says_that_it_leaves_and_leaves_nothing() -> None:
     rig = Rig()
     rig.run(1)
-    assert rig.stop() == [None]
+    stopped = rig.stop()
     rig.run(0.1)
+    assert stopped == [None]
     assert rig.store.polls == []
     assert rig.clock.getDelayedCalls() == []

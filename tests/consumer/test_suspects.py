@@ -32,8 +32,9 @@ class Process:
         self._world = world
         topic = world.topic
         node = ConsumerNode(
-            cluster=Cluster(topics=(topic,)), topic=topic, consumer=ME, consumer_group_ids=(1,), handlers={}
-        )
+            cluster=Cluster(topics=(topic,)), topic=topic, consumer=ME, consumer_group_ids=(1,), handlers={},
+            stop_timeout_s=1.0,
+        )  # fmt: skip
         self._calls: list[Deferred[Any]] = []
         producer: Any = self
         self._service = ConsumerService(node, self, producer, {1: self._handle}, world.clock)
@@ -54,6 +55,14 @@ class Process:
     def enqueue_attempt(self, *args: Any, **kwargs: Any) -> Any:
         return self._world.producer.enqueue_attempt(*args, **kwargs)
 
+    def stop(self) -> None:
+        """End gracefully, whatever the handlers are at."""
+        stopping = self._service.stopService()
+        for _ in range(20):
+            self._world.clock.advance(0.1)
+        assert stopping.called
+        self.end()
+
     def end(self) -> None:
         """Nothing of it is left: its connections are closed, and it does nothing any more."""
         self.dead = True
@@ -69,6 +78,8 @@ class Process:
         if self.dead:
             return Deferred()
         self._world.handled.append(item.buffer)
+        if self._world.hurried:
+            return Deferred()
         if item.buffer.startswith(b"killer"):
             self.dead = True
             return Deferred()
@@ -88,6 +99,7 @@ class World:
         self.producer = Producer(one, self.stores, self.clock, wall_clock=self.clock.seconds)
         self.handled: list[bytes] = []
         self.deaths = 0
+        self.hurried = False  # nobody has the time to finish anything
 
     def enqueue(self, *buffers: bytes) -> None:
         watch(self.producer.enqueue_many([NewItem(1, 1, buffer) for buffer in buffers]))
@@ -103,6 +115,13 @@ class World:
                     break
             self.deaths += process.dead
             process.end()
+
+    def restart(self, processes: int) -> None:
+        """Let so many processes begin, and stop them gracefully at once."""
+        for _ in range(processes):
+            process = Process(self)
+            self.clock.pump([0.01] * 10)
+            process.stop()
 
     @property
     def behind(self) -> int:
@@ -163,6 +182,31 @@ def test_consumers_that_end_without_anybodys_fault_cost_nobody_an_attempt() -> N
     world.live(3)
     assert world.dead_letters() == []
     assert sorted(world.handled) == sorted([*(b"%d" % number for number in range(50)), b"last"])
+
+
+def test_graceful_stops_are_no_crashes() -> None:
+    world = World()
+    world.enqueue(b"a", b"b")
+    world.hurried = True
+    world.restart(6)
+    world.hurried = False
+    world.live(1)
+    assert world.handled.count(b"a") == 7, "nobody has ended its attempt"
+    assert (world.behind, world.dead_letters()) == (0, [])
+
+
+def test_graceful_stops_between_them_do_not_hide_crashes() -> None:
+    world = World(small_topic([1], attempts=1, queues=1))
+    world.enqueue(b"killer")
+    for _ in range(4):
+        world.hurried = True
+        world.restart(2)
+        world.hurried = False
+        world.live(1)
+    assert world.deaths == 3
+    [letter] = world.dead_letters()
+    assert letter.buffer == b"killer"
+    assert world.behind == 0
 
 
 def slot(cursor: int) -> Slot:
