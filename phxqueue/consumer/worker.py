@@ -16,11 +16,10 @@ The store tells with `reset` that the group stands elsewhere than this reader th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -30,16 +29,13 @@ from phxqueue.consumer.claims import Ack
 from phxqueue.consumer.cursor_window import CursorWindow
 from phxqueue.consumer.handling import Handling
 from phxqueue.consumer.pauses import Pauses
+from phxqueue.consumer.reader import Reader
 from phxqueue.consumer.slots import Slot, read_batch
 from phxqueue.consumer.source import QueueLag, Source
 from phxqueue.consumer.suspects import Suspects, begin, put_on_record
 from phxqueue.consumer.workshop import Workshop
 from phxqueue.net.status import RpcError, Status
-from phxqueue.proto.methods import GET
-from phxqueue.proto.store_pb2 import GetRequest, GetResponse
-
-#: Long polls of several queues end at the same multiples of so many seconds.
-TOGETHER_S = 0.25
+from phxqueue.proto.store_pb2 import GetResponse
 
 
 class Worker:
@@ -58,14 +54,10 @@ class Worker:
         source.budget.queues += 1
         self._group_bit = 0 if self.place.queue_id >= DEAD_LETTER_BASE else group_bit(self.place.consumer_group_id)
         self._window: CursorWindow[Slot] | None = None  # None: not a word from the store yet
-        self._position: int | None = None  # where the store thinks we are
-        self._history: int | None = None  # of the store, in which our cursors mean something
-        self._generation: int | None = None  # of the group in the queue, likewise
-        self._reader_id = int.from_bytes(os.urandom(8), "little") or 1
+        self._reader = Reader(source, workshop.settings, workshop.clock, workshop.jitter)
         self._suspects: Suspects | None = None  # what is handled alone; see suspects.py
         self._end = 0  # of the queue, when we last heard of it
         self._held = 0  # bytes fetched and not finished
-        self._asked = False  # the store may have handed something out
         self._poll: Deferred[Any] | None = None
         self._ack_call: Deferred[Any] | None = None
         self._ack_timer: IDelayedCall | None = None
@@ -89,66 +81,18 @@ class Worker:
         size = self._source.budget.begin(self, self._settings.fetch_size)
         if not size:
             return
-        wait_s = self._wait_s()
         ack = self._window.take_ack() if self._window is not None else None
-        request = self._request(ack)
         # What was refused is fetched batch by batch: what is wrong then stands alone.
-        request.limit = 1 if self._pauses.refusals else min(self._settings.fetch_items, self._window_room)
-        request.limit_bytes = size
-        request.wait_ms = int(wait_s * 1000)
-        request.reader_id = self._reader_id
+        items = 1 if self._pauses.refusals else min(self._settings.fetch_items, self._window_room)
         self._workshop.stats.gets += 1
-        self._asked = True
-        self._poll = self._call(request, wait_s)
+        self._poll = self._reader.fetch(ack, items, size)
         self._poll.addCallbacks(self._answered, self._failed, callbackArgs=(ack,), errbackArgs=(ack,))
         self._poll.addErrback(self._bug)
-
-    def _wait_s(self) -> float:
-        """How long a Get may wait: in groups, for answers that come together cost less than one by one.
-
-        Not all at the same moment: a thousand idle queues that began together would come back together.
-        """
-        wait_s = self._settings.get_wait_s * (0.75 + 0.25 * self._workshop.jitter())
-        over = (self._workshop.clock.seconds() + wait_s) % TOGETHER_S
-        return wait_s - over if wait_s > 8 * TOGETHER_S else wait_s
 
     @property
     def _window_room(self) -> int:
         """Items that may be fetched before the oldest unfinished one is finished."""
         return self._settings.window_items - (0 if self._window is None else len(self._window))
-
-    def _request(self, ack: Ack | None) -> GetRequest:
-        place = self.place
-        request = GetRequest(
-            topic_id=self._source.topic_id,
-            store_id=place.store_id,
-            queue_id=place.queue_id,
-            consumer_group_id=place.consumer_group_id,
-            fencing_token=self._source.fencing_token,
-        )
-        if self._position is not None:
-            request.next_cursor = self._position
-        if self._history is not None:
-            request.history = self._history
-        if self._generation is not None:
-            request.generation = self._generation
-        if ack is not None:
-            ack.write(request)
-        return request
-
-    def _call(self, request: GetRequest, wait_s: float) -> Deferred[Any]:
-        settings = self._settings
-        searching = GetRequest()
-        searching.CopyFrom(request)
-        searching.wait_ms = 0
-        return self._source.caller.call(
-            self._source.route,
-            GET,
-            request,
-            settings.get_deadline_s + wait_s,
-            try_timeout_s=settings.try_timeout_s + wait_s,
-            searching=searching,
-        )
 
     def _answered(self, response: GetResponse, ack: Ack | None) -> None:
         self._poll = None
@@ -165,16 +109,13 @@ class Worker:
         if ack is not None and not response.reset:
             self._confirm(window, ack)
         if response.reset:
-            known = self._history, self._generation
-            anew = known != (response.history, response.generation)
-            window = self._reset(window, response.prev_cursor, anew=anew)
+            window = self._reset(window, response.prev_cursor, anew=not self._reader.lives_in(response))
         else:
             window.told(response.prev_cursor, response.durable_cursor)
-        self._history, self._generation = response.history, response.generation
+        self._reader.follow(response)
         if response.now_ms:
             self._handling.store_ahead_ms = response.now_ms - self._workshop.clock.seconds() * 1000
         self._take_in(window, response)
-        self._position = response.next_cursor
         self._end = response.end_cursor
         # What is handled right away is acknowledged by the next Get already.
         self._taking_in = True
@@ -225,8 +166,7 @@ class Worker:
 
     def _is_refusal(self, response: GetResponse, ack: Ack) -> bool:
         """Whether the store stands where it did, and takes nothing of what was claimed (`reconcile = strict`)."""
-        known = self._history, self._generation
-        return response.reset and response.prev_cursor < ack.stop and known == (response.history, response.generation)
+        return response.reset and response.prev_cursor < ack.stop and self._reader.lives_in(response)
 
     def _confirm(self, window: CursorWindow[Slot], ack: Ack) -> None:
         self._pauses.refusals = 0
@@ -237,7 +177,7 @@ class Worker:
         pause = self._pauses.after_refusal(position, ack.stop)
         self._workshop.stats.refused_acks += 1
         self._forget(window, position)
-        self._position = None
+        self._reader.position = None
         self._pause = self._workshop.clock.callLater(pause, self._go_on)
         if self._poll is not None:
             self._poll.cancel()
@@ -354,23 +294,20 @@ class Worker:
     def _acknowledge_now(self) -> None:
         self._ack_timer = None
         if self._ack_call is None and self._pause is None:
-            self._acknowledge(self._settings.get_deadline_s)
+            self._acknowledge()
 
-    def _acknowledge(self, deadline_s: float) -> Deferred[Any]:
-        """A Get of nothing, which only acknowledges."""
+    def _acknowledge(self) -> None:
         ack = self._window.take_ack() if self._window is not None else None
         if ack is None:
-            return succeed(None)
+            return
         self._workshop.stats.acks += 1
-        request = self._request(ack)
-        self._ack_call = self._source.caller.call(self._source.route, GET, request, deadline_s)
+        self._ack_call = self._reader.acknowledge(ack)
         self._ack_call.addCallbacks(
             self._acknowledged,
             self._not_acknowledged,
             callbackArgs=(self._window, ack),
             errbackArgs=(self._window, ack),
         )
-        return self._ack_call
 
     def _acknowledged(self, response: GetResponse, window: CursorWindow[Slot], ack: Ack) -> None:
         self._ack_call = None
@@ -428,14 +365,12 @@ class Worker:
     async def _leave(self) -> None:
         """Acknowledge what is finished, and tell the store that this reader has not crashed."""
         ack = self._window.take_ack() if self._window is not None else None
-        if ack is None and not self._asked:
-            return
         self._workshop.stats.acks += ack is not None
-        request = self._request(ack)
-        request.reader_id = self._reader_id
-        request.leaving = True
+        leaving = self._reader.leave(ack)
+        if leaving is None:
+            return
         try:
-            await self._source.caller.call(self._source.route, GET, request, self._settings.final_ack_s)
+            await leaving
         except RpcError as error:
             self.log.info(
                 "{place}: the store has not heard that we leave; what is not acknowledged comes again: {error}",
