@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from phxqueue.producer.entries import Cancelled, CancelledUnderWay, Entry, PieceEntry, Target
+from phxqueue.producer.entries import Cancelled, CancelledUnderWay, PieceEntry, Target, TogetherEntry
 from phxqueue.producer.errors import EnqueueError, InvalidItem, NotOnePlace, OutcomeUnknown, TooMuchAtOnce
 from phxqueue.producer.many import NewItem
 from phxqueue.producer.plans import Plan, Planner
@@ -66,10 +66,12 @@ class AtomicCall:
         )
 
 
-class AtomicEntry(Entry):
-    """All items of the call, as a lane sees them. A request takes its pieces, each of which becomes a batch."""
+class AtomicEntry(TogetherEntry):
+    """All items of the call, as a lane sees them."""
 
-    call: AtomicCall
+    def __init__(self, call: AtomicCall, pieces: list[PieceEntry]) -> None:
+        super().__init__(pieces)
+        self.call = call
 
     def fail(self, error: EnqueueError) -> None:
         if not self.answered:
@@ -210,11 +212,7 @@ class AtomicPlan:
             piece.call, piece.positions = call, growing.positions
             call.pieces.append(piece)
         call.pieces[0].together = len(call.pieces)
-        count = sum(piece.count for piece in call.pieces)
-        entry = AtomicEntry(pieces[0].target, uin, count, b"", 0, planner.now, planner.atime_ms)
-        entry.size = sum(piece.size for piece in call.pieces)
-        entry.pieces = call.pieces
-        entry.call = call
+        entry = AtomicEntry(call, call.pieces)
         call.begin(entry)
         return entry
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from twisted.internet.task import deferLater
-
 from phxqueue.config import Topic, UnknownIdError
-from phxqueue.net.status import Retry, RpcError, Status
+from phxqueue.net.status import Status
+from phxqueue.producer.calls import Unanswered, call_until_answered
 from phxqueue.producer.delayed import DelayedId
-from phxqueue.producer.errors import OutcomeUnknown, Refused
+from phxqueue.producer.errors import Refused
 from phxqueue.producer.receipts import Receipt
 from phxqueue.producer.routes import store_route
 from phxqueue.producer.sender import Surroundings
@@ -35,22 +34,10 @@ async def cancel_delayed(surroundings: Surroundings, topic: Topic, delayed: Rece
         timer_number=timer_number,
     )
     route = store_route(topic, store_id, store.group_of_queue(queue_id))
-    settings, clock = surroundings.settings, surroundings.clock
-    end = clock.seconds() + settings.deadline_s
-    pause, unknown = settings.backoff_first_s, False
-    while True:
-        left = end - clock.seconds()
-        try:
-            await surroundings.caller.call(route, CANCEL_DELAYED, request, max(left, 0.001))
-            return True
-        except RpcError as error:
-            if error.status is Status.NOT_FOUND:
-                return False
-            unknown = unknown or error.maybe_executed
-            if error.status.retry is Retry.NEVER or left <= pause:
-                what = f"{route.what}: {error}"
-                raise (
-                    OutcomeUnknown(f"{what}; cancel it again", error.status) if unknown else Refused(what, error.status)
-                ) from None
-        await deferLater(clock, pause)
-        pause = min(pause * 2, settings.backoff_max_s)
+    try:
+        await call_until_answered(surroundings, route, CANCEL_DELAYED, request)
+    except Unanswered as failed:
+        if failed.error.status is Status.NOT_FOUND:
+            return False
+        raise failed.as_enqueue_error("cancel it again") from None
+    return True

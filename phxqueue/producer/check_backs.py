@@ -11,7 +11,7 @@ import enum
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, TimeoutError, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -31,6 +31,8 @@ GRACE_S = 5.0
 #: Pauses after a poll that failed, in seconds.
 AGAIN_S = 0.1
 AGAIN_MAX_S = 5.0
+#: An application that has not answered after so long, in seconds, is asked again another time, as if it had not been.
+ANSWER_S = 60.0
 
 
 class Decision(enum.Enum):
@@ -119,14 +121,21 @@ class CheckBacks:
             await DeferredList(asked, consumeErrors=True)
 
     async def _answer(self, store_id: int, message: HalfMessage) -> None:
-        half = self._make(HalfId(store_id, message.queue_id, message.half_number), HalfItem.read(message.items))
+        half_id = HalfId(store_id, message.queue_id, message.half_number)
         try:
-            said: Any = self._check_back(half)
-            if isinstance(said, Awaitable):
-                said = await said
-            decision = Decision(said)
+            half = self._make(half_id, HalfItem.read(message.items))
+            decision = Decision(await self._said(half))
+        except TimeoutError:
+            self.log.warn(
+                "check_back said nothing about half message {half_id} within {seconds:g} s: it stays undecided",
+                half_id=half_id,
+                seconds=ANSWER_S,
+            )
+            return
+        except CancelledError:
+            return  # the producer closes
         except Exception:
-            self.log.failure("check_back failed for {half}: it stays undecided", half=half)
+            self.log.failure("check_back failed for half message {half_id}: it stays undecided", half_id=half_id)
             return
         try:
             if decision is Decision.COMMIT:
@@ -137,3 +146,19 @@ class CheckBacks:
             self.log.warn("{error} (meanwhile: check_back says {decision})", error=error, decision=decision.value)
         except EnqueueError as error:
             self.log.warn("{half}: {error}; it is asked about again", half=half, error=error)
+        except CancelledError:
+            return  # the producer closes
+        except Exception:
+            self.log.failure("a defect of the producer itself, while it decided {half}", half=half)
+
+    def _said(self, half: Half) -> Deferred[Any]:
+        """What the application says; fails with Twisted's TimeoutError when it does not."""
+        said: Any = self._check_back(half)
+        if not isinstance(said, Deferred):
+            said = Deferred.fromCoroutine(_awaited(said)) if isinstance(said, Awaitable) else succeed(said)
+        answer: Deferred[Any] = said
+        return answer.addTimeout(ANSWER_S, self._all.clock)
+
+
+async def _awaited(said: Awaitable[Any]) -> Any:
+    return await said

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from phxqueue.producer.places import read_place
+
 
 class DelayedId(NamedTuple):
     """Where a delayed item waits. As text: "store-queue-deliver_at_ms-timer_number"."""
@@ -23,7 +25,4 @@ class DelayedId(NamedTuple):
         Raises:
             ValueError: it is no such text.
         """
-        parts = text.split("-")
-        if len(parts) != 4 or not all(part.isdecimal() and len(part) <= 20 for part in parts):
-            raise ValueError(f"{text!r} is not the id of a delayed item: it looks like 1-17-1764000000000-42")
-        return cls(*map(int, parts))
+        return cls(*read_place(text, (32, 32, 64, 64), "a delayed item: it looks like 1-17-1764000000000-42"))

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from phxqueue.config import Topic
 from phxqueue.net.status import Status
 from phxqueue.producer.admission import Admission
-from phxqueue.producer.entries import Entry
+from phxqueue.producer.entries import LaneEntry
 from phxqueue.producer.errors import BufferFull, ProducerClosed
 from phxqueue.producer.reporting import Reporter
 from phxqueue.producer.routes import store_route
@@ -60,7 +60,9 @@ class Dispatch:
         self._clock = clock
         self._begin_turn = begin_turn
         self._on_close = on_close
-        self._admission: Admission[Entry] = Admission(settings.buffer_items, settings.buffer_size, settings.max_waiting)
+        self._admission: Admission[LaneEntry] = Admission(
+            settings.buffer_items, settings.buffer_size, settings.max_waiting
+        )
         self._senders: dict[tuple[int, int], Sender] = {}  # by (store, Paxos group)
         self._numbers: dict[int, Iterator[int]] = {}  # batch sequences by store
         self._avoid: dict[int, float] = {}  # store: until when items without key go elsewhere
@@ -145,7 +147,7 @@ class Dispatch:
         for sender in unsent:
             sender.flush()
 
-    def admit(self, entry: Entry) -> None:
+    def admit(self, entry: LaneEntry) -> None:
         """Let an entry into the buffer, have it wait, or refuse it."""
         if self._admission.enter(entry):
             self._line_up(entry)
@@ -159,10 +161,10 @@ class Dispatch:
                 )
             )
 
-    def _line_up(self, entry: Entry) -> None:
-        sender = self._senders.get(entry.target.lane)
+    def _line_up(self, entry: LaneEntry) -> None:
+        sender = self._senders.get(entry.lane)
         if sender is None:
-            sender = self._make_sender(entry.target.lane)
+            sender = self._make_sender(entry.lane)
         sender.add(entry)
         self._unsent.add(sender)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -12,6 +13,7 @@ from phxqueue.producer.delayed import DelayedId
 from phxqueue.producer.errors import EnqueueError, OutcomeUnknown, Refused
 from phxqueue.producer.receipts import NO_CURSOR_YET, Receipt, Receipts, Segment
 from phxqueue.proto.origin import Origin
+from phxqueue.proto.store_pb2 import AddResult
 
 
 class Cancelled(Refused, CancelledError):
@@ -40,57 +42,59 @@ class Target:
     check_after_ms: int = 0  # ... which are asked about it so long after; 0: as configured
 
 
-def delayed_receipt(target: Target, timer_number: int) -> Receipt:
-    """What is told of an item that the store keeps aside."""
-    delayed_id = DelayedId(target.store_id, target.queue_id, target.deliver_at_ms, timer_number)
-    return Receipt(target.store_id, target.queue_id, NO_CURSOR_YET, str(delayed_id))
+def receipt_of(target: Target, result: AddResult, offset: int) -> Receipt:
+    """Where the store says that an item is which lies behind `offset` others of its batch."""
+    # Of an item with an idempotency key the result may be that of an earlier batch: so that is where it is.
+    queue_id = result.queue_id if result.by_key else target.queue_id
+    if not result.delayed:
+        return Receipt(target.store_id, queue_id, result.first_cursor + offset)
+    due_ms = result.deliver_at_ms if result.by_key else target.deliver_at_ms
+    delayed_id = DelayedId(target.store_id, queue_id, due_ms, result.timer_number)
+    return Receipt(target.store_id, queue_id, NO_CURSOR_YET, str(delayed_id))
 
 
-class Entry:
-    """One or more serialized items for one target. See `Waiting` in batching.py for what a lane reads.
-
-    Each kind of entry knows the fates that a store can answer it with; another one is a defect, and raises.
+class LaneEntry(ABC):
+    """What lines up in a lane, and leaves it as a whole. See `Waiting` in batching.py for what a lane reads.
 
     `left` and `answered` only ever go from False to True; a fate told after the first is ignored.
+
+    Attributes:
+        lane: (store_id, Paxos group).
     """
 
     void = False
     left = False
     answered = False
-    pieces: Sequence[Entry] = ()  # of an entry that takes several batches, which belong together
-    together = 1  # the first of those: how many there are
+
+    def __init__(self, lane: tuple[int, int], uin: int, count: int, size: int, arrived: float) -> None:
+        self.lane = lane
+        self.uin = uin
+        self.count = count
+        self.size = size
+        self.arrived = arrived
+
+    @abstractmethod
+    def fail(self, error: EnqueueError) -> None:
+        """Its items are not, or perhaps, in the queue."""
+
+
+class Entry(LaneEntry):
+    """One or more serialized items for one target: they are of one batch."""
+
+    together = 1  # of batches that belong together, the first: how many there are
 
     def __init__(
         self, target: Target, uin: int, count: int, payload: bytes, digest: int, arrived: float, atime_ms: int
     ) -> None:
+        super().__init__(target.lane, uin, count, len(payload), arrived)
         self.target = target
-        self.uin = uin
-        self.count = count
         self.payload = payload
-        self.size = len(payload)
         self.digest = digest
-        self.arrived = arrived
         self.atime_ms = atime_ms
 
-    def was_stored(self, queue_id: int, deliver_at_ms: int) -> None:
-        """What is told next is the outcome of an earlier batch with its key: so that is where it is."""
-        self.target = replace(self.target, queue_id=queue_id, deliver_at_ms=deliver_at_ms)
-
-    def succeed(self, first_cursor: int) -> None:
-        """Its items are in the queue, from this cursor on."""
-        raise NotImplementedError
-
-    def keep(self, timer_number: int) -> None:
-        """Its items are with the store, which puts them into the queue when they are due."""
-        raise NotImplementedError
-
-    def prepared(self, half_number: int) -> None:
-        """Its item is with the store, which keeps it until it is decided."""
-        raise NotImplementedError
-
-    def fail(self, error: EnqueueError) -> None:
-        """Its items are not, or perhaps, in the queue."""
-        raise NotImplementedError
+    @abstractmethod
+    def stored(self, result: AddResult, offset: int) -> None:
+        """The store has its items, where the result of their batch says, behind `offset` others of it."""
 
 
 class SingleEntry(Entry):
@@ -98,16 +102,10 @@ class SingleEntry(Entry):
 
     deferred: Deferred[Receipt]
 
-    def succeed(self, first_cursor: int) -> None:
+    def stored(self, result: AddResult, offset: int) -> None:
         if not self.answered:
             self.answered = True
-            target = self.target
-            self.deferred.callback(Receipt(target.store_id, target.queue_id, first_cursor))
-
-    def keep(self, timer_number: int) -> None:
-        if not self.answered:
-            self.answered = True
-            self.deferred.callback(delayed_receipt(self.target, timer_number))
+            self.deferred.callback(receipt_of(self.target, result, offset))
 
     def fail(self, error: EnqueueError) -> None:
         if not self.answered:
@@ -129,22 +127,26 @@ class PieceEntry(Entry):
     call: Settles
     positions: Sequence[int]
 
-    def succeed(self, first_cursor: int) -> None:
+    def stored(self, result: AddResult, offset: int) -> None:
         if not self.answered:
             self.answered = True
-            target = self.target
-            self.call.settle(Segment(self.positions, target.store_id, target.queue_id, first_cursor, None))
-
-    def keep(self, timer_number: int) -> None:
-        if not self.answered:
-            self.answered = True
-            store_id, queue_id, cursor, delayed_id = delayed_receipt(self.target, timer_number)
+            store_id, queue_id, cursor, delayed_id = receipt_of(self.target, result, offset)
             self.call.settle(Segment(self.positions, store_id, queue_id, cursor, None, delayed_id))
 
     def fail(self, error: EnqueueError) -> None:
         if not self.answered:
             self.answered = True
             self.call.settle(Segment(self.positions, self.target.store_id, self.target.queue_id, 0, error))
+
+
+class TogetherEntry(LaneEntry):
+    """Pieces of one lane that belong together: each becomes a batch of its own, and all travel in one request."""
+
+    def __init__(self, pieces: Sequence[PieceEntry]) -> None:
+        first = pieces[0]
+        count, size = sum(piece.count for piece in pieces), sum(piece.size for piece in pieces)
+        super().__init__(first.lane, first.uin, count, size, first.arrived)
+        self.pieces = pieces
 
 
 class Settles(Protocol):

@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 
 from phxqueue.config import Topic, UnknownIdError
-from phxqueue.net.status import Retry, RpcError, Status
-from phxqueue.producer.entries import Entry
+from phxqueue.net.status import Status
+from phxqueue.producer.calls import Unanswered, call_until_answered
+from phxqueue.producer.entries import Cancelled, CancelledUnderWay, Entry
 from phxqueue.producer.errors import EnqueueError, HalfDecided, HalfUnknown, OutcomeUnknown, Refused
 from phxqueue.producer.items import read_cookies
+from phxqueue.producer.places import read_place
 from phxqueue.producer.receipts import Receipt
 from phxqueue.producer.routes import store_route
 from phxqueue.producer.sender import Surroundings
 from phxqueue.proto.item_pb2 import QItems
 from phxqueue.proto.methods import DECIDE_HALF
-from phxqueue.proto.store_pb2 import DecideHalfRequest, HalfState
+from phxqueue.proto.store_pb2 import AddResult, DecideHalfRequest, HalfState
 
 
 class HalfId(NamedTuple):
@@ -39,10 +40,7 @@ class HalfId(NamedTuple):
         Raises:
             ValueError: it is no such text.
         """
-        parts = text.split("-")
-        if len(parts) != 3 or not all(part.isdecimal() and len(part) <= 20 for part in parts):
-            raise ValueError(f"{text!r} is not the id of a half message: it looks like 1-17-42")
-        return cls(*map(int, parts))
+        return cls(*read_place(text, (32, 32, 64), "a half message: it looks like 1-17-42"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +115,20 @@ class HalfEntry(Entry):
     deferred: Deferred[Half]
     make: Callable[[HalfId], Half]
 
-    def succeed(self, first_cursor: int) -> None:
-        """A store of which no node knows half messages has taken it for an ordinary one."""
-        self.fail(
-            OutcomeUnknown(
-                f"store {self.target.store_id} knows no half messages and has made the item visible at once, as item "
-                f"{first_cursor} of queue {self.target.queue_id}: upgrade its nodes before using them"
-            )
-        )
-
-    def prepared(self, half_number: int) -> None:
-        if not self.answered:
+    def stored(self, result: AddResult, offset: int) -> None:
+        if self.answered:
+            return
+        target = self.target
+        if result.prepared:
             self.answered = True
-            self.deferred.callback(self.make(HalfId(self.target.store_id, self.target.queue_id, half_number)))
+            self.deferred.callback(self.make(HalfId(target.store_id, target.queue_id, result.half_number)))
+        else:  # no node of the store knows half messages: they have taken it for an ordinary one
+            self.fail(
+                OutcomeUnknown(
+                    f"store {target.store_id} knows no half messages and has made the item visible at once, as item "
+                    f"{result.first_cursor} of queue {target.queue_id}: upgrade its nodes before using them"
+                )
+            )
 
     def fail(self, error: EnqueueError) -> None:
         if not self.answered:
@@ -138,8 +137,11 @@ class HalfEntry(Entry):
 
     def cancel(self, _deferred: Deferred[Half]) -> None:
         """The caller has lost interest. What may have left is rolled back by the store when its time is over."""
-        self.void = not self.left
-        self.fail(Refused("prepare was cancelled: if it is prepared at all, nobody commits it"))
+        if self.left:
+            self.fail(CancelledUnderWay("prepare was cancelled: if it is prepared at all, nobody commits it"))
+        else:
+            self.void = True
+            self.fail(Cancelled("prepare was cancelled before it was sent: nothing is prepared"))
 
 
 async def decide_half(
@@ -162,24 +164,12 @@ async def decide_half(
         decision=decision,
     )
     route = store_route(topic, name.store_id, store.group_of_queue(name.queue_id))
-    settings, clock = surroundings.settings, surroundings.clock
-    end = clock.seconds() + settings.deadline_s
-    pause, unknown = settings.backoff_first_s, False
-    while True:
-        left = end - clock.seconds()
-        try:
-            answer = await surroundings.caller.call(route, DECIDE_HALF, request, max(left, 0.001))
-            break
-        except RpcError as error:
-            what = f"{route.what}: {error}"
-            if error.status is Status.NOT_FOUND:
-                raise HalfUnknown(what) from None
-            unknown = unknown or error.maybe_executed
-            if error.status.retry is Retry.NEVER or left <= pause:
-                text = f"{what}; decide again"
-                raise (OutcomeUnknown(text, error.status) if unknown else Refused(what, error.status)) from None
-        await deferLater(clock, pause)
-        pause = min(pause * 2, settings.backoff_max_s)
+    try:
+        answer = await call_until_answered(surroundings, route, DECIDE_HALF, request)
+    except Unanswered as failed:
+        if failed.error.status is Status.NOT_FOUND:
+            raise HalfUnknown(str(failed)) from None
+        raise failed.as_enqueue_error("decide again") from None
     if answer.state == HalfState.COMMITTED and decision == HalfState.COMMITTED:
         return Receipt(name.store_id, answer.queue_id, answer.first_cursor)
     if answer.state != HalfState.COMMITTED and decision != HalfState.COMMITTED:

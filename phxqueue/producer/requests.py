@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from operator import or_
 
-from phxqueue.producer.entries import Entry
+from phxqueue.producer.entries import Entry, LaneEntry, TogetherEntry
 from phxqueue.proto.digest import MASK64
 from phxqueue.proto.store_pb2 import AddRequest
 
@@ -46,7 +46,7 @@ class Request:
     )
 
     def __init__(
-        self, topic_id: int, store_id: int, producer_id: int, entries: list[Entry], numbers: Iterator[int]
+        self, topic_id: int, store_id: int, producer_id: int, entries: Sequence[LaneEntry], numbers: Iterator[int]
     ) -> None:
         self.entries = entries
         self.items = 0
@@ -109,24 +109,25 @@ class Request:
         return all(entry.answered for part in self.parts for entry in part.entries)
 
 
-def _by_batch(entries: list[Entry]) -> list[list[Entry]]:
+def _by_batch(entries: Sequence[LaneEntry]) -> list[list[Entry]]:
     """Entries by queue and pub, each list in order. What came behind one with a batch for itself stays behind it."""
-    if len({id(entry.target) for entry in entries}) == 1 and not any(entry.pieces for entry in entries):
-        return [entries]
+    single = [entry for entry in entries if isinstance(entry, Entry)]
+    if len(single) == len(entries) and len({id(entry.target) for entry in single}) == 1:
+        return [single]
     batches: list[list[Entry]] = []
     growing: dict[tuple[int, ...], list[Entry]] = {}
     for entry in entries:
-        if entry.pieces:
+        if isinstance(entry, TogetherEntry):
             growing.clear()
             batches += [[piece] for piece in entry.pieces]
             entry.left = True
-            continue
-        target = entry.target
-        if target.idempotency_key:
-            growing.pop(target.batch[:-1], None)
-        batch = growing.get(target.batch)
-        if batch is None:
-            batch = growing[target.batch] = []
-            batches.append(batch)
-        batch.append(entry)
+        elif isinstance(entry, Entry):
+            target = entry.target
+            if target.idempotency_key:
+                growing.pop(target.batch[:-1], None)
+            batch = growing.get(target.batch)
+            if batch is None:
+                batch = growing[target.batch] = []
+                batches.append(batch)
+            batch.append(entry)
     return batches

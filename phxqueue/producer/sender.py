@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 from phxqueue.net.routing import Route
 from phxqueue.net.status import Retry, RpcError, Status
 from phxqueue.producer.batching import Lane
-from phxqueue.producer.entries import Entry
+from phxqueue.producer.entries import LaneEntry
 from phxqueue.producer.errors import EnqueueError, KeyReused, OutcomeUnknown, Refused
 from phxqueue.producer.requests import Part, Request
 from phxqueue.producer.settings import ProducerSettings
@@ -103,7 +103,7 @@ class Sender:
         self._lane_id = lane
         self._store_id = lane[0]
         self._numbers = numbers
-        self._lane: Lane[Entry] = Lane(surroundings.settings.lane_limits)
+        self._lane: Lane[LaneEntry] = Lane(surroundings.settings.lane_limits)
         self._under_way: set[Request] = set()
         self._calls: dict[Request, Deferred[Any]] = {}
         self._pauses: dict[Request, IDelayedCall] = {}
@@ -111,7 +111,7 @@ class Sender:
 
     # -- in ---------------------------------------------------------------------------------------
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: LaneEntry) -> None:
         """Line up; flush() at the end of the turn sends it."""
         self._lane.add(entry)
 
@@ -166,9 +166,9 @@ class Sender:
 
     def _on_answer(self, response: AddResponse, request: Request) -> None:
         self._calls.pop(request, None)
-        if len(response.results) != len(request.parts):
-            text = f"{self.route.what} answered {len(response.results)} results for {len(request.parts)} batches"
-            self._on_error(RpcError(Status.INTERNAL, text), request)
+        nonsense = _nonsense(response, request)
+        if nonsense:
+            self._on_error(RpcError(Status.INTERNAL, f"{self.route.what} {nonsense}"), request)
             return
         again: list[int] = []
         error: RpcError | None = None
@@ -248,28 +248,21 @@ class Sender:
         stats.duplicates += result.duplicate
         if request.settle_until is not None:
             stats.settled += 1
-        cursor = result.first_cursor
+        offset = 0
         for entry in part.entries:
-            if result.by_key:
-                entry.was_stored(result.queue_id, result.deliver_at_ms)
             if entry.answered:
                 stats.stored_late += entry.count
             else:
                 stats.stored += entry.count
-                if result.delayed:
-                    entry.keep(result.timer_number)
-                elif result.prepared:
-                    entry.prepared(result.half_number)
-                else:
-                    entry.succeed(cursor)
-            cursor += entry.count
+                entry.stored(result, offset)
+            offset += entry.count
 
     def _tell(self, part: Part, error: RpcError) -> None:
         told = self._describe(error, part.maybe_written)
         for entry in part.entries:
             self._fail(entry, told)
 
-    def _fail(self, entry: Entry, error: EnqueueError) -> None:
+    def _fail(self, entry: LaneEntry, error: EnqueueError) -> None:
         if entry.answered:
             return
         if isinstance(error, OutcomeUnknown):
@@ -376,6 +369,16 @@ class Sender:
         for request in list(self._pauses):
             self._pauses.pop(request).cancel()
             self._conclude(request, error)
+
+
+def _nonsense(response: AddResponse, request: Request) -> str:
+    """What makes an answer none to this request; "": nothing."""
+    if len(response.results) != len(request.parts):
+        return f"answered {len(response.results)} results for {len(request.parts)} batches"
+    for batch, result in zip(request.message.batches, response.results, strict=True):
+        if result.prepared and not batch.header.prepared_by:
+            return "keeps as a half message what was sent as none"
+    return ""
 
 
 def _to_settle(request: Request) -> list[int]:

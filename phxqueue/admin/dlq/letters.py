@@ -8,6 +8,7 @@ from typing import NamedTuple
 from phxqueue.admin.rendering import readable
 from phxqueue.producer.attempts import ATTEMPTS, GROUP, LAST_ERROR, REASON
 from phxqueue.producer.items import make_cookies, read_cookies
+from phxqueue.producer.places import read_place
 from phxqueue.proto.item_pb2 import QItem
 
 #: How often a letter was put back on its way, in sys_cookies; text.
@@ -31,10 +32,7 @@ class LetterId(NamedTuple):
         Raises:
             ValueError: it is no such text.
         """
-        parts = text.split("-")
-        if len(parts) != 3 or not all(part.isdecimal() and len(part) <= 20 for part in parts):
-            raise ValueError(f"{text!r} is not the id of a dead letter: it looks like 1-7-42 (store-pub-cursor)")
-        return cls(*map(int, parts))
+        return cls(*read_place(text, (32, 32, 64), "a dead letter: it looks like 1-7-42 (store-pub-cursor)"))
 
 
 @dataclass(frozen=True, slots=True)
