@@ -6,7 +6,7 @@ The settings are kept by the topic's first store: replicated and durable. Consum
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from phxqueue.admin import edge
 from phxqueue.admin.clients import open_master_client, open_pool
 from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.errors import AdminError
+from phxqueue.admin.groups import read as read_groups
 from phxqueue.admin.table import table
 from phxqueue.config import Topic
 from phxqueue.consumer.limits import Limit, limits_of_files
@@ -50,6 +51,18 @@ class TopicSettingsClient:
         request = SetSettingRequest(topic_id=topic.topic_id, store_id=settings_store(topic).store_id)
         request.change.CopyFrom(SettingChange(key=key, value=value))
         await self.caller.call(settings_route(topic), SET_SETTING, request, DEADLINE_S)
+
+    async def pubs_by_group(self, limit: Limit) -> dict[int, frozenset[int]]:
+        """What consumer groups read, those of run time included: these are asked for only when the limit needs them."""
+        pubs: dict[int, set[int]] = {group.consumer_group_id: set() for group in self.topic.consumer_groups}
+        for pub in self.topic.pubs:
+            for group in pub.consumer_group_ids:
+                pubs[group].add(pub.pub_id)
+        wanted = pubs.get(limit.consumer_group_id)
+        if limit.consumer_group_id != -1 and (wanted is None or limit.pub_id not in (-1, *wanted)):
+            for one in await read_groups(self.caller, self.topic):
+                pubs.setdefault(one.consumer_group_id, set()).update(one.run_time_pubs)
+        return {group: frozenset(read) for group, read in pubs.items()}
 
 
 def with_settings(
@@ -102,7 +115,7 @@ def set_limit(context: ClusterContext, per_minute: int, **ids: int) -> None:
     limit = Limit(per_minute=per_minute, **ids)
 
     async def use(settings: TopicSettingsClient) -> None:
-        check_ids(settings.topic, limit)
+        check_ids(settings.topic, limit, await settings.pubs_by_group(limit))
         await settings.set(limit_key(limit), str(per_minute).encode())
 
     with_settings(context, use)
@@ -165,18 +178,28 @@ def resume(context: ClusterContext, consumer_group_id: int, pub_id: int) -> None
 def _pause(context: ClusterContext, consumer_group_id: int, pub_id: int, value: bytes | None) -> None:
     async def use(settings: TopicSettingsClient) -> None:
         if value is not None:
-            check_ids(settings.topic, Limit(pub_id, consumer_group_id))
+            limit = Limit(pub_id, consumer_group_id)
+            check_ids(settings.topic, limit, await settings.pubs_by_group(limit))
         await settings.set(pause_key(consumer_group_id, pub_id), value)
 
     with_settings(context, use)
 
 
-def check_ids(topic: Topic, limit: Limit) -> None:
+def check_ids(topic: Topic, limit: Limit, pubs_by_group: Mapping[int, Collection[int]]) -> None:
     """Raises UnknownIdError or AdminError for what the topic does not have: the limit would match nothing."""
     if limit.pub_id != -1:
         topic.pub(limit.pub_id)
     if limit.consumer_group_id != -1:
-        topic.consumer_group(limit.consumer_group_id)
+        pubs = pubs_by_group.get(limit.consumer_group_id)
+        if pubs is None:
+            raise AdminError(
+                f"no consumer group {limit.consumer_group_id}: `phxqueue groups list` shows those there are"
+            )
+        if limit.pub_id not in (-1, *pubs):
+            read = ", ".join(map(str, sorted(pubs))) or "none"
+            raise AdminError(
+                f"consumer group {limit.consumer_group_id} does not read pub {limit.pub_id}; it reads {read}"
+            )
     if limit.queue_info_id != -1:
         topic.queue_info(limit.queue_info_id)
     if limit.handle_id not in (-1, *topic.handle_ids):

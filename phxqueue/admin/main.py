@@ -38,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "replay": ("phxqueue.admin.replays", "replay", "Have a consumer group read again what it was done with."),
     "groups": ("phxqueue.admin.groups", "groups", "Show, create and delete consumer groups at run time."),
     "restore": ("phxqueue.admin.backup.commands", "restore", "Make the nodes of a store from a backup."),
-    "resume": ("phxqueue.admin.limits", "resume", "Have it go on."),
+    "resume": ("phxqueue.admin.limits", "resume", "Have a paused consumer group go on with a pub."),
     "status": ("phxqueue.admin.status", "status", "Show nodes, masters, replicas and backlogs."),
 }
 

@@ -80,11 +80,18 @@ def sums(topic: Topic, reports: Sequence[NodeReport]) -> list[Sums]:
                 for (_, queue_id), queue in queues.items():
                     if queue_id == dead_letter_queue(pub.pub_id):
                         one.unread += queue.end_cursor - _acked(queue, group)
-        found.append(_with_passed_on(one, reports))
+        found.append(_with_passed_on(one, _sharing(topic, group), reports))
     return found
 
 
-def _with_passed_on(one: Sums, reports: Sequence[NodeReport]) -> Sums:
+def _sharing(topic: Topic, group: int) -> frozenset[int]:
+    """The other groups whose later attempts come into queues that this one reads, too."""
+    queues = set(topic.queues_of_group(group))
+    others = (other.consumer_group_id for other in topic.consumer_groups if other.consumer_group_id != group)
+    return frozenset(other for other in others if not queues.isdisjoint(topic.queues_of_group(other)))
+
+
+def _with_passed_on(one: Sums, sharing: frozenset[int], reports: Sequence[NodeReport]) -> Sums:
     """Tell what was done with here from what went on to a later attempt or to the dead letters."""
     others = 0  # later attempts of other groups, in queues that this one passes over
     for report in reports:
@@ -96,7 +103,7 @@ def _with_passed_on(one: Sums, reports: Sequence[NodeReport]) -> Sums:
                 one.dropped += passed.dropped
                 one.replayed += passed.replayed
                 one.skipped += passed.skipped
-            else:
+            elif passed.consumer_group_id in sharing:
                 others += passed.retried + passed.requeued
     one.acknowledged -= min(others, one.acknowledged)
     return one

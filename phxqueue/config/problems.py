@@ -70,7 +70,7 @@ class UnknownIdError(ConfigError, KeyError):
     """A lookup of something the configuration does not have."""
 
     def __init__(self, what: str, wanted: object, known: Iterable[object]) -> None:
-        names = sorted(str(name) for name in known)
+        names = [str(name) for name in sorted(known, key=lambda name: (not isinstance(name, int), name))]
         shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
         super().__init__(f"{what} {wanted} is not configured (there is {shown or 'none'})")
 

@@ -141,7 +141,7 @@ class AtomicPlan:
     def _plan_item(self, item: NewItem) -> _Planned:
         if not isinstance(item, NewItem):
             raise InvalidItem(f"it is not a NewItem: {item!r:.200}")
-        if item.delay or item.deliver_at is not None or item.idempotency_key:
+        if item.delay or item.deliver_at is not None or item.idempotency_key is not None:
             raise InvalidItem("items of an atomic call have no delay, no deliver_at and no idempotency_key")
         plan = self._planner.plan(item.pub_id, item.handle_id, item.consumer_group_ids, item.priority)
         target, key = self._planner.target(plan, item.uin)

@@ -165,7 +165,7 @@ class Producer:
         delay: float = 0.0,
         deliver_at: float | None = None,
         ttl: float = 0.0,
-        idempotency_key: bytes = b"",
+        idempotency_key: bytes | None = None,
         priority: int = 0,
     ) -> Deferred[Receipt]:
         """Put one item into a queue. The item has its place in the order of its uin when this call returns.
@@ -209,7 +209,7 @@ class Producer:
                 if due_ms:
                     target = planner.delayed(target, due_ms)
             payload, digest = planner.encode(plan, buffer, uin, client_id, user_cookies, expires_ms)
-            if idempotency_key:
+            if idempotency_key is not None:
                 body = body_digest(handle_id, uin, target.mask, buffer, user_cookies)
                 target = planner.with_key(target, idempotency_key, body)
         except EnqueueError:

@@ -29,7 +29,7 @@ class NewItem(NamedTuple):
     delay: float = 0.0
     deliver_at: float | None = None
     ttl: float = 0.0
-    idempotency_key: bytes = b""
+    idempotency_key: bytes | None = None
     priority: int = 0
 
 
@@ -105,7 +105,7 @@ class Cutter:
                 if delay or ttl or deliver_at is not None:
                     due_ms, expires_ms = planner.times(delay, deliver_at, ttl)
                 payload, digest = planner.encode(plan, buffer, uin, client_id, cookies, expires_ms)
-                if own_key:
+                if own_key is not None:
                     body = body_digest(handle_id, uin, target.mask, buffer, cookies)
                     target = planner.with_key(target, own_key, body)
             except EnqueueError as error:
@@ -114,7 +114,7 @@ class Cutter:
             except (TypeError, ValueError):
                 self._refuse(position, InvalidItem(f"items[{position}] is not a NewItem: {item!r:.200}"))
                 continue
-            if due_ms or own_key:
+            if due_ms or own_key is not None:
                 if not due_ms:
                     growing.pop(key, None)  # later items of its uin stay behind it
                 alone = _Piece(planner.delayed(target, due_ms) if due_ms else target, key)

@@ -119,7 +119,7 @@ class Planner:
         item_mask = 0 if mask == routes.full_mask else mask
         return Plan(routes, info, mask, ItemEncoder(self._producer_id, pub_id, handle_id, item_mask, self._limit))
 
-    def target(self, plan: Plan, uin: int, idempotency_key: bytes = b"") -> tuple[Target, int]:
+    def target(self, plan: Plan, uin: int, idempotency_key: bytes | None = None) -> tuple[Target, int]:
         """Where an item goes, and the key that its order hangs on (0: none).
 
         With an idempotency key and no uin it goes where the key leads, reachable or not: only there it is known.
@@ -134,7 +134,7 @@ class Planner:
             raise UinOutOfRange(f"uin must be an int from 0 to 2**64 - 1, not {uin!r}")
         if uin and plan.keyed:
             return self._find_place(plan, uin), uin
-        if idempotency_key:
+        if idempotency_key is not None:
             _check_key(idempotency_key)
             return plan.routes.target(plan.info, xxh3_64_intdigest(idempotency_key), plan.mask), 0
         if plan.turn != self._turn or plan.sticky is None:
@@ -194,7 +194,7 @@ class Planner:
             raise InvalidItem("give delay or deliver_at, not both")
         for name, value in (("delay", delay), ("deliver_at", deliver_at or 0.0), ("ttl", ttl)):
             if not _is_time(value):
-                raise InvalidItem(f"{name} must be a number of seconds from 0 to {_LATEST_S:g}, not {value!r}")
+                raise InvalidItem(f"{name} must be a number of seconds from 0 to {_LATEST_S:.0f}, not {value!r}")
         due_ms = 0
         if delay:
             due_ms = self.atime_ms + ceil(delay * 1000)
@@ -258,7 +258,7 @@ class Planner:
 
 
 def _check_key(idempotency_key: bytes) -> None:
-    if idempotency_key.__class__ is not bytes or len(idempotency_key) > MAX_KEY_BYTES:
+    if idempotency_key.__class__ is not bytes or not 0 < len(idempotency_key) <= MAX_KEY_BYTES:
         raise BadKey(f"idempotency_key must be 1 to {MAX_KEY_BYTES} bytes, not {idempotency_key!r:.100}")
 
 

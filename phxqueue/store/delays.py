@@ -115,8 +115,8 @@ class Delays:
         if latest > self._wall_ms() + limits.longest_ms:
             raise RpcError(
                 Status.INVALID_ARGUMENT,
-                f"deliver_at_ms: {latest} is more than {limits.longest_ms / 1000:g} s ahead (limits.max_delay_s of the "
-                "store)",
+                f"deliver_at_ms: {latest} is more than {limits.longest_ms / 1000:.0f} s ahead (limits.max_delay_s of "
+                "the store)",
             )
         if len(machine.timers) + len(headers) > limits.waiting:
             raise RpcError(

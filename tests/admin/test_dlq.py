@@ -8,8 +8,10 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, fail, succeed
 
+from phxqueue.admin.dlq.commands import _check_all_taken, _filter
 from phxqueue.admin.dlq.letters import REQUEUED, Filter, Letter, LetterId, revived
 from phxqueue.admin.dlq.queue import DeadLetters, Taken
+from phxqueue.admin.errors import AdminError
 from phxqueue.consumer import Result
 from phxqueue.producer import NewItem, Refused
 from phxqueue.testing import InMemoryCluster, small_topic
@@ -120,3 +122,18 @@ def test_refuses_what_is_no_id(text: str) -> None:
     with pytest.raises(ValueError, match="1-7-42"):
         LetterId.parse(text)
     assert LetterId.parse("1-7-42") == (1, 7, 42)
+
+
+def test_times_are_written_as_everywhere() -> None:
+    names = ("group", "handle", "uin", "reason", "error", "since", "until")
+    given = dict.fromkeys(names) | {"since": "2026-01-31T12:00", "until": "2026-01-31T13:00:00+01:00"}
+    assert (_filter(given).after_ms, _filter(given).before_ms) == (1769860800000, 1769860800000)
+    with pytest.raises(AdminError, match="'soon' is no time"):
+        _filter(given | {"since": "soon"})
+
+
+def test_a_letter_that_was_named_and_is_not_there_is_told() -> None:
+    _check_all_taken(["1-1-4", "1-1-5"], None, Taken(9, 2))
+    _check_all_taken([], None, Taken(9, 0))
+    with pytest.raises(AdminError, match="1 of the 2 named are no dead letters"):
+        _check_all_taken(["1-1-4", "1-1-5"], None, Taken(9, 1))

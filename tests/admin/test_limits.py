@@ -27,16 +27,26 @@ def test_what_was_set_replaces_what_the_files_say_of_the_same_items() -> None:
     assert as_text(as_document(make_topic(), {})) == ["  no limits"]
 
 
-@pytest.mark.parametrize("limit", [Limit(pub_id=9), Limit(consumer_group_id=9), Limit(queue_info_id=9)])
+@pytest.mark.parametrize("limit", [Limit(pub_id=9), Limit(queue_info_id=9)])
 def test_a_limit_on_what_is_not_there_is_refused(limit: Limit) -> None:
     with pytest.raises(UnknownIdError):
-        check_ids(make_topic(), limit)
+        check_ids(make_topic(), limit, {})
 
 
 def test_a_limit_on_an_unknown_handle_id_is_refused() -> None:
     with pytest.raises(AdminError, match="no handle_id 9; there are: 1, 2"):
-        check_ids(make_topic(), Limit(handle_id=9))
-    check_ids(make_topic(), Limit(1, 1, 2, 1))
+        check_ids(make_topic(), Limit(handle_id=9), {})
+    check_ids(make_topic(), Limit(1, 1, 2, 1), {1: [1]})
+
+
+def test_a_limit_on_a_group_is_refused_when_it_would_match_nothing() -> None:
+    pubs_by_group = {1: [1, 2], 7: [2]}  # 7 was made at run time
+    with pytest.raises(AdminError, match="no consumer group 9: `phxqueue groups list`"):
+        check_ids(make_topic(), Limit(consumer_group_id=9), pubs_by_group)
+    with pytest.raises(AdminError, match="consumer group 7 does not read pub 1; it reads 2"):
+        check_ids(make_topic(), Limit(pub_id=1, consumer_group_id=7), pubs_by_group)
+    check_ids(make_topic(), Limit(pub_id=2, consumer_group_id=7), pubs_by_group)
+    check_ids(make_topic(), Limit(consumer_group_id=7), pubs_by_group)
 
 
 def test_words() -> None:

@@ -15,6 +15,7 @@ from phxqueue.admin.dlq.letters import Filter, revived
 from phxqueue.admin.dlq.queue import DeadLetters
 from phxqueue.admin.node_status import NodeReport
 from phxqueue.admin.sums import sums
+from phxqueue.config import ConsumerGroup, Pub, QueueInfo
 from phxqueue.consumer import Result
 from phxqueue.producer import NewItem
 from phxqueue.proto.status_pb2 import NodeStatusResponse
@@ -67,6 +68,27 @@ async def test_every_item_is_in_exactly_one_place() -> None:
         # It was requeued, and died again.
         assert places(cluster)[1][:6] == (7, 4, 0, 0, 2, 1)
         assert sum(places(cluster)[1][1:6]) == 7
+
+
+@pytest_twisted.ensureDeferred
+async def test_later_attempts_count_against_those_groups_only_that_pass_over_them() -> None:
+    def handle(context: Any, item: Any) -> Result:
+        return Result.OK if context.consumer_group_id == 3 else Result.RETRY
+
+    topic = small_topic([1], consumer_group_ids=(1, 2), queues=2)
+    other_info = QueueInfo(queue_info_id=3, ranges=((50, 51),), count=1)
+    topic = replace(
+        topic,
+        queue_infos=(*topic.queue_infos, other_info),
+        pubs=(*topic.pubs, Pub(pub_id=2, queue_info_ids=(3,), consumer_group_ids=(3,))),
+        consumer_groups=(*topic.consumer_groups, ConsumerGroup(consumer_group_id=3)),
+    )
+    async with InMemoryCluster({1: handle}, topic) as cluster:
+        await cluster.producer.enqueue_many([NewItem(1, 1, b"%d" % n) for n in range(5)])
+        await cluster.producer.enqueue_many([NewItem(2, 1, b"%d" % n) for n in range(7)])
+        await cluster.settle()
+        found = places(cluster)
+    assert [found[group][:6] for group in (1, 2, 3)] == [(5, 0, 0, 0, 5, 0)] * 2 + [(7, 7, 0, 0, 0, 0)]
 
 
 @pytest_twisted.ensureDeferred

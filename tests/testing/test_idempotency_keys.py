@@ -75,7 +75,7 @@ async def test_delayed_items_and_items_of_an_enqueue_many() -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_key_is_bytes_of_bounded_length() -> None:
     async with InMemoryCluster({1: Notes()}) as cluster:
-        for wrong in ("text", b"k" * 65):
+        for wrong in ("text", b"", b"k" * 65):
             for uin in (0, 7, 7):
                 with pytest.raises(BadKey, match="must be 1 to 64 bytes"):
                     await cluster.producer.enqueue(1, 1, b"x", uin=uin, idempotency_key=wrong)  # type: ignore[arg-type]
@@ -85,7 +85,7 @@ async def test_a_key_is_bytes_of_bounded_length() -> None:
 async def test_the_order_of_a_uin_holds_with_keys_among_its_items() -> None:
     notes = Notes()
     async with InMemoryCluster({1: notes}) as cluster:
-        keys = [b"" if number % 3 else b"k%d" % number for number in range(15)]
+        keys = [None if number % 3 else b"k%d" % number for number in range(15)]
         items = [NewItem(1, 1, b"%d" % number, 7, idempotency_key=keys[number]) for number in range(9)]
         await cluster.producer.enqueue_many(items)
         enqueue = cluster.producer.enqueue

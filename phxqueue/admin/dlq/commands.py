@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timezone
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.decoding import DECODERS, decoder
 from phxqueue.admin.errors import AdminError
 from phxqueue.admin.table import table
+from phxqueue.admin.times import parse_time
 
 if TYPE_CHECKING:
     from phxqueue.admin.dlq.letters import Filter, Letter
@@ -44,8 +44,8 @@ def _filters(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args, given=given, **kwargs)
 
     for option in (
-        click.option("--until", type=click.DateTime(), help="Only dead before that time (UTC)."),
-        click.option("--since", type=click.DateTime(), help="Only dead since that time (UTC)."),
+        click.option("--until", metavar="TIME", help="Only dead before that time."),
+        click.option("--since", metavar="TIME", help="Only dead since then: 2026-01-31T12:00, or an age such as 1h."),
         click.option("--error", metavar="TEXT", help="Only those whose last error has this in it."),
         click.option("--reason", metavar="TEXT", help="Only those: exhausted, DEAD, expired."),
         click.option("--uin", type=int, help="Only with this ordering key."),
@@ -145,6 +145,7 @@ def requeue(
 
             taken = await _take(_chosen(caller, topic, ids, everything, pub, given), limit, send, producer)
         click.echo(f"{taken.taken} of {taken.seen} dead letters are on their way again")
+        _check_all_taken(ids, limit, taken)
 
     _run(settings, main)
 
@@ -177,6 +178,7 @@ def purge(
         async with _producer(settings, cluster, topic) as producer:
             taken = await _take(_chosen(caller, topic, ids, everything, pub, given), limit, drop, producer)
         click.echo(f"{taken.taken} of {taken.seen} dead letters are dropped")
+        _check_all_taken(ids, limit, taken)
 
     _run(settings, main)
 
@@ -198,6 +200,16 @@ async def _take(
         total.seen += done.seen
         total.taken += done.taken
     return total
+
+
+def _check_all_taken(ids: Sequence[str], limit: int | None, taken: Taken) -> None:
+    """Raises AdminError when some of those named were not there (or did not fit the options as well)."""
+    named = len(set(ids))
+    if limit is None and taken.taken < named:
+        raise AdminError(
+            f"{named - taken.taken} of the {named} named are no dead letters (any more): see `phxqueue dlq list`; "
+            "letters get new ids when others of their consumer group are taken out"
+        )
 
 
 def _chosen(
@@ -253,8 +265,8 @@ def _filter(given: dict[str, Any]) -> Filter:
     )
 
 
-def _unix_ms(when: datetime | None) -> int | None:
-    return None if when is None else int(when.replace(tzinfo=timezone.utc).timestamp() * 1000)
+def _unix_ms(when: str | None) -> int | None:
+    return None if when is None else parse_time(when, time.time())
 
 
 def _queue(caller: Caller, topic: Topic, store_id: int, pub_id: int) -> DeadLetters:
