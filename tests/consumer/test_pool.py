@@ -120,7 +120,8 @@ async def test_what_ends_a_process_costs_its_own_item_an_attempt() -> None:
         for each in waiting + more:
             assert await each is Result.OK
         assert calls.pool.died == 2
-        assert len(calls.pool.pids) == 2
+        while len(calls.pool.pids) < 2:  # the second one may be resting before it is started again
+            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
 
 
 @pytest_twisted.ensureDeferred
