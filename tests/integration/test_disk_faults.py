@@ -58,8 +58,10 @@ async def test_a_node_whose_disk_lied_about_flushes_does_not_vote_again(make_clu
     master = await cluster.master()
     victim = next(child for child in cluster.stores if child is not master)
     faults = every[cluster.stores.index(victim)]
+    await cluster.applied_everywhere_so_far()  # a majority can do without a victim that is late
     faults.drop("sync")
     await client.confirmed(200)
+    await cluster.applied_everywhere_so_far()  # what it has applied of these it has confirmed
     await victim.kill()
     assert faults.lose_unsynced() > 0
     victim.spawn()
