@@ -1,21 +1,17 @@
-"""What the lock service's tests share: a Paxos group without Paxos, and a lock node on virtual time."""
+"""What the lock service's tests share: a lock node on virtual time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 
 from phxqueue.config import Cluster, LockGroup, LockLimits, LockNode, NodeAddress, Topic
 from phxqueue.lock.service import LockService
 from phxqueue.lock.table import LockTable
 from phxqueue.net.service import RpcService
-from phxqueue.net.status import RpcError
 from phxqueue.proto import methods
 from phxqueue.proto.lock_pb2 import (
     AcquireLockRequest,
@@ -29,92 +25,16 @@ from phxqueue.proto.lock_pb2 import (
     SetStringRequest,
     WatchRequest,
 )
-from phxqueue.replica.errors import NotServing, Overloaded
-
-VALUE, NOOP = 0, 1
-NO_CONTEXT: Any = None
+from tests.stand_ins import NO_CONTEXT, Call, FakeGroup
 
 
-class FakeGroup:
-    """A Paxos group that chooses what `choose` lets through, in order.
+class LockTableGroup(FakeGroup):
+    """One whose entries are commands of a lock table."""
 
-    Attributes:
-        log: payload per instance.
-        proposed: proposals that wait for `choose`.
-        auto: choose every proposal at once.
-    """
+    state_machine: LockTable
 
     def __init__(self, group_id: int = 0, *, auto: bool = True, master: int | None = 0) -> None:
-        self.group_id = group_id
-        self.state_machine = LockTable()
-        self.on_applied: list[Callable[[int, bytes], None]] = []
-        self.on_mastership: list[Callable[[bool], None]] = []
-        self.on_window_free: list[Callable[[], None]] = []
-        self.auto = auto
-        self.window = 64
-        self.lease = True
-        self.master = master
-        self.log: list[bytes] = []
-        self.proposed: list[tuple[bytes, Deferred[Any]]] = []
-
-    @property
-    def window_free(self) -> bool:
-        return len(self.proposed) < self.window
-
-    def serving(self) -> bool:
-        return self.master == 0 and self.lease
-
-    def proposing(self) -> bool:
-        return self.master == 0
-
-    def master_node(self) -> int | None:
-        return self.master
-
-    def unreachable_reason(self) -> str:
-        return "no majority: 1 of 3 nodes of lock group 1 reachable"
-
-    def propose(self, payload: bytes) -> Deferred[Any]:
-        if not self.proposing():
-            return fail(NotServing("not the master"))
-        if not self.window_free:
-            return fail(Overloaded("the window is full"))
-        outcome: Deferred[Any] = Deferred()
-        self.proposed.append((payload, outcome))
-        if self.auto:
-            self.choose()
-        return outcome
-
-    def choose(self, number: int = 1) -> None:
-        """Let the oldest proposals be chosen and applied."""
-        for _ in range(number):
-            payload, outcome = self.proposed.pop(0)
-            self.append(payload, outcome)
-
-    def append(self, payload: bytes, outcome: Deferred[Any] | None = None) -> None:
-        """An entry is chosen: ours, or another master's."""
-        instance = len(self.log)
-        self.log.append(payload)
-        result = self.state_machine.apply(instance, VALUE, payload)
-        if outcome is not None:
-            outcome.callback(result)
-            for freed in list(self.on_window_free):
-                freed()
-        for applied in list(self.on_applied):
-            applied(instance, payload)
-
-    def lose(self, error: Exception, master: int | None = None) -> None:
-        """Mastership is lost with entries in flight."""
-        self.master = master
-        proposed, self.proposed = self.proposed, []
-        for _, outcome in proposed:
-            outcome.errback(error)
-        for changed in list(self.on_mastership):
-            changed(False)
-
-    def become_master(self) -> None:
-        self.master = 0
-        for changed in list(self.on_mastership):
-            changed(True)
+        super().__init__(group_id, LockTable(), whose="lock group 1", auto=auto, master=master)
 
     def commands(self) -> list[LockCommand]:
         """What is in the log but the beginnings of terms."""
@@ -171,7 +91,7 @@ class LockUnderTest:
     ) -> None:
         self.clock = Clock()
         self.disk_ok = True
-        self.group = FakeGroup(auto=auto, master=master)
+        self.group = LockTableGroup(auto=auto, master=master)
         self.node = lock_node(limits, of)
         numbers = count(1)
         self.service = LockService(
@@ -253,51 +173,3 @@ class LockUnderTest:
 
     def list(self, **fields: Any) -> Call:
         return self.call(methods.LIST_KEYS, ListKeysRequest, **fields)
-
-
-class Call:
-    """A call of a handler: what it answered, when it has."""
-
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._result: Any = None
-        self.deferred: Deferred[Any] | None = None
-        try:
-            result = make()
-        except RpcError as error:
-            self._result = error
-            return
-        if isinstance(result, Deferred):
-            self.deferred = result
-            result.addCallbacks(self._answered, self._failed)
-        else:
-            self._result = result
-
-    def _answered(self, answer: Any) -> None:
-        self._result = answer
-
-    def _failed(self, failure: Failure) -> None:
-        self._result = failure.value
-
-    def give_up(self) -> None:
-        """The caller no longer wants the answer."""
-        assert self.deferred is not None
-        self.deferred.cancel()
-
-    @property
-    def pending(self) -> bool:
-        return self._result is None
-
-    @property
-    def failed(self) -> bool:
-        return isinstance(self._result, BaseException)
-
-    @property
-    def answer(self) -> Any:
-        assert not isinstance(self._result, BaseException), self._result
-        assert self._result is not None, "no answer yet"
-        return self._result
-
-    @property
-    def error(self) -> RpcError:
-        assert isinstance(self._result, RpcError), self._result
-        return self._result

@@ -15,8 +15,9 @@ from phxqueue.net.status import RpcError, Status
 from phxqueue.proto import methods
 from phxqueue.proto.lock_pb2 import LockOperation, RenewLockRequest, RenewLocksRequest
 from phxqueue.replica.errors import OutcomeUnknown
-from tests.lock.rig import Call, LockUnderTest
+from tests.lock.rig import LockUnderTest
 from tests.lock.world import Fault, Process, World, watched
+from tests.stand_ins import Call
 
 
 def wish(key: str, version: int, client_id: str = "me", lease_time_ms: int = 1000) -> RenewLockRequest:

@@ -13,8 +13,8 @@ from phxqueue.lock.shares import Share, Shares, Territory
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto import methods
 from phxqueue.proto.lock_pb2 import AcquireLockRequest, RenewLockRequest, SetStringRequest, ShareChange
-from tests.lock.rig import NO_CONTEXT, Call
 from tests.lock.world import Process, World, adopt
+from tests.stand_ins import NO_CONTEXT, Call
 
 NAMES = [f"lock {number}" for number in range(60)]
 

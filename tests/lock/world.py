@@ -30,7 +30,8 @@ from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.lock_pb2 import ChangeShareRequest, ShareChange
 from phxqueue.proto.methods import CHANGE_SHARE
 from phxqueue.replica.errors import OutcomeUnknown
-from tests.lock.rig import NO_CONTEXT, VALUE, FakeGroup, topic
+from tests.lock.rig import LockTableGroup, topic
+from tests.stand_ins import NO_CONTEXT, VALUE
 
 LATENCY_S = 0.001
 
@@ -43,7 +44,7 @@ class Fault(enum.Enum):
     SILENT = "never arrives, no answer"
 
 
-class Group(FakeGroup):
+class Group(LockTableGroup):
     """The Paxos group of one node: what its master chooses is at once everybody's."""
 
     def __init__(self, node_id: int, peers: list[Group]) -> None:

@@ -1,14 +1,13 @@
-"""What the store's tests share: commands by value, a configuration, and a Paxos group without Paxos."""
+"""What the store's tests share: commands by value, a configuration, and a store node on virtual time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 
 from phxqueue.config import (
     Cluster,
@@ -22,7 +21,7 @@ from phxqueue.config import (
     Topic,
     TopicSettings,
 )
-from phxqueue.net.status import RpcError, Status
+from phxqueue.net.status import Status
 from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
 from phxqueue.proto.store_pb2 import (
     AddRequest,
@@ -34,14 +33,14 @@ from phxqueue.proto.store_pb2 import (
     StoreCommand,
 )
 from phxqueue.reconcile.ledger import Ledger
-from phxqueue.replica.errors import EntryUnreadable, NotServing
+from phxqueue.replica.errors import EntryUnreadable
 from phxqueue.store.ledger_service import ledger_bounds
 from phxqueue.store.outcomes import Outcome
 from phxqueue.store.queues import COMMAND_VERSION, StoreQueues
 from phxqueue.store.service import StoreService
+from tests.stand_ins import NO_CONTEXT, VALUE, Call, FakeGroup
 
 NOW_MS = 1_700_000_000_000
-VALUE, NOOP = 0, 1
 
 
 def batch(
@@ -150,92 +149,23 @@ def store_node(limits: StoreLimits | None = None, paxos_groups: int = 1, **setti
     )
 
 
-class FakeGroup:
-    """A Paxos group that chooses what `choose` lets through, in order, and remembers the payloads as a log would.
+class StoreGroup(FakeGroup):
+    """One whose entries are commands of queues, and which remembers them as a log would.
 
     Attributes:
-        log: payload per instance.
         uncached: instances that are on disk only.
         damaged: instances that cannot be read as they are.
         cold_reads: reads from disk that wait for `finish_read`.
-        proposed: proposals that wait for `choose`.
-        auto: choose every proposal at once.
     """
 
+    state_machine: StoreQueues
+
     def __init__(self, group_id: int = 0, machine: StoreQueues | None = None, *, auto: bool = True) -> None:
-        self.group_id = group_id
-        self.state_machine = StoreQueues() if machine is None else machine
-        self.on_applied: list[Callable[[int, bytes], None]] = []
-        self.on_mastership: list[Callable[[bool], None]] = []
-        self.on_hand_over: list[Callable[[], None]] = []
-        self.on_window_free: list[Callable[[], None]] = []
-        self.auto = auto
-        self.window = 64
-        self.lease = True
+        super().__init__(group_id, StoreQueues() if machine is None else machine, whose="store 1", auto=auto)
         self.lowest_version = COMMAND_VERSION
-        self.master: int | None = 0
-        self.log: list[bytes] = []
         self.uncached: set[int] = set()
         self.damaged: set[int] = set()
         self.cold_reads: list[tuple[list[int], Deferred[list[bytes]]]] = []
-        self.proposed: list[tuple[bytes, Deferred[Any]]] = []
-
-    @property
-    def window_free(self) -> bool:
-        return len(self.proposed) < self.window
-
-    def serving(self) -> bool:
-        return self.master == 0 and self.lease
-
-    def proposing(self) -> bool:
-        return self.master == 0
-
-    def master_node(self) -> int | None:
-        return self.master
-
-    def unreachable_reason(self) -> str:
-        return "no majority: 1 of 3 nodes of store 1 reachable"
-
-    def propose(self, payload: bytes) -> Deferred[Any]:
-        if not self.proposing():
-            return fail(NotServing("not the master"))
-        outcome: Deferred[Any] = Deferred()
-        self.proposed.append((payload, outcome))
-        if self.auto:
-            self.choose()
-        return outcome
-
-    def choose(self, count: int = 1) -> None:
-        """Let the oldest proposals be chosen and applied."""
-        for _ in range(count):
-            payload, outcome = self.proposed.pop(0)
-            self.append(payload, outcome)
-
-    def append(self, payload: bytes, outcome: Deferred[Any] | None = None) -> None:
-        """An entry is chosen: ours, or that of a former master."""
-        instance = len(self.log)
-        self.log.append(payload)
-        result = self.state_machine.apply(instance, VALUE, payload)
-        if outcome is not None:
-            outcome.callback(result)
-            for freed in list(self.on_window_free):
-                freed()
-        for applied_one in list(self.on_applied):
-            applied_one(instance, payload)
-
-    def lose(self, error: Exception, master: int | None = None) -> None:
-        """Mastership is lost with entries in flight."""
-        self.master = master
-        proposed, self.proposed = self.proposed, []
-        for _, outcome in proposed:
-            outcome.errback(error)
-        for changed in self.on_mastership:
-            changed(False)
-
-    def become_master(self) -> None:
-        self.master = 0
-        for changed in self.on_mastership:
-            changed(True)
 
     def cached(self, instance: int) -> bytes | None:
         return None if instance in self.uncached else self.log[instance]
@@ -298,7 +228,7 @@ class StoreUnderTest:
         self.clock = Clock()
         self.wall = Wall(self.clock)
         self.disk_ok = True
-        self.groups = {number: FakeGroup(number, auto=auto) for number in range(paxos_groups)}
+        self.groups = {number: StoreGroup(number, auto=auto) for number in range(paxos_groups)}
         self.group = self.groups[0]
         self.context: Any = Context()
         self.node = store_node(limits, paxos_groups, **settings)
@@ -338,56 +268,3 @@ class Context:
 
     def __init__(self) -> None:
         self.connection = self
-
-
-class Call:
-    """A call of a handler: what it answered, when it has."""
-
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._result: Any = None
-        self.deferred: Deferred[Any] | None = None
-        try:
-            result = make()
-        except RpcError as error:
-            self._result = error
-            return
-        if not isinstance(result, Deferred):
-            self._result = result
-            return
-        self.deferred = result
-        result.addCallbacks(self._answered, self._failed)
-
-    def _answered(self, answer: Any) -> None:
-        self._result = answer
-
-    def _failed(self, failure: Failure) -> None:
-        self._result = failure.value
-
-    @property
-    def pending(self) -> bool:
-        return self._result is None
-
-    @property
-    def outcome(self) -> Any:
-        """The answer or the error."""
-        return self._result
-
-    @property
-    def answer(self) -> Any:
-        assert not isinstance(self._result, BaseException), self._result
-        assert self._result is not None, "no answer yet"
-        return self._result
-
-    @property
-    def error(self) -> RpcError:
-        assert isinstance(self._result, RpcError), self._result
-        return self._result
-
-    @property
-    def failure(self) -> BaseException:
-        assert isinstance(self._result, BaseException), self._result
-        return self._result
-
-
-#: Handlers of the store do not look at the context.
-NO_CONTEXT: Any = None

@@ -16,7 +16,8 @@ from phxqueue.store.outcome_chunks import chunk_key
 from phxqueue.store.outcomes import Duplicate, Refusal
 from phxqueue.store.queues import COMMAND_VERSION, StoreQueues
 from phxqueue.store.state import segment_key
-from tests.store.fakes import NOOP, NOW_MS, VALUE, applied, batch, command, move, trimmed
+from tests.stand_ins import NOOP
+from tests.store.fakes import NOW_MS, VALUE, applied, batch, command, move, trimmed
 
 
 def test_is_a_state_machine() -> None:

@@ -11,7 +11,8 @@ from phxqueue.proto.store_pb2 import FireTimers, QueueTrim
 from phxqueue.store.entries import ParsedEntry
 from phxqueue.store.outcomes import Delayed, Duplicate, Outcome, Refusal
 from phxqueue.store.queues import StoreQueues
-from tests.store.fakes import NOOP, NOW_MS, VALUE, batch, command, move
+from tests.stand_ins import NOOP
+from tests.store.fakes import NOW_MS, VALUE, batch, command, move
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from phxqueue.store.queues import COMMAND_VERSION, StoreQueues
 from phxqueue.store.settings_service import SettingsService
 from phxqueue.store.settings_table import MAX_KEY_BYTES, MAX_SETTINGS, MAX_VALUE_BYTES
 from phxqueue.store.state import SETTINGS_VERSION
-from tests.store.fakes import NOW_MS, FakeGroup, batch
+from tests.store.fakes import NOW_MS, StoreGroup, batch
 
 
 def change(key: str, value: bytes | None) -> SettingChange:
@@ -89,7 +89,7 @@ class Served:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.group = FakeGroup()
+        self.group = StoreGroup()
         self.service = SettingsService(
             self.group, self.group.state_machine, timestamp_ms=lambda: NOW_MS, retry_after_ms=50,
             refuse=lambda: RpcError(Status.NO_MASTER, "not here"),
