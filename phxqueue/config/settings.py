@@ -266,6 +266,14 @@ class LockLimits(Block):
     lease_max_ms: Whole = setting(
         86_400_000, "Longest lease; one without end has to be asked for as such.", unit="ms", ge=1000, le=2**40
     )
+    silence_lease_min_ms: Whole = setting(
+        1000,
+        "Of a lock with at least this lease it is noted in the log when half of it has passed without a renewal, so "
+        "that a new master need not let all of it run again.",
+        unit="ms",
+        ge=1,
+        le=2**40,
+    )
     table_keys: Whole = setting(
         200_000,
         "Locks and strings of one Paxos group; more are refused with RESOURCE_EXHAUSTED.",

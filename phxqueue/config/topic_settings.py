@@ -223,7 +223,12 @@ class TopicSettings(Block):
         le=0.5,
     )
     lock_renewals_per_lease: Whole = setting(
-        3, "How often a lock client renews a lock within one lease.", unit="renewals", ge=2, le=100
+        3,
+        "How often a lock client renews a lock within one lease; with 2, each renewal may come when the lock has been "
+        "noted as silent, and costs an entry of the log then.",
+        unit="renewals",
+        ge=2,
+        le=100,
     )
     lock_renewal_tick_ms: Whole = setting(
         100,

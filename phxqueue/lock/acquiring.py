@@ -98,7 +98,7 @@ class Acquiring:
             if held.client_id != operation.client_id:
                 self._occupied(call, held)
                 return call.answer
-            if held.lease_ms == operation.lease_ms:  # a retry: its first answer was lost
+            if held.lease_ms == operation.lease_ms and keeping.renewable(name):  # a retry: its first answer was lost
                 keeping.renewed((LOCKS, name))
                 self._orphans.pop(name, None)
                 call.succeed(self._acquired(call, held))

@@ -122,9 +122,10 @@ class GroupService:
         self._expiry = Expiry(
             self.keeping,
             clock,
-            node.limits.expire_operations,
+            node.limits,
             self.acquiring.about_to_be_free,
             self.moving.is_open,
+            lambda: group.lowest_version,
         )
         self._terms = Terms(group, clock, begun=self._term_begun, number=number, with_it=self.moving.first_share)
         self.table.watch()
@@ -184,7 +185,7 @@ class GroupService:
 
     def _term_begun(self, term: int) -> None:
         self._take_changes()
-        self._expiry.begin()
+        self._expiry.term_begun()
         self.proposals.begin(term, self.moving.refusal)
         if self._first_share is not None:
             self._first_share.begin()
@@ -222,6 +223,7 @@ class GroupService:
 
     def _take_changes(self) -> None:
         """Something has been applied: leases begin and end, it may be somebody's turn, and who watches is told."""
+        self._expiry.seen()
         changed = self.table.take_changed()
         if not changed or self.proposals.term is None:
             return

@@ -37,6 +37,7 @@ class Keeping:
     ) -> None:
         self.table: LockTable = group.state_machine
         self.leases = Leases()
+        self.quiet = Leases()  # how long nothing may be heard of a holder before that is noted
         self._group = group
         self._proposals = proposals
         self._limits = limits
@@ -54,6 +55,13 @@ class Keeping:
         it. Such requests go through the log, behind that operation.
         """
         return self.serving() and not self._proposals.busy(key)
+
+    def renewable(self, name: str) -> bool:
+        """Whether the lease of a lock may begin again without an entry.
+
+        Not so while the lock is noted as silent: the next master would not know, and believe what is noted.
+        """
+        return self.settled((LOCKS, name)) and name not in self.table.silent
 
     def change(self, key: TableKey, operation: LockOperation, done: Done) -> None:
         """Have an operation carried out; see Proposals.offer."""
@@ -85,8 +93,10 @@ class Keeping:
         )
 
     def renewed(self, key: TableKey) -> None:
-        """Let a lease run its full length again. The key has to be settled."""
-        self.leases.renew(key, self._clock.seconds())
+        """Let the lease of a lock that is renewable run its full length again."""
+        now = self._clock.seconds()
+        self.leases.renew(key, now)
+        self.quiet.renew(key, now)
 
     # ---- what clients are told ------------------------------------------------------------------
 

@@ -55,6 +55,13 @@ class Leases:
             if not lease.queued:
                 self._push(key, lease)
 
+    def date_back(self, key: TableKey, begun: float) -> None:
+        """A lease began at this time already."""
+        lease = self._leases.get(key)
+        if lease is not None:
+            lease.deadline = begun + lease.length
+            self._push(key, lease)
+
     def forget(self, key: TableKey) -> None:
         """Nothing is under this key any more."""
         self._leases.pop(key, None)

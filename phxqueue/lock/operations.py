@@ -121,6 +121,11 @@ def expire_operation(is_lock: bool, key: str, stamp: int) -> LockOperation:
     return LockOperation(kind=kind, key=key, expected_version=stamp)
 
 
+def silent_operation(name: str, stamp: int, passed_ms: int) -> LockOperation:
+    """Note that so much of a lock's lease has passed without a renewal, if it is still that lease."""
+    return LockOperation(kind=LockOperation.SILENT, key=name, expected_version=stamp, passed_ms=passed_ms)
+
+
 def set_operation(request: SetStringRequest, limits: LockLimits) -> LockOperation:
     """What SetString asks for. Raises RpcError."""
     check_key("key", request.key, limits)

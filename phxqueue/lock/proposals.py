@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from phxqueue.config.settings import LockLimits
 from phxqueue.lock.records import Outcome, TableKey
 from phxqueue.lock.serving import LockPaxosGroup
-from phxqueue.lock.table import COMMAND_VERSION
+from phxqueue.lock.table import FIRST_VERSION, SILENT_VERSION
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.lock_pb2 import LockCommand, LockOperation
 from phxqueue.replica.errors import NotServing, OutcomeUnknown
@@ -180,7 +180,9 @@ class Proposals:
 
     def _propose(self, offers: list[_Offer], term: int) -> None:
         operations = [offer.operation for offer in offers]
-        command = LockCommand(version=COMMAND_VERSION, term=term, operations=operations)
+        silent = any(operation.kind == LockOperation.SILENT for operation in operations)
+        version = SILENT_VERSION if silent else FIRST_VERSION
+        command = LockCommand(version=version, term=term, operations=operations)
         self.in_flight += 1
         outcome = self._group.propose(command.SerializeToString())
         outcome.addCallbacks(self._applied, self._failed, callbackArgs=(offers,), errbackArgs=(offers,))

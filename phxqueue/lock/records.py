@@ -45,6 +45,20 @@ class String:
 Record = Lock | String
 
 
+@dataclass(slots=True)
+class Silence:
+    """A lock whose lease has not been renewed for a while, as the log of this term says.
+
+    Attributes:
+        passed_ms: of its lease, when that was proposed.
+        begun: a time at which its lease had begun already, by the clock of this node; None: this node did not see the
+            entry when it came.
+    """
+
+    passed_ms: int
+    begun: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one operation.

@@ -1,9 +1,9 @@
 """RenewLock and RenewLocks: leases that run their full length again.
 
-As long as nothing about a lock is under way its renewal needs no entry, and is answered at once. Else it goes through
-the log, behind what is under way (keeping.py says why); all of one call that have to are offered together, and share
-an entry. Who renews many locks at once is not kept waiting for these: what is not known in time is told as unknown, and
-the next renewal asks again.
+As long as nothing about a lock is under way its renewal needs no entry, and is answered at once. Else, and when the
+lock is noted as silent, it goes through the log, behind what is under way (keeping.py says why); all of one call that
+have to are offered together, and share an entry. Who renews many locks at once is not kept waiting for these: what is
+not known in time is told as unknown, and the next renewal asks again.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ class Renewing:
         if not self._keeping.settled(key):
             return None
         held = own(self._keeping.table.record(key), key, operation)
-        if held.lease_ms != operation.lease_ms:
+        if held.lease_ms != operation.lease_ms or not self._keeping.renewable(operation.key):
             return None
         self._keeping.renewed(key)
         return held

@@ -9,6 +9,11 @@ does not give that: an entry of a former master that reached one node only may b
 Here it would remove a lock whose lease a master in between has renewed, or repeat a write whose retry has long been
 overwritten. So a master's first entry begins a term, and it answers nobody before that one is applied.
 
+A lock whose holder is not heard any more is noted as *silent*, by an entry. From then on a renewal needs an entry, too,
+until the lease has begun again by one. So whoever becomes master next knows that the leases of silent locks have not
+begun anew since, which is more than it can know of any other (expiry.py). What is noted counts for the next term only
+and is in no checkpoint: who lacks it lets the lease run its full length again, which is always right.
+
 Versions are made of the instance of the entry and the operation's place in it: they rise strictly, for each key and in
 the whole group, whatever is released, expires or is taken by force in between. That makes them fencing tokens.
 """
@@ -21,7 +26,7 @@ import xxhash
 from google.protobuf.message import DecodeError
 from zope.interface import implementer
 
-from phxqueue.lock.records import LOCKS, STRINGS, Lock, Outcome, Record, String, TableKey
+from phxqueue.lock.records import LOCKS, STRINGS, Lock, Outcome, Record, Silence, String, TableKey
 from phxqueue.lock.segments import Segments, record_bytes
 from phxqueue.lock.shares import Shares
 from phxqueue.lock.snapshot import TableState, decode_state, encode_base, encode_state
@@ -31,7 +36,11 @@ from phxqueue.replica.errors import Halted
 from phxqueue.replica.interfaces import Checkpoint, IStateMachine
 
 #: The newest command this program understands; a newer one halts the group until the node is upgraded.
-COMMAND_VERSION = 1
+COMMAND_VERSION = 2
+#: Every command but those that need more.
+FIRST_VERSION = 1
+#: Commands with an operation SILENT.
+SILENT_VERSION = 2
 #: A version is instance << VERSION_SHIFT | place of the operation in its entry, counted from 1.
 VERSION_SHIFT = 16
 #: What follows: an entry holds at most so many operations.
@@ -55,6 +64,8 @@ class LockTable:
         lift: what is added to instance and place to make a version; it rises when keys come from other lock groups.
         size: bytes of all keys, values and client ids.
         unreadable: entries that no command could be made of.
+        silent: locks that were noted as silent in this term and have not been renewed since; `inherited`: those at the
+            end of the term before it.
         changed: keys that changed since `take_changed` was last called, when somebody has said by `watch` that he will.
     """
 
@@ -68,6 +79,9 @@ class LockTable:
         self.shares = Shares()
         self.lift = 0
         self.changed: dict[TableKey, None] | None = None
+        self.silent: dict[str, Silence] = {}
+        self.inherited: dict[str, Silence] = {}
+        self._silenced: list[Silence] = []
         self._segments = Segments(self.record, self.__len__)
         kinds = LockOperation.Kind
         self._operations: dict[int, Callable[[LockOperation, int], Outcome]] = {
@@ -79,6 +93,7 @@ class LockTable:
             kinds.DELETE: self._delete,
             kinds.EXPIRE_STRING: self._expire_string,
             kinds.SHARE: self._change_share,
+            kinds.SILENT: self._silence,
         }
 
     def __len__(self) -> int:
@@ -97,6 +112,11 @@ class LockTable:
         """The keys that changed since the last call, in the order of their first change."""
         changed, self.changed = self.changed, {}
         return changed or {}
+
+    def take_silenced(self) -> list[Silence]:
+        """What was noted as silent since the last call."""
+        silenced, self._silenced = self._silenced, []
+        return silenced
 
     # ---- IStateMachine -----------------------------------------------------------------------------------------------
 
@@ -136,6 +156,7 @@ class LockTable:
         version = instance << VERSION_SHIFT
         if command.begins_term:
             self.term = version + 1
+            self.inherited, self.silent = self.silent, {}
             for operation in command.operations:
                 if operation.kind == LockOperation.SHARE:
                     self._change_share(operation, version)
@@ -167,6 +188,7 @@ class LockTable:
         self.size += sum(record_bytes(key, string) for key, string in self.strings.items())
         if self.changed is not None:
             self.changed = {}
+        self.silent, self.inherited, self._silenced = {}, {}, []
         self._segments = Segments(self.record, self.__len__)
         self._segments.go_on(following, sealed)
         if not sealed:  # of an older version, in one piece: the next checkpoint writes everything
@@ -246,15 +268,26 @@ class LockTable:
             return Outcome(Status.VERSION_MISMATCH, held)
         return self._drop_lock(operation.key)
 
+    def _silence(self, operation: LockOperation, version: int) -> Outcome:
+        held = self.locks.get(operation.key)
+        if held is None or held.stamp != operation.expected_version:
+            return Outcome(Status.VERSION_MISMATCH, held)
+        silence = self.silent[operation.key] = Silence(operation.passed_ms)
+        if self.changed is not None:
+            self._silenced.append(silence)
+        return Outcome(Status.OK, held)
+
     def _put_lock(self, key: str, lock: Lock) -> Outcome:
         earlier = self.locks.get(key)
         self.size += record_bytes(key, lock) - (0 if earlier is None else record_bytes(key, earlier))
         self.locks[key] = lock
+        self.silent.pop(key, None)
         self._note(LOCKS, key, lock)
         return Outcome(Status.OK, lock)
 
     def _drop_lock(self, key: str) -> Outcome:
         self.size -= record_bytes(key, self.locks.pop(key))
+        self.silent.pop(key, None)
         self._note(LOCKS, key)
         return Outcome(Status.OK)
 

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from phxqueue.lock.records import Outcome
 from phxqueue.lock.serving import LockPaxosGroup
-from phxqueue.lock.table import COMMAND_VERSION
+from phxqueue.lock.table import FIRST_VERSION
 from phxqueue.proto.lock_pb2 import LockCommand, LockOperation
 from phxqueue.replica.errors import NotServing, OutcomeUnknown, Overloaded
 from phxqueue.replica.interfaces import Clock, DelayedCall
@@ -73,7 +73,7 @@ class Terms:
         marker = LockOperation(kind=LockOperation.NONE, request_id=self._number())
         more = self._with_it()
         operations = [marker] if more is None else [marker, more]
-        command = LockCommand(version=COMMAND_VERSION, begins_term=True, operations=operations)
+        command = LockCommand(version=FIRST_VERSION, begins_term=True, operations=operations)
         outcome = self._group.propose(command.SerializeToString())
         mastership = self._mastership
         outcome.addCallbacks(self._applied, self._failed, callbackArgs=(mastership,), errbackArgs=(mastership,))

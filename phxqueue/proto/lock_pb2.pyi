@@ -1047,6 +1047,8 @@ class LockOperation(_message.Message):
         DELETE: LockOperation._Kind.ValueType  # 6
         EXPIRE_STRING: LockOperation._Kind.ValueType  # 7
         SHARE: LockOperation._Kind.ValueType  # 8
+        SILENT: LockOperation._Kind.ValueType  # 9
+        """nothing was heard of a lock's holder for so long; command version 2"""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     NONE: LockOperation.Kind.ValueType  # 0
@@ -1058,6 +1060,8 @@ class LockOperation(_message.Message):
     DELETE: LockOperation.Kind.ValueType  # 6
     EXPIRE_STRING: LockOperation.Kind.ValueType  # 7
     SHARE: LockOperation.Kind.ValueType  # 8
+    SILENT: LockOperation.Kind.ValueType  # 9
+    """nothing was heard of a lock's holder for so long; command version 2"""
 
     KIND_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
@@ -1068,6 +1072,7 @@ class LockOperation(_message.Message):
     FORCE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SHARE_CHANGE_FIELD_NUMBER: _builtins.int
+    PASSED_MS_FIELD_NUMBER: _builtins.int
     kind: Global___LockOperation.Kind.ValueType
     key: _builtins.str
     client_id: _builtins.str
@@ -1077,6 +1082,8 @@ class LockOperation(_message.Message):
     expected_version: _builtins.int
     force: _builtins.bool
     request_id: _builtins.int
+    passed_ms: _builtins.int
+    """SILENT: so much of the lease had passed when this was proposed"""
     @_builtins.property
     def share_change(self) -> Global___ShareChange: ...
     def __init__(
@@ -1091,10 +1098,11 @@ class LockOperation(_message.Message):
         force: _builtins.bool = ...,
         request_id: _builtins.int = ...,
         share_change: Global___ShareChange | None = ...,
+        passed_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "share_change", b"share_change"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "client_id", b"client_id", "expected_version", b"expected_version", "force", b"force", "key", b"key", "kind", b"kind", "lease_ms", b"lease_ms", "request_id", b"request_id", "share_change", b"share_change", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "client_id", b"client_id", "expected_version", b"expected_version", "force", b"force", "key", b"key", "kind", b"kind", "lease_ms", b"lease_ms", "passed_ms", b"passed_ms", "request_id", b"request_id", "share_change", b"share_change", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015

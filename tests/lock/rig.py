@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from phxqueue.config import Cluster, LockGroup, LockLimits, LockNode, NodeAddress, Topic
 from phxqueue.lock.service import LockService
-from phxqueue.lock.table import LockTable
+from phxqueue.lock.table import COMMAND_VERSION, LockTable
 from phxqueue.net.service import RpcService
 from phxqueue.proto import methods
 from phxqueue.proto.lock_pb2 import (
@@ -29,12 +29,17 @@ from tests.stand_ins import NO_CONTEXT, Call, FakeGroup
 
 
 class LockTableGroup(FakeGroup):
-    """One whose entries are commands of a lock table."""
+    """One whose entries are commands of a lock table.
+
+    Attributes:
+        lowest_version: the newest command that every member knows.
+    """
 
     state_machine: LockTable
 
     def __init__(self, group_id: int = 0, *, auto: bool = True, master: int | None = 0) -> None:
         super().__init__(group_id, LockTable(), whose="lock group 1", auto=auto, master=master)
+        self.lowest_version = COMMAND_VERSION
 
     def commands(self) -> list[LockCommand]:
         """What is in the log but the beginnings of terms."""

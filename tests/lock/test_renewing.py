@@ -40,7 +40,7 @@ def test_each_has_its_own_outcome_and_no_entry_is_needed() -> None:
     tokens = {key: lock.version(key=key, lease_time_ms=1000) for key in ("a", "b", "c")}
     lock.release(tokens["c"], key="c")
     entries = len(lock.group.log)
-    lock.clock.advance(0.5)
+    lock.clock.advance(0.45)
     call = renew(
         lock,
         wish("a", tokens["a"]),
@@ -66,7 +66,7 @@ def test_each_has_its_own_outcome_and_no_entry_is_needed() -> None:
     assert "held by 'me'" in messages[2]
     assert "limits.lease_min_ms" in messages[5]
     assert len(lock.group.log) == entries
-    lock.clock.advance(0.5)
+    lock.clock.advance(0.55)
     assert (lock.holder("a"), lock.holder("b")) == ("me", None)
 
 
@@ -101,7 +101,7 @@ def test_those_that_the_log_decides_share_an_entry() -> None:
 
 def held_while_one_is_decided() -> tuple[LockUnderTest, Call]:
     """Lock a is being removed, b is not; both are renewed."""
-    lock = LockUnderTest(auto=False)
+    lock = LockUnderTest(LockLimits(silence_lease_min_ms=60_000), auto=False)
     lock.group.choose()
     first = lock.acquire(key="a", lease_time_ms=1000)
     lock.group.choose()

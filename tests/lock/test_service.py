@@ -120,7 +120,7 @@ def test_a_lease_that_ran_out_frees_the_lock_through_the_log(lock: LockUnderTest
 def test_renewals_cost_no_entry(lock: LockUnderTest) -> None:
     version = lock.version(lease_time_ms=1000)
     for _ in range(20):
-        lock.clock.advance(0.75)
+        lock.clock.advance(0.375)
         assert lock.renew(version, lease_time_ms=1000).answer.lock_info.remaining_ms == 1000
     assert len(lock.group.commands()) == 1
     lock.clock.advance(1)
@@ -439,7 +439,7 @@ def test_the_beginning_of_a_term_waits_for_room() -> None:
 
 def test_leases_run_their_full_length_again_under_a_new_master(lock: LockUnderTest) -> None:
     lock.version(lease_time_ms=5000)
-    lock.clock.advance(4.5)
+    lock.clock.advance(2.4)
     lock.group.lose(OutcomeUnknown("lost"), master=1)
     lock.clock.advance(60)
     assert lock.holder() == "me"  # nobody who is not master ends a lease
@@ -569,7 +569,7 @@ def test_a_stopping_node_that_has_handed_over_says_to_whom() -> None:
 @pytest.mark.parametrize("how", ["renewed", "asked for again"])
 def test_an_expiry_does_not_overtake_what_lengthens_the_lease_before_it(how: str) -> None:
     """The renewal is in the log already when the lease runs out by the clock: it counts, and the expiry is void."""
-    lock = LockUnderTest(auto=False)
+    lock = LockUnderTest(LockLimits(silence_lease_min_ms=60_000), auto=False)
     lock.group.choose()
     acquired = lock.acquire(lease_time_ms=1000)
     lock.group.choose()

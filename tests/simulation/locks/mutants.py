@@ -17,8 +17,9 @@ from phxqueue.lock.expiry import Expiry
 from phxqueue.lock.group import GroupService
 from phxqueue.lock.keeping import Keeping
 from phxqueue.lock.leases import Leases
-from phxqueue.lock.records import Lock, Outcome
+from phxqueue.lock.records import LOCKS, Lock, Outcome
 from phxqueue.lock.renewing import Renewing
+from phxqueue.lock.silence import Silences
 from phxqueue.lock.table import LockTable
 from phxqueue.net.status import Status
 from phxqueue.proto.lock_pb2 import LockOperation, RenewLocksRequest, RenewLocksResponse
@@ -127,6 +128,40 @@ def an_expiry_overtakes_a_renewal(patch: Patch) -> None:
         return _put
 
     wrap(patch, LockTable, "_put_lock", change)
+
+
+@mutant
+def renewed_in_memory_while_silent(patch: Patch) -> None:
+    """A lock that the log says is silent is renewed without an entry: the next master does not know."""
+    patch.setattr(Keeping, "renewable", lambda self, name: self.settled((LOCKS, name)))
+
+
+@mutant
+def silent_for_ever(patch: Patch) -> None:
+    """A renewal through the log does not end the silence of a lock."""
+
+    def change(put: Callable[..., Any]) -> Callable[..., Any]:
+        def _put(self: LockTable, key: str, lock: Lock) -> Outcome:
+            silence, earlier = self.silent.get(key), self.locks.get(key)
+            made: Outcome = put(self, key, lock)
+            if silence is not None and earlier is not None and earlier.version == lock.version:
+                self.silent[key] = silence
+            return made
+
+        return _put
+
+    wrap(patch, LockTable, "_put_lock", change)
+
+
+@mutant
+def silent_for_longer_than_it_was(patch: Patch) -> None:
+    """A new master believes that the lease had begun twice as long ago as the entry says."""
+
+    def seen(self: Silences) -> None:
+        for silence in self._keeping.table.take_silenced():
+            silence.begun = self._clock.seconds() - 2 * silence.passed_ms / 1000
+
+    patch.setattr(Silences, "seen", seen)
 
 
 @mutant

@@ -25,6 +25,7 @@ LOCK_ID = 1
 DRAIN_SECONDS = 0.5
 LIMITS = LockLimits(
     lease_min_ms=50,
+    silence_lease_min_ms=50,
     wait_max_ms=2000,
     entry_operations=3,
     open_entries=2,
