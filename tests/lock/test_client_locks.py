@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import math
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +29,6 @@ from tests.lock.world import Fault, Process, World, watched
 from tests.repository.test_documentation import code_blocks
 
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "api.md"
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
-    yield world
-    world.close()
-
-
-@pytest.fixture
-def anna(world: World) -> Process:
-    return Process(world, "anna")
-
-
-@pytest.fixture
-def ben(world: World) -> Process:
-    return Process(world, "ben", seed=2)
 
 
 def get(process: Process, name: str = "a", **more: Any) -> Held:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,18 +10,6 @@ from twisted.internet.defer import CancelledError, Deferred
 from phxqueue.config import LockLimits
 from phxqueue.lock.client import InvalidRequest, LockError, OutcomeUnknown, StringValue, VersionMismatch
 from tests.lock.world import Fault, Process, World, watched
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
-    yield world
-    world.close()
-
-
-@pytest.fixture
-def anna(world: World) -> Process:
-    return Process(world)
 
 
 def done(world: World, deferred: Deferred[Any], seconds: float = 0.1) -> Any:

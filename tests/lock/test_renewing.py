@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from twisted.internet.task import Clock
 
 from phxqueue.config import LockLimits
@@ -143,13 +141,6 @@ def test_nobody_wants_the_answer_any_more() -> None:
 
 
 # ---- by the client ------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
-    yield world
-    world.close()
 
 
 def get(process: Process, count: int, lease: float = 3) -> list[Held]:

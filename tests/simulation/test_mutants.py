@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -17,15 +16,7 @@ from tests.simulation.test_seeds import SEEDS
 TRIED = 60
 """How many of CI's seeds are tried when the known ones do not catch a mutant any more."""
 
-
-@pytest.fixture(autouse=True)
-def quietly(logged_errors: Any) -> Iterator[None]:
-    """Spoilt nodes say what they will; and what a seed leaves behind is collected when it is over."""
-    gc.disable()
-    yield
-    gc.enable()
-    logged_errors.flush()
-    logged_errors.flush_critical()
+pytestmark = pytest.mark.usefixtures("quietly")
 
 
 def first_catch(mutant: Mutant) -> Outcome | None:

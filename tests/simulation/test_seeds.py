@@ -5,7 +5,6 @@ A failure names the seed and the command that repeats it. More seeds: ``python -
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
@@ -18,19 +17,14 @@ import pytest
 
 from phxqueue.journal.errors import JournalFailed
 from phxqueue.testing.sim.profiles import PROFILES
-from phxqueue.testing.sim.run import Outcome, plan, run
+from phxqueue.testing.sim.run import plan, run
+from tests.simulation.batches import none_fails, simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = 1000
 PER_TEST = 25
 
-
-@pytest.fixture(autouse=True)
-def no_collection() -> Iterator[None]:
-    """The cyclic collector would walk through all that the session holds, again and again: once a seed is enough."""
-    gc.disable()
-    yield
-    gc.enable()
+pytestmark = pytest.mark.usefixtures("no_collection")
 
 
 @pytest.fixture(autouse=True)
@@ -41,17 +35,9 @@ def expected_logs(logged_errors: Any) -> Iterator[None]:
     logged_errors.flush_critical("stopped applying")
 
 
-def simulate(seed: int) -> Outcome:
-    outcome = run(seed)
-    gc.collect(1)
-    return outcome
-
-
 @pytest.mark.parametrize("first", range(0, SEEDS, PER_TEST))
 def test_seeds(first: int) -> None:
-    failed = [outcome for seed in range(first, first + PER_TEST) if (outcome := simulate(seed)).violation]
-    told = "\n".join(f"{outcome}\n{outcome.traceback}\nreplay: {outcome.replay}\n" for outcome in failed)
-    assert not failed, f"{len(failed)} of {PER_TEST} seeds failed\n\n{told}"
+    none_fails(run, range(first, first + PER_TEST))
 
 
 def test_everything_is_tried_in_them() -> None:
@@ -66,9 +52,9 @@ def test_everything_is_tried_in_them() -> None:
 
 @pytest.mark.parametrize("seed", [3, 8, 21])
 def test_a_seed_decides_everything(seed: int) -> None:
-    first, second = simulate(seed), simulate(seed)
+    first, second = simulate(run, seed), simulate(run, seed)
     assert first == second
-    assert first.digest != simulate(seed + 1).digest
+    assert first.digest != simulate(run, seed + 1).digest
 
 
 def test_a_seed_decides_everything_in_another_process_too() -> None:
@@ -85,4 +71,4 @@ def test_a_seed_decides_everything_in_another_process_too() -> None:
         for hash_seed in ("1", "2")
     ]
     assert told[0] == told[1]
-    assert f"history {simulate(5).digest:016x}" in told[0]
+    assert f"history {simulate(run, 5).digest:016x}" in told[0]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import pytest_twisted
 
 from phxqueue.config import Pub, QueueInfo, Topic
-from phxqueue.consumer import Result
 from phxqueue.producer import (
     Cancelled,
     InvalidItem,
@@ -22,17 +19,7 @@ from phxqueue.producer import (
 from phxqueue.testing import InMemoryCluster
 from tests.producer.fake_store import Fault, make_store, make_topic
 from tests.producer.rig import Rig, outcome, watch
-
-
-class Notes:
-    """A handler that remembers."""
-
-    def __init__(self) -> None:
-        self.seen: list[bytes] = []
-
-    def handle(self, context: Any, item: Any) -> Result:
-        self.seen.append(item.buffer)
-        return Result.OK
+from tests.testing.notes import Notes
 
 
 def two_stores() -> Topic:

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import pytest_twisted
 from twisted.internet.defer import gatherResults
 
-from phxqueue.consumer import Result
 from phxqueue.net.status import Status
 from phxqueue.producer import BadKey, KeyReused, NewItem
 from phxqueue.testing import InMemoryCluster
-
-
-class Notes:
-    """A handler that remembers."""
-
-    def __init__(self) -> None:
-        self.seen: list[bytes] = []
-
-    def handle(self, context: Any, item: Any) -> Result:
-        self.seen.append(item.buffer)
-        return Result.OK
+from tests.testing.notes import Notes
 
 
 @pytest_twisted.ensureDeferred

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from phxqueue.testing.sim.checkers import Violation
 from phxqueue.testing.sim.locks.exclusion import Exclusion
-from phxqueue.testing.sim.locks.run import LockOutcome, plan, run
+from phxqueue.testing.sim.locks.run import plan, run
 from phxqueue.testing.sim.profiles import PROFILES
 from phxqueue.testing.sim.world import World
+from tests.simulation.batches import none_fails, simulate
 from tests.simulation.locks.mutants import MUTANTS, caught
 
 SEEDS = 200
@@ -31,28 +29,12 @@ KNOWN: dict[str, tuple[int, ...]] = {
 """Seeds that caught a mutant last time; for the others the first ones do."""
 TRIED = SEEDS
 
-
-@pytest.fixture(autouse=True)
-def quietly(logged_errors: Any) -> Iterator[None]:
-    """Nodes whose disk fails say so; what must not be said ends a run. Garbage is collected once a seed."""
-    gc.disable()
-    yield
-    gc.enable()
-    logged_errors.flush()
-    logged_errors.flush_critical()
-
-
-def simulate(seed: int) -> LockOutcome:
-    outcome = run(seed)
-    gc.collect(1)
-    return outcome
+pytestmark = pytest.mark.usefixtures("quietly")
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, PER_TEST))
 def test_seeds(first: int) -> None:
-    failed = [outcome for seed in range(first, first + PER_TEST) if (outcome := simulate(seed)).violation]
-    told = "\n".join(f"{outcome}\n{outcome.traceback}\nreplay: {outcome.replay}\n" for outcome in failed)
-    assert not failed, f"{len(failed)} of {PER_TEST} seeds failed\n\n{told}"
+    none_fails(run, range(first, first + PER_TEST))
 
 
 def test_every_profile_is_tried_in_them() -> None:
@@ -61,7 +43,7 @@ def test_every_profile_is_tried_in_them() -> None:
 
 
 def test_a_seed_decides_everything() -> None:
-    assert simulate(3).digest == simulate(3).digest
+    assert simulate(run, 3).digest == simulate(run, 3).digest
 
 
 @pytest.mark.parametrize("name", MUTANTS)
