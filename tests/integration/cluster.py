@@ -80,6 +80,11 @@ class TestedCluster(ProcessCluster):
                 return self.stores[master.node.node_id]
             await self.pause()
 
+    async def ballot(self) -> int:
+        """The highest that any node knows: it rises with every election."""
+        groups = [report.group(0) for report in await self.reports()]
+        return max(group.ballot for group in groups if group is not None)
+
     async def followers(self) -> list[Child]:
         master = await self.master()
         return [child for child in self.stores if child is not master]

@@ -12,6 +12,7 @@ from twisted.internet.task import deferLater
 
 from phxqueue.admin.gather import gather
 from phxqueue.producer import EnqueueError, OutcomeUnknown, Producer, ProducerClosed, Receipt
+from tests.integration.cluster import TestedCluster
 
 Entry = tuple[int, int]
 """(uin, number): the identity of an item; the numbers of a uin rise in the order of the calls."""
@@ -147,6 +148,20 @@ class HandledLog:
 def handled(path: Path) -> list[Entry]:
     """The items of a LedgerClient that were handled, in that order."""
     return HandledLog(path).look().entries
+
+
+def handled_texts(cluster: TestedCluster) -> list[str]:
+    """The content of everything that was handled, in that order."""
+    return [line.text for line in HandledLog(cluster.ledger).look().lines]
+
+
+async def everything_handled(cluster: TestedCluster, books: Books) -> list[Entry]:
+    """Wait until all that was confirmed has been handled, check it, and return it in the order of its handling."""
+    log = HandledLog(cluster.ledger)
+    while books.confirmed - log.look().distinct:
+        await cluster.pause()
+    check(books, log.entries)
+    return log.entries
 
 
 def check(books: Books, found: Sequence[Entry]) -> None:

@@ -9,7 +9,7 @@ import pytest_twisted
 from phxqueue.admin.node_status import ask_all
 from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster
-from tests.integration.ledger import LedgerClient, check, handled
+from tests.integration.ledger import LedgerClient, everything_handled, handled
 
 HANDLERS = {1: "tests.integration.handlers:record"}
 EAGER = {"replica": {"checkpoint_interval_s": 0.2, "checkpoint_entries": 50}, "limits": {"index_segment_rows": 16}}
@@ -93,7 +93,5 @@ async def test_a_node_is_filled_from_a_backup_and_learns_the_rest(make_cluster: 
         if (group := report.group(0)) is not None
     }
     assert len(hashes) == 1
-    while books.confirmed - set(handled(cluster.ledger)):
-        await cluster.pause()
-    check(books, handled(cluster.ledger))
+    await everything_handled(cluster, books)
     assert await cluster.stop() == []

@@ -18,8 +18,8 @@ FAULTS = ("kill_master", "pause_master", "isolate_master")
 async def test_a_moment_of_chaos(tmp_path: Path) -> None:
     only = [argument for fault in FAULTS for argument in ("--only", fault)]
     place = tmp_path / "run"
-    command = [sys.executable, "-m", "tests.chaos", "--minutes", "0.1", "--seed", "1", *only, "--directory", str(place)]
-    status, output, errors = await run_command(reactor, command, REPOSITORY)
+    command = [sys.executable, "-m", "tests.chaos", "--minutes", "0.05", "--seed", "1", *only]
+    status, output, errors = await run_command(reactor, [*command, "--directory", str(place)], REPOSITORY)
     assert status == 0, output + errors
     assert "findings: 0" in output
     assert "linearizable" in output

@@ -15,7 +15,7 @@ from phxqueue.proto.methods import GET
 from phxqueue.proto.store_pb2 import GetRequest
 from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster, later
-from tests.integration.ledger import LedgerClient, check, handled
+from tests.integration.ledger import LedgerClient, everything_handled
 
 HANDLERS = {1: "tests.integration.handlers:record"}
 QUEUES = 2
@@ -105,9 +105,7 @@ async def test_a_node_behind_the_log_catches_up_through_kills_and_serves_as_mast
         await cluster.start_these(other)
         await cluster.applied_everywhere_so_far()
     books = await client.stop()
-    while books.confirmed - set(handled(cluster.ledger)):
-        await cluster.pause()
-    check(books, handled(cluster.ledger))
+    await everything_handled(cluster, books)
     for queue_id in range(QUEUES):
         first, items, end = await retained(cluster, number, queue_id)
         assert 0 < first < end

@@ -8,13 +8,8 @@ import pytest_twisted
 
 from phxqueue.config import dead_letter_queue
 from phxqueue.producer import NewItem
-from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster
-from tests.integration.ledger import HandledLog, LedgerClient, check, handled
-
-
-def handled_texts(cluster: TestedCluster) -> list[str]:
-    return [line.text for line in HandledLog(cluster.ledger).look().lines]
+from tests.integration.ledger import HandledLog, LedgerClient, everything_handled, handled_texts
 
 
 @pytest_twisted.ensureDeferred
@@ -55,10 +50,7 @@ async def test_a_graceful_stop_acknowledges_what_is_finished(make_cluster: MakeC
         assert "Server Shut Down" in cluster.log_of(consumer)
         await cluster.start_these(consumer)
     books = await client.stop()
-    while books.confirmed - set(handled(cluster.ledger)):
-        await cluster.pause()
-    found = handled(cluster.ledger)
-    check(books, found)
+    found = await everything_handled(cluster, books)
     assert len(found) == len(set(found)), "a graceful stop redelivers nothing"
 
 
@@ -74,9 +66,7 @@ async def test_a_killed_consumer_goes_on_where_it_had_acknowledged(make_cluster:
         await cluster.kill(consumer)
         await cluster.start_these(consumer)
     books = await client.stop()
-    while books.confirmed - set(handled(cluster.ledger)):
-        await cluster.pause()
-    check(books, handled(cluster.ledger))
+    await everything_handled(cluster, books)
 
 
 @pytest_twisted.ensureDeferred
@@ -87,9 +77,7 @@ async def test_every_queue_has_one_owner(make_cluster: MakeCluster) -> None:
     client.start()
     await client.confirmed(2000)
     books = await client.stop()
-    while books.confirmed - set(handled(cluster.ledger)):
-        await cluster.pause()
-    check(books, handled(cluster.ledger))
+    await everything_handled(cluster, books)
     uins_of: dict[int, set[int]] = {}
     for line in HandledLog(cluster.ledger).look().lines:
         uins_of.setdefault(line.pid, set()).add(line.uin)

@@ -7,13 +7,8 @@ from collections import Counter
 import pytest_twisted
 
 from phxqueue.producer import NewItem
-from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster
-from tests.integration.ledger import HandledLog
-
-
-def handled_texts(cluster: TestedCluster) -> list[str]:
-    return [line.text for line in HandledLog(cluster.ledger).look().lines]
+from tests.integration.ledger import handled_texts
 
 
 @pytest_twisted.ensureDeferred

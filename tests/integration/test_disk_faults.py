@@ -13,7 +13,7 @@ from tests.faults import disk
 from tests.faults.disk import DiskFaults
 from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster
-from tests.integration.ledger import Books, LedgerClient, check, handled
+from tests.integration.ledger import LedgerClient, everything_handled
 
 HANDLERS = {1: "tests.integration.handlers:record"}
 SLOW_S = 0.2
@@ -33,12 +33,6 @@ def struck(cluster: TestedCluster, number: int, shim: Path, *, power_loss: bool 
     faults = DiskFaults.make(cluster.directory, cluster.directory / "data" / f"store.{number}")
     cluster.stores[number]._environment.update(faults.environment(shim, power_loss=power_loss))
     return faults
-
-
-async def everything_handled(cluster: TestedCluster, books: Books) -> None:
-    while books.confirmed - set(handled(cluster.ledger)):
-        await cluster.pause()
-    check(books, handled(cluster.ledger))
 
 
 async def loaded(cluster: TestedCluster) -> LedgerClient:
@@ -109,22 +103,17 @@ async def test_a_slow_disk_moves_no_mastership(make_cluster: MakeCluster, shim: 
     await cluster.start()
     client = await loaded(cluster)
     master = await cluster.master()
-    before = await ballot_of(cluster)
+    before = await cluster.ballot()
     victim = master if whose == "master" else (await cluster.followers())[0]
     slot = every[cluster.stores.index(victim)].delay("sync", SLOW_S, name="log.*")
     while every[cluster.stores.index(victim)].struck(slot) < 10:  # two seconds
         await client.confirmed(5)
     assert await cluster.master() is master
-    assert await ballot_of(cluster) == before
+    assert await cluster.ballot() == before
     every[cluster.stores.index(victim)].clear()
     books = await client.stop()
     assert books.errors == []
     await everything_handled(cluster, books)
-
-
-async def ballot_of(cluster: TestedCluster) -> int:
-    groups = [report.group(0) for report in await cluster.reports()]
-    return max(group.ballot for group in groups if group is not None)
 
 
 @pytest_twisted.ensureDeferred

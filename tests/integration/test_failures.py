@@ -9,18 +9,10 @@ import pytest
 import pytest_twisted
 
 from phxqueue.producer import EnqueueError, Refused
-from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster, later
-from tests.integration.ledger import Books, LedgerClient, check, handled
+from tests.integration.ledger import LedgerClient, everything_handled
 
 HANDLERS = {1: "tests.integration.handlers:record"}
-
-
-async def everything_handled(cluster: TestedCluster, books: Books) -> None:
-    """Wait until all that was confirmed has been handled, then check it."""
-    while books.confirmed - set(handled(cluster.ledger)):
-        await cluster.pause()
-    check(books, handled(cluster.ledger))
 
 
 @pytest_twisted.ensureDeferred
@@ -96,14 +88,14 @@ async def test_a_master_that_pauses_shorter_than_its_lease_stays_master(make_clu
     producer = await cluster.producer()
     master = await cluster.master()  # whoever has just started waits for one lease to run out
     await producer.enqueue(1, 1, b"before")
-    before = await ballot_of(cluster)
+    before = await cluster.ballot()
     for _ in range(3):
         master.signal(signal.SIGSTOP)
         await later(0.8)  # several heartbeats are missed
         master.signal(signal.SIGCONT)
         await producer.enqueue(1, 1, b"after")
     assert await cluster.master() is master
-    assert await ballot_of(cluster) == before
+    assert await cluster.ballot() == before
 
 
 @pytest_twisted.ensureDeferred
@@ -141,8 +133,3 @@ async def test_a_graceful_stop_of_the_master_loses_nothing(make_cluster: MakeClu
     books = await client.stop()
     assert books.errors == []
     await everything_handled(cluster, books)
-
-
-async def ballot_of(cluster: TestedCluster) -> int:
-    groups = [report.group(0) for report in await cluster.reports()]
-    return max(group.ballot for group in groups if group is not None)

@@ -20,7 +20,7 @@ from phxqueue.proto.members_pb2 import MembersRequest, ReplicaMember
 from phxqueue.proto.methods import MEMBERS
 from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster
-from tests.integration.ledger import LedgerClient, check, handled
+from tests.integration.ledger import LedgerClient, everything_handled
 
 HANDLERS = {1: "tests.integration.handlers:record"}
 
@@ -77,9 +77,7 @@ async def noticed(cluster: TestedCluster, words: str) -> None:
 async def all_handled(cluster: TestedCluster, client: LedgerClient) -> None:
     """Stop the client; what was confirmed to it arrives, and nothing else, in order."""
     books = await client.stop()
-    while books.confirmed - set(handled(cluster.ledger)):
-        await cluster.pause()
-    check(books, handled(cluster.ledger))
+    await everything_handled(cluster, books)
 
 
 async def changed(cluster: TestedCluster, *arguments: str) -> str:

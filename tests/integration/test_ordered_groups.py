@@ -9,7 +9,7 @@ import pytest_twisted
 from phxqueue.producer import NewItem
 from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster
-from tests.integration.ledger import HandledLog, LedgerClient, check, handled
+from tests.integration.ledger import HandledLog, LedgerClient, everything_handled
 
 UINS = set(range(1, 9))
 
@@ -47,10 +47,7 @@ async def test_each_uin_is_finished_in_order_through_retries_handovers_and_failo
     await handled_here(cluster, first.pid, set(), 0)  # some was handed over to it, by an owner in good health
     await client.confirmed(50)
     books = await client.stop()
-    while books.confirmed - set(handled(cluster.ledger)):
-        await cluster.pause()
-    found = handled(cluster.ledger)
-    check(books, found)
+    found = await everything_handled(cluster, books)
 
     finished: dict[int, list[int]] = defaultdict(list)
     for uin, number in dict.fromkeys(found):

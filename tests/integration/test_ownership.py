@@ -12,7 +12,7 @@ import pytest_twisted
 from phxqueue.admin.processes.child import Child
 from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster
-from tests.integration.ledger import HandledLog, LedgerClient, check, handled
+from tests.integration.ledger import HandledLog, LedgerClient, everything_handled
 
 OWNED = {"use_dynamic_scale": 1, "skip_lock": 0}
 RECORD = {1: "tests.integration.handlers:record"}
@@ -48,10 +48,7 @@ async def all_at_work(cluster: TestedCluster, consumers: int) -> dict[int, set[i
 async def finish(cluster: TestedCluster, client: LedgerClient) -> Counter[Any]:
     """Let everything be handled, check the books, and return how often each item was."""
     books = await client.stop()
-    while books.confirmed - set(handled(cluster.ledger)):
-        await cluster.pause()
-    found = handled(cluster.ledger)
-    check(books, found)
+    found = await everything_handled(cluster, books)
     return Counter(found)
 
 
