@@ -318,7 +318,7 @@ class Journal:
                 self._database.checkpoint()
                 self._database.remove_old_logs()
                 self._database.close()
-        except self._database.error as error:
+        except Exception as error:  # whatever it is, who waits has to hear of it
             self._fail(f"closing: {type(error).__name__}: {bdb.explain(error)}")
         if self._failure is not None:
             self._database.abandon()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import pytest_twisted
 from twisted.internet import reactor, task
+from twisted.internet.defer import Deferred
 
 from phxqueue.journal import bdb
+from phxqueue.journal.database import Database
 from phxqueue.journal.errors import JournalFailed
 from phxqueue.journal.records import PutPromise
 from tests.journal.rig import Faults, Rig, durable, entry, fill
@@ -121,6 +123,21 @@ async def test_endless_deadlocks_are_a_failure(rig: Rig, faults: Faults) -> None
     faults.fail("put", faults.DBLockDeadlockError(-30993, "gave way"), times=1000)
     journal.submit([entry(0)], lambda: pytest.fail("acknowledged"))
     assert "DBLockDeadlockError" in await rig.died
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_old_log_file_that_cannot_be_removed_is_told_at_once(
+    rig: Rig, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = rig.open(binding=faults, close_timeout_s=60)
+    await durable(journal, PutPromise(0, 1))
+
+    def refuse(_: object) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Database, "remove_old_logs", refuse)
+    with pytest.raises(JournalFailed, match="closing: PermissionError: Operation not permitted"):
+        await Deferred.fromCoroutine(rig.close(journal)).addTimeout(10, reactor)
 
 
 @pytest_twisted.ensureDeferred
