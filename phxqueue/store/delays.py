@@ -1,9 +1,9 @@
 """The master's side of delayed batches: lets them in, has them fired when they are due, cancels and lists them.
 
-What is due is decided by the master's wall clock, looked at when the next one should be due and at least every
-`LOOK_S`; the command says up to which time. A wall clock that is set forward fires early what lies in between, one that
-is set back fires late: within `LOOK_S` everything follows the clock again. Nothing is fired twice or lost by it, for
-replicas follow the command alone.
+What is due is decided by the master's wall clock, looked at when the next one should be due and at least every second
+(:mod:`phxqueue.store.next_look`); the command says up to which time. A wall clock that is set forward fires early what
+lies in between, one that is set back fires late: within that second everything follows the clock again. Nothing is
+fired twice or lost by it, for replicas follow the command alone.
 """
 
 from __future__ import annotations
@@ -29,20 +29,18 @@ from phxqueue.proto.store_pb2 import (
     ListDelayedResponse,
     StoreCommand,
 )
-from phxqueue.replica.errors import NotServing, Overloaded, ReplicaError
-from phxqueue.replica.interfaces import Clock, DelayedCall
+from phxqueue.replica.errors import ReplicaError
+from phxqueue.replica.interfaces import Clock
 from phxqueue.store.group import StoreGroup
-from phxqueue.store.outcomes import Refusal
+from phxqueue.store.next_look import AGAIN_S, LOOK_S, NextLook
+from phxqueue.store.proposing import no_outcome, only_outcome
 from phxqueue.store.queues import BATCH_VERSION, StoreQueues
 from phxqueue.store.state import TIMER_VERSION
 from phxqueue.store.timers import Timer
+from phxqueue.store.understood import check_understood, understood
 
 #: Delayed batches moved by one command: some milliseconds of work on every replica.
 FIRE_BATCHES = 2000
-#: Longest time between looks at the wall clock while something is delayed, in seconds: it may have been set.
-LOOK_S = 1.0
-#: After a proposal that came to nothing, and while the window is full, in seconds.
-AGAIN_S = 0.02
 #: Most batches in one answer to ListDelayed.
 LIST_BATCHES = 1000
 #: How often the log being pinned is told, in seconds.
@@ -89,8 +87,7 @@ class Delays:
         self._wall_ms = wall_ms
         self._refuse = refuse
         self._look_s = look_s
-        self._timer: DelayedCall | None = None
-        self._timer_at = 0.0
+        self._next_look = NextLook(clock, self.look)
         self._firing = False
         self._warned_at: float | None = None
         self._log = Logger(namespace="phxqueue.store.delays")
@@ -100,7 +97,7 @@ class Delays:
     @property
     def best_version(self) -> int:
         """The version of a command whose batches say where their items come from, if all members know it."""
-        return TIMER_VERSION if self._understood else BATCH_VERSION
+        return TIMER_VERSION if understood(self._group, self._machine, TIMER_VERSION) else BATCH_VERSION
 
     def admit(self, headers: Sequence[BatchHeader]) -> int:
         """Let delayed batches in; return the version that their command needs.
@@ -110,7 +107,7 @@ class Delays:
                 delayed batches yet.
         """
         machine, limits = self._machine, self._limits
-        self._check_understood()
+        check_understood(self._group, self._machine, TIMER_VERSION, "delayed messages")
         latest = max(header.deliver_at_ms for header in headers)
         if latest > self._wall_ms() + limits.longest_ms:
             raise RpcError(
@@ -127,19 +124,6 @@ class Delays:
             )
         return TIMER_VERSION
 
-    @property
-    def _understood(self) -> bool:
-        return self._machine.version >= TIMER_VERSION or self._group.lowest_version >= TIMER_VERSION
-
-    def _check_understood(self) -> None:
-        """Every member must know the command, or have stopped at an earlier one already."""
-        if not self._understood:
-            raise RpcError(
-                Status.UNAVAILABLE,
-                "a node of this store runs a version of PhxQueue that knows no delayed messages: upgrade all of them",
-                maybe_executed=False,
-            )
-
     # ---- out ---------------------------------------------------------------------------------------
 
     def look(self) -> None:
@@ -149,20 +133,11 @@ class Delays:
             return
         left_ms = due_ms - self._wall_ms()
         if left_ms > 0:
-            self._look_in(min(left_ms / 1000, self._look_s))
+            self._next_look.within(min(left_ms / 1000, self._look_s))
         elif self._group.window_free:
             self._fire()
         else:
-            self._look_in(AGAIN_S)
-
-    def _look_in(self, seconds: float) -> None:
-        at = self._clock.seconds() + seconds
-        if self._timer is not None and self._timer.active():
-            if self._timer_at <= at + 1e-6:
-                return
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._clock.callLater(seconds, self.look)
+            self._next_look.within(AGAIN_S)
 
     def _fire(self) -> None:
         self._firing = True
@@ -182,33 +157,30 @@ class Delays:
         if result.check(ReplicaError) is None:
             self._log.failure("group {group}: firing delayed items failed", result, group=self._group.group_id)
         # Whether it was chosen shows in the table; asking twice for the same moves nothing twice.
-        self._look_in(AGAIN_S)
+        self._next_look.within(AGAIN_S)
 
     def close(self) -> None:
         """End the timer."""
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        self._next_look.close()
 
     # ---- cancelling and listing ----------------------------------------------------------------------
 
     def cancel(self, request: CancelDelayedRequest) -> Deferred[CancelDelayedResponse]:
         """Drop a delayed batch. Fails with NOT_FOUND when it is in its queue already, or was never there."""
-        self._check_understood()
+        check_understood(self._group, self._machine, TIMER_VERSION, "delayed messages")
         one = CancelTimer(deliver_at_ms=request.deliver_at_ms, timer_number=request.timer_number)
         command = StoreCommand(version=TIMER_VERSION, timestamp_ms=self._timestamp_ms(), cancels=[one])
         outcome = self._group.propose(command.SerializeToString())
         return outcome.addCallbacks(_cancelled, self._not_cancelled)
 
     def _not_cancelled(self, failure: Failure) -> CancelDelayedResponse:
-        failure.trap(ReplicaError)
-        if failure.check(NotServing):
-            raise self._refuse()
-        if failure.check(Overloaded):
-            raise RpcError(
-                Status.RESOURCE_EXHAUSTED, failure.getErrorMessage(), retry_after_ms=self._limits.retry_after_ms
-            )
-        raise RpcError(Status.UNAVAILABLE, f"{failure.getErrorMessage()}: the outcome is unknown, cancel it again")
+        raise no_outcome(
+            failure,
+            self._group,
+            self._refuse,
+            self._limits.retry_after_ms,
+            "it is not known whether it was cancelled; cancel it again",
+        )
 
     def listed(self, request: ListDelayedRequest) -> ListDelayedResponse:
         """Return some of what waits, in the order of delivery."""
@@ -258,10 +230,7 @@ class Delays:
 
 
 def _cancelled(outcomes: Any) -> CancelDelayedResponse:
-    refusal = outcomes if isinstance(outcomes, Refusal) else outcomes[0]
-    if isinstance(refusal, Refusal):
-        raise RpcError(refusal.status, refusal.message, maybe_executed=False)
-    return CancelDelayedResponse(count=refusal)
+    return CancelDelayedResponse(count=only_outcome(outcomes))
 
 
 def _described(timer: Timer) -> DelayedBatch:

@@ -25,6 +25,7 @@ from phxqueue.replica.interfaces import Clock, DelayedCall
 from phxqueue.store.group import StoreGroup
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.state import FENCE_VERSION
+from phxqueue.store.understood import understood
 
 Key = tuple[int, int]
 """(queue id, consumer group id)"""
@@ -85,7 +86,7 @@ class Fencing:
         if token <= self._machine.fences.get(key, 0):
             return None
         self._seen[key] = token
-        if not self._understood():
+        if not understood(self._group, self._machine, FENCE_VERSION):
             return None
         admitted: Deferred[None] = Deferred()
         self._waiting.append((key, token, admitted))
@@ -105,10 +106,6 @@ class Fencing:
         if self._soon is not None and self._soon.active():
             self._soon.cancel()
         self._soon = None
-
-    def _understood(self) -> bool:
-        """Whether every member knows the command, or would have stopped at an earlier one already."""
-        return self._machine.version >= FENCE_VERSION or self._group.lowest_version >= FENCE_VERSION
 
     def _wake(self, seconds: float) -> None:
         if self._soon is None:

@@ -11,14 +11,15 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from phxqueue.net.status import RpcError, Status
+from phxqueue.net.status import RpcError
 from phxqueue.proto.store_pb2 import DeleteGroup, GroupChange, GroupChangeResponse, GroupState, StoreCommand
-from phxqueue.replica.errors import NotServing, Overloaded, ReplicaError
+from phxqueue.replica.errors import ReplicaError
 from phxqueue.store.group import StoreGroup
 from phxqueue.store.group_table import GROUPS_VERSION
-from phxqueue.store.outcomes import Refusal
+from phxqueue.store.proposing import no_outcome, only_outcome, window_full
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.served import ServedQueues
+from phxqueue.store.understood import check_understood, understood
 
 #: Index rows whose masks are looked at in one turn, for groups that have never acknowledged anything.
 ROWS_PER_LOOK = 200_000
@@ -75,45 +76,23 @@ class GroupChanges:
             RpcError: ALREADY_EXISTS, the group is another one; UNAVAILABLE, a node knows no such commands yet, or the
                 outcome is unknown; RESOURCE_EXHAUSTED.
         """
-        if not self._understood():
-            raise RpcError(
-                Status.UNAVAILABLE,
-                "a node of this store runs a version of PhxQueue that knows no groups made at run time: upgrade all",
-                maybe_executed=False,
-            )
+        check_understood(self._group, self._machine, GROUPS_VERSION, "groups made at run time")
         if not self._group.window_free:
-            raise self._overloaded()
-        return self._propose([change]).addCallbacks(self._chosen, self._failed)
+            raise window_full(self._group, self._limits.retry_after_ms)
+        return self._propose([change]).addCallbacks(_changed, self._failed)
 
     def _propose(self, changes: Iterable[GroupChange]) -> Deferred[Any]:
         command = StoreCommand(version=GROUPS_VERSION, timestamp_ms=self._timestamp_ms(), groups=changes)
         return self._group.propose(command.SerializeToString())
 
-    def _chosen(self, outcomes: Any) -> GroupChangeResponse:
-        [outcome] = [outcomes] if isinstance(outcomes, Refusal) else outcomes
-        if isinstance(outcome, Refusal):
-            raise RpcError(outcome.status, outcome.message, maybe_executed=False)
-        return GroupChangeResponse(unchanged=not outcome)
-
     def _failed(self, failure: Failure) -> GroupChangeResponse:
-        failure.trap(ReplicaError)
-        if failure.check(NotServing):
-            raise self._refuse()
-        if failure.check(Overloaded):
-            raise self._overloaded()
-        raise RpcError(
-            Status.UNAVAILABLE, f"{failure.getErrorMessage()}: it is not known whether the group was changed; ask again"
+        raise no_outcome(
+            failure,
+            self._group,
+            self._refuse,
+            self._limits.retry_after_ms,
+            "it is not known whether the group was changed; ask again",
         )
-
-    def _overloaded(self) -> RpcError:
-        return RpcError(
-            Status.RESOURCE_EXHAUSTED,
-            f"group {self._group.group_id} of the store has its window full: try again",
-            retry_after_ms=self._limits.retry_after_ms,
-        )
-
-    def _understood(self) -> bool:
-        return self._machine.version >= GROUPS_VERSION or self._group.lowest_version >= GROUPS_VERSION
 
     def listed(self) -> list[GroupState]:
         """The groups of the files, those created at run time, and those that leave."""
@@ -154,7 +133,9 @@ class GroupChanges:
     def look(self) -> None:
         """See who has left the files, is back, or has been away for long enough."""
         group = self._group
-        if self._proposed or not group.serving() or not group.window_free or not self._understood():
+        if self._proposed or not group.serving() or not group.window_free:
+            return
+        if not understood(group, self._machine, GROUPS_VERSION):
             return
         self._sweep()
         changes = self._due_changes()
@@ -240,3 +221,7 @@ class GroupChanges:
         if (queue_id, group_id) in machine.acked:
             return False
         return machine.acked_cursor(queue_id, group_id) >= machine.end_cursor(queue_id)
+
+
+def _changed(outcomes: Any) -> GroupChangeResponse:
+    return GroupChangeResponse(unchanged=not only_outcome(outcomes))

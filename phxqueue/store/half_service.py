@@ -1,8 +1,7 @@
 """The master's side of half messages: lets them in, has them decided, asks about them, and ends those of which nobody
 says anything.
 
-Times are those of the wall clock, looked at when something should be due and at least every `LOOK_S`, as with delayed
-batches (:mod:`phxqueue.store.delays`).
+Times are those of the wall clock, looked at as for delayed batches (:mod:`phxqueue.store.delays`).
 """
 
 from __future__ import annotations
@@ -30,14 +29,15 @@ from phxqueue.proto.store_pb2 import (
     ShowHalfResponse,
     StoreCommand,
 )
-from phxqueue.replica.errors import NotServing, Overloaded, ReplicaError
-from phxqueue.replica.interfaces import Clock, DelayedCall
-from phxqueue.store.delays import AGAIN_S, LOOK_S
+from phxqueue.replica.errors import ReplicaError
+from phxqueue.replica.interfaces import Clock
 from phxqueue.store.group import StoreGroup
 from phxqueue.store.half_schedule import HalfPolicy, HalfSchedule
 from phxqueue.store.half_table import COMMITTED, EXPIRED, ROLLED_BACK, Half
 from phxqueue.store.halves import decided_before
+from phxqueue.store.next_look import AGAIN_S, LOOK_S, NextLook
 from phxqueue.store.outcomes import HalfOutcome, Refusal
+from phxqueue.store.proposing import no_outcome, only_outcome
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.reading import Reading
 from phxqueue.store.state import KEYS_VERSION
@@ -101,8 +101,7 @@ class Halves:
         self._look_s = look_s
         # The table is another one after a checkpoint was installed.
         self._schedule = HalfSchedule(machine.halves, policy)
-        self._timer: DelayedCall | None = None
-        self._timer_at = 0.0
+        self._next_look = NextLook(clock, self.look)
         self._ending = False
         self._log = Logger(namespace="phxqueue.store.half_service")
 
@@ -152,14 +151,13 @@ class Halves:
         return self._group.propose(command.SerializeToString())
 
     def _not_decided(self, failure: Failure) -> DecideHalfResponse:
-        failure.trap(ReplicaError)
-        if failure.check(NotServing):
-            raise self._refuse()
-        if failure.check(Overloaded):
-            raise RpcError(
-                Status.RESOURCE_EXHAUSTED, failure.getErrorMessage(), retry_after_ms=self._limits.retry_after_ms
-            )
-        raise RpcError(Status.UNAVAILABLE, f"{failure.getErrorMessage()}: the outcome is unknown, decide again")
+        raise no_outcome(
+            failure,
+            self._group,
+            self._refuse,
+            self._limits.retry_after_ms,
+            "it is not known whether it was decided; decide again",
+        )
 
     # ---- asking, and giving up ---------------------------------------------------------------------
 
@@ -173,7 +171,7 @@ class Halves:
         if not len(self._machine.halves) or not self._group.proposing():
             return
         if not self._group.serving():
-            self._look_in(self._look_s)
+            self._next_look.within(self._look_s)
             return
         now_ms = self._wall_ms()
         self._schedule.advance(now_ms)
@@ -184,16 +182,7 @@ class Halves:
             self._end_overdue()
         due_ms = self._schedule.next_ms
         if due_ms is not None:
-            self._look_in(min(max(due_ms - now_ms, 0) / 1000, self._look_s))
-
-    def _look_in(self, seconds: float) -> None:
-        at = self._clock.seconds() + seconds
-        if self._timer is not None and self._timer.active():
-            if self._timer_at <= at + 1e-6:
-                return
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._clock.callLater(seconds, self.look)
+            self._next_look.within(min(max(due_ms - now_ms, 0) / 1000, self._look_s))
 
     def _end_overdue(self) -> None:
         numbers = self._schedule.take_overdue(EXPIRE_MOST)
@@ -201,7 +190,7 @@ class Halves:
             return
         if not self._group.window_free:
             self._schedule.give_back(numbers)
-            self._look_in(AGAIN_S)
+            self._next_look.within(AGAIN_S)
             return
         self._ending = True
         self._propose(numbers, EXPIRED).addBoth(self._ended, numbers)
@@ -212,7 +201,7 @@ class Halves:
             if result.check(ReplicaError) is None:
                 self._log.failure("group {group}: ending half messages failed", result, group=self._group.group_id)
             self._schedule.give_back(numbers)
-            self._look_in(AGAIN_S)
+            self._next_look.within(AGAIN_S)
             return
         self._log.warn(
             "group {group}: {count} half messages were rolled back because nobody decided in time, the first is number "
@@ -231,9 +220,7 @@ class Halves:
 
     def close(self) -> None:
         """End the timer."""
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        self._next_look.close()
 
     # ---- showing -----------------------------------------------------------------------------------
 
@@ -331,9 +318,7 @@ class Halves:
 
 
 def _response(outcomes: Any) -> DecideHalfResponse:
-    outcome = outcomes if isinstance(outcomes, Refusal) else outcomes[0]
-    if isinstance(outcome, Refusal):
-        raise RpcError(outcome.status, outcome.message, maybe_executed=False)
+    outcome = only_outcome(outcomes)
     assert isinstance(outcome, HalfOutcome)
     return DecideHalfResponse(
         state=HalfState.ValueType(outcome.state),

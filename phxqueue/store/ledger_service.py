@@ -39,6 +39,7 @@ from phxqueue.store.group import StoreGroup
 from phxqueue.store.positions import Positions
 from phxqueue.store.proposals import Proposals
 from phxqueue.store.queues import LEDGER_VERSION, StoreQueues
+from phxqueue.store.understood import understood
 
 #: Rows of one report: more than a producer can have in an hour.
 MOST_REPORT_ROWS = 10_000
@@ -83,7 +84,9 @@ class LedgerService:
     def look(self) -> None:
         """Open the books as soon as every member knows them; have their bounds follow the configuration."""
         group, machine = self._group, self._machine
-        if self._opening is not None or not group.serving() or not group.window_free or not self._understood():
+        if self._opening is not None or not group.serving() or not group.window_free:
+            return
+        if not understood(group, machine, LEDGER_VERSION):
             return
         bounds = ledger_bounds(self.settings)
         if machine.ledger.bounds == (bounds.retention_minutes, bounds.most_rows):
@@ -96,9 +99,6 @@ class LedgerService:
         """An entry was applied: open the books as early as can be."""
         if not self._machine.ledger.opened:
             self.look()
-
-    def _understood(self) -> bool:
-        return self._machine.version >= LEDGER_VERSION or self._group.lowest_version >= LEDGER_VERSION
 
     def _settled(self, result: Any) -> None:
         self._opening = None

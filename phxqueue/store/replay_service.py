@@ -22,14 +22,15 @@ from phxqueue.proto.store_pb2 import (
     ReplayTarget,
     StoreCommand,
 )
-from phxqueue.replica.errors import NotServing, Overloaded, ReplicaError
 from phxqueue.store.group import StoreGroup
 from phxqueue.store.outcomes import Refusal, Replayed
 from phxqueue.store.positions import Positions
 from phxqueue.store.proposals import Proposals
+from phxqueue.store.proposing import no_outcome, only_outcome, window_full
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.replay_table import REPLAY_VERSION, Moved, Record
 from phxqueue.store.replays import asked_for, cursor_at, judge, recalled
+from phxqueue.store.understood import check_understood
 
 _ASKED = ("id", "consumer_group_id", "pub_id", "queue_id", "to_cursor", "to_time_ms", "to_earliest", "skip")
 
@@ -109,14 +110,9 @@ class ReplayService:
 
     def _propose(self, command: Replay) -> Deferred[ReplayResponse]:
         group, machine = self._group, self._machine
-        if machine.version < REPLAY_VERSION and group.lowest_version < REPLAY_VERSION:
-            raise RpcError(
-                Status.UNAVAILABLE,
-                "a node of this store runs a version of PhxQueue that knows no replays: upgrade all of them",
-                maybe_executed=False,
-            )
+        check_understood(group, machine, REPLAY_VERSION, "replays")
         if not group.window_free:
-            raise self._overloaded()
+            raise window_full(group, self._limits.retry_after_ms)
         self._proposals.flush()
         command.keep_count, command.keep_ms = self._limits.kept, self._limits.kept_ms
         whole = StoreCommand(version=REPLAY_VERSION, timestamp_ms=self._timestamp_ms(), replays=[command])
@@ -147,8 +143,7 @@ class ReplayService:
         return acked
 
     def _chosen(self, outcomes: list[Any] | Refusal) -> ReplayResponse:
-        [outcome] = [outcomes] if isinstance(outcomes, Refusal) else outcomes
-        return self._answer(outcome)
+        return self._answer(only_outcome(outcomes))
 
     def _answer(self, outcome: Replayed | Refusal) -> ReplayResponse:
         if isinstance(outcome, Refusal):
@@ -156,21 +151,12 @@ class ReplayService:
         return ReplayResponse(replay=self._described(outcome.record), duplicate=outcome.duplicate)
 
     def _failed(self, failure: Failure) -> ReplayResponse:
-        failure.trap(ReplicaError)
-        if failure.check(NotServing):
-            raise self._refuse()
-        if failure.check(Overloaded):
-            raise self._overloaded()
-        raise RpcError(
-            Status.UNAVAILABLE,
-            f"{failure.getErrorMessage()}: it is not known whether the replay has begun; ask again, with the same id",
-        )
-
-    def _overloaded(self) -> RpcError:
-        return RpcError(
-            Status.RESOURCE_EXHAUSTED,
-            f"group {self._group.group_id} of the store has its window full: try again",
-            retry_after_ms=self._limits.retry_after_ms,
+        raise no_outcome(
+            failure,
+            self._group,
+            self._refuse,
+            self._limits.retry_after_ms,
+            "it is not known whether the replay has begun; ask again, with the same id",
         )
 
     # ---- progress ------------------------------------------------------------------------------------

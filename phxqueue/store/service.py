@@ -35,7 +35,7 @@ from phxqueue.store import configured
 from phxqueue.store.add import Intake, add, check_address, disk_full, group_of_request
 from phxqueue.store.audit_statuses import audit_statuses
 from phxqueue.store.beginning import Beginning
-from phxqueue.store.delays import LOOK_S, Delays
+from phxqueue.store.delays import Delays
 from phxqueue.store.entries import ParsedEntries
 from phxqueue.store.fencing import Fencing
 from phxqueue.store.get import get
@@ -48,6 +48,7 @@ from phxqueue.store.half_service import Halves
 from phxqueue.store.ledger_service import LedgerCalls, LedgerService
 from phxqueue.store.ledger_watch import LedgerWatch
 from phxqueue.store.long_poll import LongPolls
+from phxqueue.store.next_look import LOOK_S
 from phxqueue.store.passed_on import passed_on
 from phxqueue.store.positions import Positions
 from phxqueue.store.proposals import Proposals

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from phxqueue.net.status import RpcError, Status
+from phxqueue.net.status import RpcError
 from phxqueue.proto.store_pb2 import (
     GetSettingsRequest,
     GetSettingsResponse,
@@ -16,11 +16,12 @@ from phxqueue.proto.store_pb2 import (
     SetSettingResponse,
     StoreCommand,
 )
-from phxqueue.replica.errors import NotServing, Overloaded, ReplicaError
 from phxqueue.store.group import StoreGroup
 from phxqueue.store.outcomes import Refusal
+from phxqueue.store.proposing import no_outcome, only_outcome, window_full
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.state import SETTINGS_VERSION
+from phxqueue.store.understood import check_understood
 
 
 class SettingsService:
@@ -64,42 +65,22 @@ class SettingsService:
             RpcError: UNAVAILABLE, a node knows no settings yet; RESOURCE_EXHAUSTED, too much is under way.
         """
         group, machine = self._group, self._machine
-        if machine.version < SETTINGS_VERSION and group.lowest_version < SETTINGS_VERSION:
-            raise RpcError(
-                Status.UNAVAILABLE,
-                "a node of this store runs a version of PhxQueue that knows no settings: upgrade all of them",
-                maybe_executed=False,
-            )
+        check_understood(group, machine, SETTINGS_VERSION, "settings")
         if not group.window_free:
-            raise self._overloaded()
+            raise window_full(group, self._retry_after_ms)
         command = StoreCommand(version=SETTINGS_VERSION, timestamp_ms=self._timestamp_ms())
         command.settings.append(request.change)
-        chosen = group.propose(command.SerializeToString())
-        chosen.addCallbacks(_response, self._failed)
-        return chosen
+        return group.propose(command.SerializeToString()).addCallbacks(_response, self._failed)
 
-    def _failed(self, failure: Failure) -> Any:
-        if failure.check(NotServing):
-            raise self._refuse()
-        if failure.check(Overloaded):
-            raise self._overloaded()
-        if failure.check(ReplicaError):
-            raise RpcError(
-                Status.UNAVAILABLE,
-                f"{failure.getErrorMessage()}: it is not known whether the setting was changed; set it again",
-            )
-        return failure
-
-    def _overloaded(self) -> RpcError:
-        return RpcError(
-            Status.RESOURCE_EXHAUSTED,
-            f"group {self._group.group_id} of the store has its window full: try again",
-            retry_after_ms=self._retry_after_ms,
+    def _failed(self, failure: Failure) -> SetSettingResponse:
+        raise no_outcome(
+            failure,
+            self._group,
+            self._refuse,
+            self._retry_after_ms,
+            "it is not known whether the setting was changed; set it again",
         )
 
 
 def _response(outcomes: list[Any] | Refusal) -> SetSettingResponse:
-    [outcome] = [outcomes] if isinstance(outcomes, Refusal) else outcomes
-    if isinstance(outcome, Refusal):
-        raise RpcError(outcome.status, outcome.message, maybe_executed=False)
-    return SetSettingResponse(revision=outcome)
+    return SetSettingResponse(revision=only_outcome(outcomes))

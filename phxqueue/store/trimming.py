@@ -21,6 +21,7 @@ from phxqueue.store.group import StoreGroup
 from phxqueue.store.queues import TRIM_VERSION, StoreQueues
 from phxqueue.store.replay_table import REPLAY_VERSION
 from phxqueue.store.retention import QueueRetention, RetentionPolicy
+from phxqueue.store.understood import understood
 
 #: Queues looked at in one turn of the reactor, and rows of each of them: a few milliseconds at most.
 QUEUES_PER_LOOK = 256
@@ -66,20 +67,17 @@ class Trimming:
             self._proposed is not None
             or not group.serving()
             or not group.window_free
-            or not self._understood(TRIM_VERSION)
+            or not understood(group, self._machine, TRIM_VERSION)
         ):
             return
         trims = self._trims()
         if not trims:
             return
-        version = REPLAY_VERSION if self._understood(REPLAY_VERSION) else TRIM_VERSION  # notes what time is gone
+        notes_time = understood(group, self._machine, REPLAY_VERSION)
+        version = REPLAY_VERSION if notes_time else TRIM_VERSION  # notes what time is gone
         command = StoreCommand(version=version, timestamp_ms=self._timestamp_ms(), trims=trims)
         self._proposed = proposed = group.propose(command.SerializeToString())
         proposed.addBoth(self._settled)
-
-    def _understood(self, version: int) -> bool:
-        """Whether every member knows the command, or would have stopped at an earlier one already."""
-        return self._machine.version >= version or self._group.lowest_version >= version
 
     def _trims(self) -> list[QueueTrim]:
         machine, now_ms = self._machine, self._timestamp_ms()
