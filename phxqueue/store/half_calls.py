@@ -26,7 +26,7 @@ from phxqueue.store.half_table import Half
 
 if TYPE_CHECKING:
     from phxqueue.store.half_service import Halves
-    from phxqueue.store.service import GroupService
+    from phxqueue.store.paxos_group import GroupService
 
 FindGroup = Callable[[int, int, int], "GroupService"]
 """find(topic id, store id, queue id); raises RpcError when this node is not the master of its Paxos group."""

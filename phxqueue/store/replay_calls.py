@@ -15,7 +15,7 @@ from phxqueue.proto.store_pb2 import ListReplaysRequest, ListReplaysResponse, Re
 from phxqueue.store.served import ServedQueues, groups_of
 
 if TYPE_CHECKING:
-    from phxqueue.store.service import GroupService
+    from phxqueue.store.paxos_group import GroupService
 
 FindGroup = Callable[[int, int, int], "tuple[GroupService, ServedQueues]"]
 """find(topic id, store id, Paxos group); raises RpcError when this node does not serve it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import ref
 
@@ -31,192 +31,22 @@ from phxqueue.proto.store_pb2 import (
 )
 from phxqueue.reconcile.ledger import Ledger
 from phxqueue.replica.interfaces import Clock
-from phxqueue.store import configured
-from phxqueue.store.add import Intake, add, check_address, disk_full, group_of_request
+from phxqueue.store.add import add, check_address, disk_full, group_of_request
 from phxqueue.store.audit_statuses import audit_statuses
-from phxqueue.store.beginning import Beginning
-from phxqueue.store.delays import Delays
 from phxqueue.store.entries import ParsedEntries
-from phxqueue.store.fencing import Fencing
 from phxqueue.store.get import get
-from phxqueue.store.group import StoreGroup, not_serving
+from phxqueue.store.group import StoreGroup
 from phxqueue.store.group_calls import GroupCalls
-from phxqueue.store.group_service import GroupChanges
 from phxqueue.store.half_calls import HalfCalls
-from phxqueue.store.half_schedule import HalfPolicy
-from phxqueue.store.half_service import Halves
-from phxqueue.store.ledger_service import LedgerCalls, LedgerService
+from phxqueue.store.ledger_service import LedgerCalls
 from phxqueue.store.ledger_watch import LedgerWatch
 from phxqueue.store.long_poll import LongPolls
 from phxqueue.store.next_look import LOOK_S
 from phxqueue.store.passed_on import passed_on
-from phxqueue.store.positions import Positions
-from phxqueue.store.proposals import Proposals
-from phxqueue.store.queue_statuses import queue_statuses
-from phxqueue.store.queues import StoreQueues
-from phxqueue.store.reading import Reading
-from phxqueue.store.relocating import Relocating
+from phxqueue.store.paxos_group import GroupService, Shared
 from phxqueue.store.replay_calls import ReplayCalls
-from phxqueue.store.replay_service import ReplayService
 from phxqueue.store.retention import RetentionPolicy
 from phxqueue.store.served import ServedQueues
-from phxqueue.store.settings_service import SettingsService
-from phxqueue.store.trimming import Trimming
-
-
-class GroupService:
-    """Everything the master of one Paxos group keeps besides the replicated state."""
-
-    def __init__(
-        self,
-        group: StoreGroup,
-        node: StoreNode,
-        polls: LongPolls,
-        parsed: ParsedEntries,
-        cold: ParsedEntries,
-        clock: Clock,
-        wall_ms: Callable[[], int],
-        retention: Callable[[int], RetentionPolicy | None],
-        look_s: float,
-        alarms: AlarmSink,
-        half_policy: Callable[[int], HalfPolicy],
-        asked: Callable[[Sequence[str]], None],
-        served: Callable[[], ServedQueues],
-    ) -> None:
-        self.group = group
-        self.machine: StoreQueues = group.state_machine
-        self.positions = Positions()
-        self.fencing = Fencing(group, self.machine, clock, self._timestamp_ms, self.refusal)
-        self._node = node
-        self._wall_ms = wall_ms
-        self.proposals = Proposals(
-            group,
-            configured.batcher_limits(node),
-            timeout_s=node.topic.settings.store_paxos_propose_timeout_ms / 1000,
-            retry_after_ms=node.limits.retry_after_ms,
-            clock=clock,
-            timestamp_ms=self._timestamp_ms,
-            refuse=self.refusal,
-        )
-        self.beginning = Beginning(group, self.machine, clock, self._timestamp_ms)
-        self.reading = Reading(
-            group=group,
-            machine=self.machine,
-            positions=self.positions,
-            fencing=self.fencing,
-            proposals=self.proposals,
-            parsed=parsed,
-            cold=cold,
-            polls=polls,
-            limits=configured.get_limits(node),
-            clock=clock,
-            wall_ms=wall_ms,
-            refuse=self.refusal,
-            beginning=self.beginning,
-            alarms=alarms,
-        )
-        self.groups = GroupChanges(
-            group, self.machine, configured.group_limits(node), served, self._timestamp_ms, self.refusal
-        )
-        self.trimming = Trimming(group, self.machine, retention, self._timestamp_ms)
-        self.relocating = Relocating(group, self.reading, configured.relocation_bounds(node), self._timestamp_ms)
-        self.delays = Delays(
-            group,
-            self.machine,
-            configured.delay_limits(node),
-            clock=clock,
-            timestamp_ms=self._timestamp_ms,
-            wall_ms=wall_ms,
-            refuse=self.refusal,
-            look_s=look_s,
-        )
-        self.ledger = LedgerService(
-            group, self.machine, self.proposals, self.positions, node.topic.settings, self._timestamp_ms
-        )
-        self.halves = Halves(
-            group,
-            self.machine,
-            configured.half_limits(node),
-            policy=half_policy,
-            reading=self.reading,
-            asked=asked,
-            clock=clock,
-            timestamp_ms=self._timestamp_ms,
-            wall_ms=wall_ms,
-            refuse=self.refusal,
-            look_s=look_s,
-        )
-        self.intake = Intake(group, self.machine, self.proposals, self.delays, self.halves)
-        self.settings = SettingsService(
-            group,
-            self.machine,
-            timestamp_ms=self._timestamp_ms,
-            retry_after_ms=node.limits.retry_after_ms,
-            refuse=self.refusal,
-        )
-        self.replays = ReplayService(
-            group,
-            self.machine,
-            self.positions,
-            self.proposals,
-            configured.replay_limits(node),
-            timestamp_ms=self._timestamp_ms,
-            refuse=self.refusal,
-        )
-        group.on_applied.append(self._applied)
-        group.on_mastership.append(self._mastership)
-
-    def refusal(self) -> RpcError:
-        """The answer while this group cannot be served here."""
-        return not_serving(self.group, self._node.store, self._node.node.node_id)
-
-    def close(self) -> None:
-        """Refuse what waits and let go of the group."""
-        self.group.on_applied.remove(self._applied)
-        self.group.on_mastership.remove(self._mastership)
-        self.fencing.close()
-        self.proposals.close()
-        self.delays.close()
-        self.halves.close()
-        self.beginning.close()
-
-    def statuses(self, served: ServedQueues) -> list[QueueStatus]:
-        """Where every queue of the group ends, and what else is to be told of it."""
-        return queue_statuses(self.machine, self.positions, served, self._timestamp_ms())
-
-    def _timestamp_ms(self) -> int:
-        """Entries never go back in time, whatever a wall clock does."""
-        return max(self._wall_ms(), self.machine.clock_ms)
-
-    def _applied(self, instance: int, payload: bytes) -> None:
-        self.relocating.applied(payload)
-        self.ledger.applied()
-        touched = self.machine.take_touched()
-        for queue_id, consumer_group_id in self.machine.take_moved():
-            self._follow_replay((queue_id, consumer_group_id))
-            touched.add(queue_id)
-        if touched:
-            self.reading.polls.touch(self.group.group_id, touched)
-        self.delays.look()
-        self.halves.look()
-
-    def _follow_replay(self, key: tuple[int, int]) -> None:
-        """What this master knew of the group's position is void."""
-        self.positions.put(key, self.machine.acked_cursor(*key))
-        self.beginning.forget(key)
-        self.trimming.forget(key[0])
-
-    def _mastership(self, is_master: bool) -> None:
-        """What a former mastership knew of positions is void, whichever way it changed."""
-        self.positions.clear()
-        self.fencing.clear()
-        self.trimming.clear()
-        self.groups.clear()
-        self.beginning.clear()
-        self.proposals.abandon()
-        self.reading.polls.release(self.group.group_id)
-        self.delays.look()
-        self.halves.begin()
 
 
 class StoreService:
@@ -257,27 +87,22 @@ class StoreService:
             most_polls=node.limits.max_long_polls,
             wait_max_ms=node.limits.get_wait_max_ms,
         )
-        # What is parsed is what was read a moment ago: a fraction of the entries kept in memory will do.
-        parsed = ParsedEntries(max_bytes=node.limits.cache_bytes // 4)
-        cold = ParsedEntries(max_bytes=node.limits.cache_bytes // 8)
-        self._groups = {
-            group_id: GroupService(
-                group,
-                node,
-                self.polls,
-                parsed,
-                cold,
-                clock,
-                lambda: int(wall() * 1000),
-                self._retention,
-                look_s,
-                self._alarms,
-                lambda pub_id: self._served.half_policy(pub_id),
-                self._half_calls.asked,
-                lambda: self._served,
-            )
-            for group_id, group in groups.items()
-        }
+        shared = Shared(
+            node=node,
+            polls=self.polls,
+            # What is parsed is what was read a moment ago: a fraction of the entries kept in memory will do.
+            parsed=ParsedEntries(max_bytes=node.limits.cache_bytes // 4),
+            cold=ParsedEntries(max_bytes=node.limits.cache_bytes // 8),
+            clock=clock,
+            wall_ms=lambda: int(wall() * 1000),
+            retention=self._retention,
+            look_s=look_s,
+            alarms=self._alarms,
+            half_policy=lambda pub_id: self._served.half_policy(pub_id),
+            asked=self._half_calls.asked,
+            served=lambda: self._served,
+        )
+        self._groups = {group_id: GroupService(group, shared) for group_id, group in groups.items()}
         self._watch = LedgerWatch(self._ledgers, self._alarms, clock, lambda: self._served, wall)
         self._clock = clock
         self._look_later = clock.callLater(node.limits.retention_interval_s, self._look)

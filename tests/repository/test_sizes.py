@@ -13,7 +13,10 @@ FUNCTION_LINES = 70
 
 def lines_of_functions(path: Path) -> dict[str, int]:
     functions = [node for node in nodes(path) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
-    return {function.name: (function.end_lineno or 0) - function.lineno + 1 for function in functions}
+    return {
+        f"{function.name} at {function.lineno}": (function.end_lineno or 0) - function.lineno + 1
+        for function in functions
+    }
 
 
 def test_modules_are_short() -> None:
