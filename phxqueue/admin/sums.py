@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from phxqueue.admin.node_status import NodeReport
 from phxqueue.admin.table import table
 from phxqueue.config import Topic, dead_letter_queue
-from phxqueue.proto.status_pb2 import QueueStatus
+from phxqueue.proto.status_pb2 import PassedOn, QueueStatus
 
 
 @dataclass(slots=True)
@@ -16,7 +16,8 @@ class Sums:
     """What became of the items that were enqueued for a consumer group.
 
     Attributes:
-        waiting: not acknowledged yet, later attempts included (in a queue that other groups share, also their items).
+        waiting: not acknowledged yet, later attempts included (in a queue that other groups share, also their items,
+            unless that would leave less than nothing finished).
         delayed: kept aside until they are due.
         prepared: half messages that nobody has decided yet.
         rolled_back: half messages that were, also those that nobody decided in time.
@@ -49,8 +50,13 @@ class Sums:
         """Acknowledged, and neither passed on, dropped nor skipped; what was replayed, once more. What is not for the
         group counts too.
         """
+        return max(self.done, 0)
+
+    @property
+    def done(self) -> int:
+        """The same; below zero, while more was passed on (or of others) than is acknowledged."""
         elsewhere = self.retried + self.dead + self.expired + self.dropped + self.skipped
-        return max(self.acknowledged + self.replayed - elsewhere, 0)
+        return self.acknowledged + self.replayed - elsewhere
 
     @property
     def enqueued(self) -> int:
@@ -61,52 +67,98 @@ class Sums:
 
 
 def sums(topic: Topic, reports: Sequence[NodeReport]) -> list[Sums]:
-    """Add up what the masters say, by consumer group."""
+    """Add up what the masters say, by consumer group: those of the files, and those that were created at run time."""
     queues = _newest(reports)
-    found = []
-    for group in sorted(group.consumer_group_id for group in topic.consumer_groups):
-        one = Sums(group)
-        for place in topic.queues_of_group(group):
-            queue = queues.get(place)
-            if queue is not None:
-                acked = _acked(queue, group)
-                one.acknowledged += acked
-                one.waiting += queue.end_cursor - acked
-                one.delayed += queue.delayed
-                one.prepared += queue.prepared
-                one.rolled_back += queue.rolled_back + queue.half_expired
-        for pub in topic.pubs:
-            if group in pub.consumer_group_ids:
-                for (_, queue_id), queue in queues.items():
-                    if queue_id == dead_letter_queue(pub.pub_id):
-                        one.unread += queue.end_cursor - _acked(queue, group)
-        found.append(_with_passed_on(one, _sharing(topic, group), reports))
-    return found
+    pubs = {group.consumer_group_id: _pubs_in_files(topic, group.consumer_group_id) for group in topic.consumer_groups}
+    for group_id, pub_ids in _pubs_at_run_time(reports):
+        pubs[group_id] = pubs.get(group_id, frozenset()) | pub_ids
+    places = {group: _queues_of(topic, pub_ids) for group, pub_ids in pubs.items()}
+    return [_sums_of(group, topic, pubs, places, queues, reports) for group in sorted(pubs)]
 
 
-def _sharing(topic: Topic, group: int) -> frozenset[int]:
-    """The other groups whose later attempts come into queues that this one reads, too."""
-    queues = set(topic.queues_of_group(group))
-    others = (other.consumer_group_id for other in topic.consumer_groups if other.consumer_group_id != group)
-    return frozenset(other for other in others if not queues.isdisjoint(topic.queues_of_group(other)))
+def _pubs_in_files(topic: Topic, group: int) -> frozenset[int]:
+    return frozenset(pub.pub_id for pub in topic.pubs if group in pub.consumer_group_ids)
 
 
-def _with_passed_on(one: Sums, sharing: frozenset[int], reports: Sequence[NodeReport]) -> Sums:
-    """Tell what was done with here from what went on to a later attempt or to the dead letters."""
+def _pubs_at_run_time(reports: Sequence[NodeReport]) -> Iterator[tuple[int, frozenset[int]]]:
+    for report in reports:
+        for group in report.answer.run_time_groups if report.answer is not None else ():
+            yield group.consumer_group_id, frozenset(group.pub_ids)
+
+
+def _queues_of(topic: Topic, pub_ids: Iterable[int]) -> frozenset[tuple[int, int]]:
+    """(store id, queue id) of pubs, as far as our files have them."""
+    wanted = set(pub_ids)
+    return frozenset(
+        (store.store_id, queue_id)
+        for store in topic.stores
+        for pub in topic.pubs_of_store(store.store_id)
+        if pub.pub_id in wanted
+        for queue_id in topic.queues_of_pub(pub.pub_id)
+    )
+
+
+def _sums_of(
+    group: int,
+    topic: Topic,
+    pubs: Mapping[int, frozenset[int]],
+    places: Mapping[int, frozenset[tuple[int, int]]],
+    queues: Mapping[tuple[int, int], QueueStatus],
+    reports: Sequence[NodeReport],
+) -> Sums:
+    one = Sums(group)
+    for place in places[group]:
+        queue = queues.get(place)
+        if queue is not None:
+            acked = _acked(queue, group)
+            one.acknowledged += acked
+            one.waiting += queue.end_cursor - acked
+            one.delayed += queue.delayed
+            one.prepared += queue.prepared
+            one.rolled_back += queue.rolled_back + queue.half_expired
+    letters = {dead_letter_queue(pub_id) for pub_id in pubs[group]}
+    for (_, queue_id), queue in queues.items():
+        if queue_id in letters:
+            one.unread += queue.end_cursor - _acked(queue, group)
     others = 0  # later attempts of other groups, in queues that this one passes over
     for report in reports:
-        for passed in report.answer.passed_on if report.answer is not None else ():
-            if passed.consumer_group_id == one.consumer_group_id:
-                one.retried += passed.retried + passed.requeued
-                one.dead += passed.dead - min(passed.requeued, passed.dead)
-                one.expired += passed.expired - max(passed.requeued - passed.dead, 0)
-                one.dropped += passed.dropped
-                one.replayed += passed.replayed
-                one.skipped += passed.skipped
-            elif passed.consumer_group_id in sharing:
-                others += passed.retried + passed.requeued
-    one.acknowledged -= min(others, one.acknowledged)
+        if report.answer is None:
+            continue
+        for passed in report.answer.passed_on:
+            if passed.consumer_group_id == group:
+                _add_passed(one, passed)
+            else:
+                others += _shared(passed, topic, places[group], places.get(passed.consumer_group_id, frozenset()))
+        for created in report.answer.run_time_groups:
+            if created.consumer_group_id == group:
+                _add_passed(one, created.passed_on, sign=-1)
+                one.acknowledged -= created.acknowledged
+                one.rolled_back -= created.rolled_back
+                others -= created.others
+    one.acknowledged -= others
+    # What others' attempts and items that were passed on a moment ago have too much, they still wait for.
+    early = min(max(-one.done, 0), one.waiting)
+    one.acknowledged += early
+    one.waiting -= early
     return one
+
+
+def _add_passed(one: Sums, passed: PassedOn, sign: int = 1) -> None:
+    """Tell what was done with here from what went on to a later attempt or to the dead letters."""
+    one.retried += sign * (passed.retried + passed.requeued)
+    one.dead += sign * (passed.dead - min(passed.requeued, passed.dead))
+    one.expired += sign * (passed.expired - max(passed.requeued - passed.dead, 0))
+    one.dropped += sign * passed.dropped
+    one.replayed += sign * passed.replayed
+    one.skipped += sign * passed.skipped
+
+
+def _shared(passed: PassedOn, topic: Topic, own: frozenset[tuple[int, int]], theirs: frozenset[tuple[int, int]]) -> int:
+    """Later attempts of another group that lie in this one's queues."""
+    known = {one.pub_id: one.items for one in passed.attempts}
+    unknown = passed.retried + passed.requeued - sum(known.values()) + known.pop(0, 0)
+    inside = sum(items for pub_id, items in known.items() if own & _queues_of(topic, [pub_id]))
+    return inside + (unknown if own & theirs else 0)
 
 
 def _newest(reports: Sequence[NodeReport]) -> dict[tuple[int, int], QueueStatus]:
@@ -121,9 +173,11 @@ def _newest(reports: Sequence[NodeReport]) -> dict[tuple[int, int], QueueStatus]
 
 
 def _acked(queue: QueueStatus, consumer_group_id: int) -> int:
-    """Every item below is done; what is trimmed is."""
-    acked = next((group.acked for group in queue.groups if group.consumer_group_id == consumer_group_id), 0)
-    return max(acked, queue.first_cursor)
+    """Every item below is done, as replicated; what is trimmed is."""
+    for group in queue.groups:
+        if group.consumer_group_id == consumer_group_id:
+            return max(group.replicated if group.HasField("replicated") else group.acked, queue.first_cursor)
+    return queue.first_cursor
 
 
 def sum_lines(found: Sequence[Sums]) -> list[str]:

@@ -255,6 +255,12 @@ class LedgerRow(_message.Message):
     UNSTORED_FIELD_NUMBER: _builtins.int
     UNNUMBERED_FIELD_NUMBER: _builtins.int
     IN_HAND_FIELD_NUMBER: _builtins.int
+    ADDED_FIELD_NUMBER: _builtins.int
+    PREPARED_FIELD_NUMBER: _builtins.int
+    COMMITTED_FIELD_NUMBER: _builtins.int
+    ROLLED_BACK_FIELD_NUMBER: _builtins.int
+    TIMED_OUT_FIELD_NUMBER: _builtins.int
+    UNDECIDED_FIELD_NUMBER: _builtins.int
     minute: _builtins.int
     """minutes since 1970; 0: everything older"""
     pub_id: _builtins.int
@@ -298,6 +304,16 @@ class LedgerRow(_message.Message):
     unnumbered: _builtins.int
     in_hand: _builtins.int
     """handed out by the present master and not acknowledged"""
+    added: _builtins.int
+    """for a group that was created at run time: no producer names it"""
+    prepared: _builtins.int
+    """half messages, by the minute in which they were prepared; of those:"""
+    committed: _builtins.int
+    rolled_back: _builtins.int
+    timed_out: _builtins.int
+    """rolled back by the store, because nobody decided"""
+    undecided: _builtins.int
+    """not derived from the others: what the store still has of them"""
     def __init__(
         self,
         *,
@@ -342,10 +358,16 @@ class LedgerRow(_message.Message):
         unstored: _builtins.int = ...,
         unnumbered: _builtins.int = ...,
         in_hand: _builtins.int = ...,
+        added: _builtins.int = ...,
+        prepared: _builtins.int = ...,
+        committed: _builtins.int = ...,
+        rolled_back: _builtins.int = ...,
+        timed_out: _builtins.int = ...,
+        undecided: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "altered", b"altered", "cancelled", b"cancelled", "consumer_group_id", b"consumer_group_id", "dead", b"dead", "dead_digest", b"dead_digest", "delayed", b"delayed", "dropped", b"dropped", "duplicates", b"duplicates", "expired", b"expired", "expired_digest", b"expired_digest", "in_hand", b"in_hand", "invented", b"invented", "lost", b"lost", "minute", b"minute", "passed_dead", b"passed_dead", "passed_expired", b"passed_expired", "passed_retried", b"passed_retried", "produced", b"produced", "produced_dead", b"produced_dead", "produced_dead_digest", b"produced_dead_digest", "produced_digest", b"produced_digest", "produced_expired", b"produced_expired", "produced_expired_digest", b"produced_expired_digest", "produced_requeued", b"produced_requeued", "produced_requeued_digest", b"produced_requeued_digest", "produced_retried", b"produced_retried", "produced_retried_digest", b"produced_retried_digest", "pub_id", b"pub_id", "replayed", b"replayed", "requeued", b"requeued", "requeued_digest", b"requeued_digest", "retried", b"retried", "retried_digest", b"retried_digest", "skipped", b"skipped", "stored", b"stored", "stored_digest", b"stored_digest", "unnumbered", b"unnumbered", "unproven", b"unproven", "unreported", b"unreported", "unstored", b"unstored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "added", b"added", "altered", b"altered", "cancelled", b"cancelled", "committed", b"committed", "consumer_group_id", b"consumer_group_id", "dead", b"dead", "dead_digest", b"dead_digest", "delayed", b"delayed", "dropped", b"dropped", "duplicates", b"duplicates", "expired", b"expired", "expired_digest", b"expired_digest", "in_hand", b"in_hand", "invented", b"invented", "lost", b"lost", "minute", b"minute", "passed_dead", b"passed_dead", "passed_expired", b"passed_expired", "passed_retried", b"passed_retried", "prepared", b"prepared", "produced", b"produced", "produced_dead", b"produced_dead", "produced_dead_digest", b"produced_dead_digest", "produced_digest", b"produced_digest", "produced_expired", b"produced_expired", "produced_expired_digest", b"produced_expired_digest", "produced_requeued", b"produced_requeued", "produced_requeued_digest", b"produced_requeued_digest", "produced_retried", b"produced_retried", "produced_retried_digest", b"produced_retried_digest", "pub_id", b"pub_id", "replayed", b"replayed", "requeued", b"requeued", "requeued_digest", b"requeued_digest", "retried", b"retried", "retried_digest", b"retried_digest", "rolled_back", b"rolled_back", "skipped", b"skipped", "stored", b"stored", "stored_digest", b"stored_digest", "timed_out", b"timed_out", "undecided", b"undecided", "unnumbered", b"unnumbered", "unproven", b"unproven", "unreported", b"unreported", "unstored", b"unstored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

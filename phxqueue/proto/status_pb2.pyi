@@ -157,11 +157,14 @@ class QueueGroupStatus(_message.Message):
     ACKED_FIELD_NUMBER: _builtins.int
     DELIVERED_FIELD_NUMBER: _builtins.int
     OLDEST_AGE_S_FIELD_NUMBER: _builtins.int
+    REPLICATED_FIELD_NUMBER: _builtins.int
     consumer_group_id: _builtins.int
     acked: _builtins.int
     delivered: _builtins.int
     oldest_age_s: _builtins.float
     """of the oldest item that is not acknowledged, since the store took it; absent: none"""
+    replicated: _builtins.int
+    """as much of `acked` as is replicated; what PassedOn tells of acknowledged items goes with it"""
     def __init__(
         self,
         *,
@@ -169,16 +172,46 @@ class QueueGroupStatus(_message.Message):
         acked: _builtins.int = ...,
         delivered: _builtins.int = ...,
         oldest_age_s: _builtins.float | None = ...,
+        replicated: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_oldest_age_s", b"_oldest_age_s", "oldest_age_s", b"oldest_age_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_oldest_age_s", b"_oldest_age_s", "_replicated", b"_replicated", "oldest_age_s", b"oldest_age_s", "replicated", b"replicated"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_oldest_age_s", b"_oldest_age_s", "acked", b"acked", "consumer_group_id", b"consumer_group_id", "delivered", b"delivered", "oldest_age_s", b"oldest_age_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_oldest_age_s", b"_oldest_age_s", "_replicated", b"_replicated", "acked", b"acked", "consumer_group_id", b"consumer_group_id", "delivered", b"delivered", "oldest_age_s", b"oldest_age_s", "replicated", b"replicated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__oldest_age_s: _TypeAlias = _typing.Literal["oldest_age_s"]  # noqa: Y015
     _WhichOneofArgType__oldest_age_s: _TypeAlias = _typing.Literal["_oldest_age_s", b"_oldest_age_s"]  # noqa: Y015
+    _WhichOneofReturnType__replicated: _TypeAlias = _typing.Literal["replicated"]  # noqa: Y015
+    _WhichOneofArgType__replicated: _TypeAlias = _typing.Literal["_replicated", b"_replicated"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__oldest_age_s) -> _WhichOneofReturnType__oldest_age_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__replicated) -> _WhichOneofReturnType__replicated | None: ...
 
 Global___QueueGroupStatus: _TypeAlias = QueueGroupStatus  # noqa: Y015
+
+@_typing.final
+class AttemptsOfPub(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUB_ID_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    pub_id: _builtins.int
+    """0: not known"""
+    items: _builtins.int
+    """later attempts, and dead letters that began anew"""
+    def __init__(
+        self,
+        *,
+        pub_id: _builtins.int = ...,
+        items: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "pub_id", b"pub_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttemptsOfPub: _TypeAlias = AttemptsOfPub  # noqa: Y015
 
 @_typing.final
 class PassedOn(_message.Message):
@@ -194,6 +227,7 @@ class PassedOn(_message.Message):
     DROPPED_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     SKIPPED_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
     consumer_group_id: _builtins.int
     retried: _builtins.int
     """enqueued for another attempt"""
@@ -209,6 +243,10 @@ class PassedOn(_message.Message):
     """acknowledged and put back by replays, to be delivered again"""
     skipped: _builtins.int
     """passed over by `replay --skip`"""
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptsOfPub]:
+        """retried and requeued, by pub"""
+
     def __init__(
         self,
         *,
@@ -220,14 +258,55 @@ class PassedOn(_message.Message):
         dropped: _builtins.int = ...,
         replayed: _builtins.int = ...,
         skipped: _builtins.int = ...,
+        attempts: _abc.Iterable[Global___AttemptsOfPub] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_id", b"consumer_group_id", "dead", b"dead", "dropped", b"dropped", "expired", b"expired", "replayed", b"replayed", "requeued", b"requeued", "retried", b"retried", "skipped", b"skipped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "consumer_group_id", b"consumer_group_id", "dead", b"dead", "dropped", b"dropped", "expired", b"expired", "replayed", b"replayed", "requeued", b"requeued", "retried", b"retried", "skipped", b"skipped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PassedOn: _TypeAlias = PassedOn  # noqa: Y015
+
+@_typing.final
+class RunTimeGroupStatus(_message.Message):
+    """A consumer group that was created at run time, and what had been before: all that is told of it includes that."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMER_GROUP_ID_FIELD_NUMBER: _builtins.int
+    PUB_IDS_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    ROLLED_BACK_FIELD_NUMBER: _builtins.int
+    PASSED_ON_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
+    consumer_group_id: _builtins.int
+    acknowledged: _builtins.int
+    """where it began, added up over its queues"""
+    rolled_back: _builtins.int
+    others: _builtins.int
+    """later attempts of other groups"""
+    @_builtins.property
+    def pub_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def passed_on(self) -> Global___PassedOn: ...
+    def __init__(
+        self,
+        *,
+        consumer_group_id: _builtins.int = ...,
+        pub_ids: _abc.Iterable[_builtins.int] | None = ...,
+        acknowledged: _builtins.int = ...,
+        rolled_back: _builtins.int = ...,
+        passed_on: Global___PassedOn | None = ...,
+        others: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["passed_on", b"passed_on"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "consumer_group_id", b"consumer_group_id", "others", b"others", "passed_on", b"passed_on", "pub_ids", b"pub_ids", "rolled_back", b"rolled_back"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunTimeGroupStatus: _TypeAlias = RunTimeGroupStatus  # noqa: Y015
 
 @_typing.final
 class QueueStatus(_message.Message):
@@ -579,6 +658,7 @@ class NodeStatusResponse(_message.Message):
     LOCK_ID_FIELD_NUMBER: _builtins.int
     LOCK_TABLES_FIELD_NUMBER: _builtins.int
     PASSED_ON_FIELD_NUMBER: _builtins.int
+    RUN_TIME_GROUPS_FIELD_NUMBER: _builtins.int
     AUDITS_FIELD_NUMBER: _builtins.int
     ALARMS_FIELD_NUMBER: _builtins.int
     JOURNAL_FIELD_NUMBER: _builtins.int
@@ -614,6 +694,10 @@ class NodeStatusResponse(_message.Message):
         """of the groups this node is master of"""
 
     @_builtins.property
+    def run_time_groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunTimeGroupStatus]:
+        """the same"""
+
+    @_builtins.property
     def audits(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditStatus]: ...
     @_builtins.property
     def alarms(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlarmStatus]: ...
@@ -638,6 +722,7 @@ class NodeStatusResponse(_message.Message):
         lock_id: _builtins.int = ...,
         lock_tables: _abc.Iterable[Global___LockTableStatus] | None = ...,
         passed_on: _abc.Iterable[Global___PassedOn] | None = ...,
+        run_time_groups: _abc.Iterable[Global___RunTimeGroupStatus] | None = ...,
         audits: _abc.Iterable[Global___AuditStatus] | None = ...,
         alarms: _abc.Iterable[Global___AlarmStatus] | None = ...,
         journal: Global___JournalStatus | None = ...,
@@ -645,7 +730,7 @@ class NodeStatusResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["journal", b"journal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "alarms", b"alarms", "audits", b"audits", "disk_free_bytes", b"disk_free_bytes", "groups", b"groups", "incarnation", b"incarnation", "journal", b"journal", "ledgers", b"ledgers", "lock_id", b"lock_id", "lock_tables", b"lock_tables", "node_id", b"node_id", "notices", b"notices", "passed_on", b"passed_on", "queues", b"queues", "resident_bytes", b"resident_bytes", "store_id", b"store_id", "uptime_s", b"uptime_s", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "alarms", b"alarms", "audits", b"audits", "disk_free_bytes", b"disk_free_bytes", "groups", b"groups", "incarnation", b"incarnation", "journal", b"journal", "ledgers", b"ledgers", "lock_id", b"lock_id", "lock_tables", b"lock_tables", "node_id", b"node_id", "notices", b"notices", "passed_on", b"passed_on", "queues", b"queues", "resident_bytes", b"resident_bytes", "run_time_groups", b"run_time_groups", "store_id", b"store_id", "uptime_s", b"uptime_s", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -33,6 +33,11 @@ COLUMNS = (
     "unreported", "unstored",
     # Stored ones of clients that do not number their batches: nobody will report them.
     "unnumbered",
+    # Stored ones for groups that were created at run time: no producer names those.
+    "added",
+    # Half messages, by the minute they were prepared in; of those: committed (and stored then), rolled back by their
+    # producers, rolled back because nobody decided in time.
+    "prepared", "committed", "rolled_back", "timed_out",
 )  # fmt: skip
 PLACES = {name: place for place, name in enumerate(COLUMNS)}
 DIGESTS = frozenset(name for name in COLUMNS if name.endswith("digest"))
@@ -48,6 +53,9 @@ PASSED = PLACES["passed_retried"]
 PASSED_KINDS = 3
 LOST, INVENTED, ALTERED = PLACES["lost"], PLACES["invented"], PLACES["altered"]
 UNREPORTED, UNSTORED, UNNUMBERED = PLACES["unreported"], PLACES["unstored"], PLACES["unnumbered"]
+ADDED = PLACES["added"]
+PREPARED, COMMITTED = PLACES["prepared"], PLACES["committed"]
+ROLLED_BACK, TIMED_OUT = PLACES["rolled_back"], PLACES["timed_out"]
 
 _DIGEST_PLACES = tuple(PLACES[name] for name in COLUMNS if name in DIGESTS)
 

@@ -17,6 +17,7 @@ from phxqueue.proto.store_pb2 import AckDispute, CursorMove
 from phxqueue.reconcile.accounts import Accounts, Key
 from phxqueue.reconcile.columns import (
     ACKNOWLEDGED,
+    ADDED,
     ALTERED,
     CANCELLED,
     DELAYED,
@@ -41,7 +42,7 @@ from phxqueue.reconcile.columns import (
     unpack,
 )
 from phxqueue.reconcile.disputes import Dispute, Disputes
-from phxqueue.reconcile.kinds import KINDS, groups_of, kind_of
+from phxqueue.reconcile.kinds import KINDS, Kind, groups_of, kind_of
 from phxqueue.reconcile.runs import Runs
 
 #: Producers whose last report is remembered: a constant of the command version.
@@ -65,6 +66,7 @@ class Tally(NamedTuple):
     pub_id: int
     mask: int
     origin: int
+    added: int = 0  # groups that were created at run time, and that the batch does not name
 
 
 class Ledger:
@@ -73,6 +75,8 @@ class Ledger:
     Attributes:
         bounds: (minutes kept apart, rows kept apart); (0, 0) until the books are opened: until then nothing is counted.
         opened_ms: when they were, by entry timestamps.
+        whole: whether groups that were created at run time, and half messages, are counted as well: later than the rest
+            where members knew of neither when the books were opened.
         minute: of the last entry, in minutes since 1970.
         floor: minutes below are added up as EARLIER.
         minutes: minute -> (pub, group) -> row.
@@ -83,6 +87,7 @@ class Ledger:
     def __init__(self) -> None:
         self.bounds = (0, 0)
         self.opened_ms = 0
+        self.whole = False
         self.minute = 0
         self.floor = 1
         self.minutes: dict[int, dict[Place, array[int]]] = {}
@@ -174,7 +179,7 @@ class Ledger:
 
     def store(self, tallies: dict[Tally, list[int]]) -> None:
         """Count what an entry has stored: by kind of batch [items, digest sum]."""
-        for (producer_id, queue_id, pub_id, mask, origin), (count, digest_sum) in tallies.items():
+        for (producer_id, queue_id, pub_id, mask, origin, added), (count, digest_sum) in tallies.items():
             kind = kind_of(queue_id, origin)
             for group in groups_of(mask):
                 row = self._row(self.minute, pub_id, group)
@@ -184,8 +189,27 @@ class Ledger:
                     row[UNNUMBERED] += count
             if producer_id:
                 self.accounts.store((producer_id, self.minute, pub_id, mask, kind), count, digest_sum)
+            if added:
+                self._add(self.minute, pub_id, added, count, digest_sum, kind)
+        self._bound()
+
+    def _add(self, minute: int, pub_id: int, added: int, count: int, digest_sum: int, kind: int = Kind.NEW) -> None:
+        """Items for groups that were created at run time."""
+        for group in groups_of(added):
+            row = self._at(minute, pub_id, group)
+            row[TAKEN + kind] += count
+            row[TAKEN_DIGEST + kind] = (row[TAKEN_DIGEST + kind] + digest_sum) & MASK64
+            row[ADDED] += count
+
+    def _bound(self) -> None:
         if self._rows > self.bounds[1]:
             self._fold(self._floor_of_rows())
+
+    def count_half(self, column: int, minute: int, pub_id: int, mask: int, count: int) -> None:
+        """A half message that was prepared in that minute was prepared or decided, as the column says."""
+        for group in groups_of(mask):
+            self._at(minute, pub_id, group)[column] += count
+        self._bound()
 
     def set_aside(self, number: int, pub_id: int, mask: int, count: int) -> None:
         """A batch is stored, and waits for its time under this timer number."""
@@ -194,16 +218,20 @@ class Ledger:
         for group in groups_of(mask):
             self._row(self.minute, pub_id, group)[DELAYED] += count
 
-    def come_due(self, number: int, queue_id: int, cursor: int, pub_id: int, mask: int, count: int) -> None:
-        """It gets its cursors."""
+    def come_due(
+        self, number: int, queue_id: int, cursor: int, pub_id: int, mask: int, sums: tuple[int, int], added: int
+    ) -> None:
+        """It gets its cursors. `sums`: items, digest sum; `added`: groups created at run time, for which it is, too."""
+        count, digest_sum = sums
         minute = self._minute_of_timer(number)
         runs = self.runs.setdefault(queue_id, Runs())
         if minute is None:
             runs.open(cursor, self.minute, pub_id, 0)
             return
-        runs.open(cursor, minute, pub_id, mask)
+        runs.open(cursor, minute, pub_id, mask | added)
         for group in groups_of(mask):
             self._at(minute, pub_id, group)[DELAYED] -= count
+        self._add(minute, pub_id, added, count, digest_sum)
 
     def cancel(self, number: int, pub_id: int, mask: int, count: int) -> None:
         """It is taken back before its time."""
@@ -317,7 +345,9 @@ class Ledger:
             count -= taken
 
     def replay(self, queue_id: int, group: int, acked: int, target: int) -> None:
-        """A group was moved: back, so that items are outstanding again, or on, passing over some."""
+        """A group was moved, by a replay, or because it was created or deleted: back, so that items are outstanding
+        again, or on, passing over some.
+        """
         column = REPLAYED if target < acked else SKIPPED
         bit = 1 << (group - 1)
         runs = self.runs.get(queue_id)
@@ -371,7 +401,8 @@ class Ledger:
         numbers.append(len(self.passed))
         for key, passed in self.passed.items():
             numbers += *key, *passed
-        return numbers + self.disputes.dump()
+        numbers += self.disputes.dump()
+        return [*numbers, 1] if self.whole else numbers  # else as ever, so that older programs can read it
 
     def load(self, numbers: Iterator[int]) -> None:
         """Become what `dump` gave; this must be a new one."""
@@ -393,3 +424,4 @@ class Ledger:
             key = next(numbers), next(numbers)
             self.passed[key] = tuple(next(numbers) for _ in range(PASSED_KINDS + 1))
         self.disputes.load(numbers)
+        self.whole = bool(next(numbers, 0))

@@ -58,6 +58,12 @@ class LedgerRow:
     unstored: int = 0
     unnumbered: int = 0
     in_hand: int = 0
+    added: int = 0
+    prepared: int = 0
+    committed: int = 0
+    rolled_back: int = 0
+    timed_out: int = 0
+    undecided: int = 0
 
     @classmethod
     def of(cls, message: ledger_pb2.LedgerRow) -> LedgerRow:
@@ -99,13 +105,22 @@ class LedgerRow:
 
     @property
     def difference(self) -> int:
-        """0: all is well. Else so many items were confirmed and are not stored, or lost, invented or altered later."""
-        return self.unstored + self.lost + self.invented + self.altered
+        """0: all is well. Else so many items were confirmed and are not stored, or lost, invented or altered later, or
+        belong to half messages that are neither decided nor there.
+        """
+        return self.unstored + self.lost + self.invented + self.altered + abs(self.adrift)
+
+    @property
+    def adrift(self) -> int:
+        """Half messages: those prepared, less those decided and those that the store has undecided. 0: all is well."""
+        return self.prepared - self.committed - self.rolled_back - self.timed_out - self.undecided
 
     @property
     def balance(self) -> int:
         """0 always, as long as the books themselves are right: both sides of what was confirmed and what is stored."""
-        return self.produced_in_all + self.unreported + self.unnumbered - self.unstored - self.stored_in_all
+        return (
+            self.produced_in_all + self.unreported + self.unnumbered + self.added - self.unstored - self.stored_in_all
+        )
 
     def add(self, other: LedgerRow) -> None:
         """Add the numbers of another row."""
@@ -118,7 +133,7 @@ class LedgerRow:
         document: dict[str, Any] = {
             name: f"{getattr(self, name):016x}" if name in DIGESTS else getattr(self, name) for name in _NAMES
         }
-        for name in ("finished", "outstanding", "delivered", "passed_on", "difference"):
+        for name in ("finished", "outstanding", "delivered", "passed_on", "adrift", "difference"):
             document[name] = getattr(self, name)
         return document
 

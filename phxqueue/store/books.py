@@ -17,21 +17,24 @@ class EntryBooks:
         self._last: tuple[int, int, int] | None = None  # queue, pub and mask of the last batch
 
     def store(self, header: BatchHeader, queue_id: int, cursor: int, count: int, mask: int) -> None:
-        """A batch that got its cursors."""
-        pub_id = header.pub_id
+        """A batch that got its cursors. `mask`: of all it is for, also groups that its header does not name."""
+        pub_id, named = header.pub_id, header.consumer_group_ids
+        if not self._ledger.whole:
+            mask = named
         if (queue_id, pub_id, mask) != self._last:
             self._last = queue_id, pub_id, mask
             self._ledger.place(queue_id, cursor, pub_id, mask)
-        self._count(header, queue_id, pub_id, mask, count)
+        self._count(header, queue_id, pub_id, count, mask & ~named)
 
     def set_aside(self, header: BatchHeader, number: int) -> None:
         """A delayed batch."""
         pub_id, mask = header.pub_id, header.consumer_group_ids
         self._ledger.set_aside(number, pub_id, mask, header.count)
-        self._count(header, header.queue_id, pub_id, mask, header.count)
+        self._count(header, header.queue_id, pub_id, header.count, 0)  # those not named: when it comes due
 
-    def _count(self, header: BatchHeader, queue_id: int, pub_id: int, mask: int, count: int) -> None:
-        key = (header.producer_id if header.sequence else 0, queue_id, pub_id, mask, header.origin)
+    def _count(self, header: BatchHeader, queue_id: int, pub_id: int, count: int, added: int) -> None:
+        producer_id = header.producer_id if header.sequence else 0
+        key = (producer_id, queue_id, pub_id, header.consumer_group_ids, header.origin, added)
         tally = self._tallies.get(key)
         if tally is None:
             self._tallies[key] = [count, header.digest_sum]

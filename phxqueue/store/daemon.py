@@ -60,6 +60,7 @@ class StoreKind(ReplicaKind[StoreNode, StoreService]):
         status.store_id = node.store.store_id
         status.notices.extend(service.notices())
         status.passed_on.extend(service.passed_on())
+        status.run_time_groups.extend(service.run_time_groups())
         status.queues.extend(service.queue_statuses())
         status.audits.extend(service.audits())
         status.ledgers.extend(service.ledgers())

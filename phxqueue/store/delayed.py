@@ -84,9 +84,11 @@ def fire(state: QueueState, command: FireTimers) -> set[int]:
 
 def _deliver(state: QueueState, run: Sequence[Timer]) -> None:
     if state.ledger.opened:
-        cursor = state.end_cursor(run[0].queue_id)
+        cursor, bits = state.end_cursor(run[0].queue_id), _extra_bits(state, run[0])
         for timer in run:
-            state.ledger.come_due(timer.number, timer.queue_id, cursor, timer.pub_id, timer.mask, timer.items)
+            added = bits & ~timer.mask if state.ledger.whole else 0
+            sums = timer.items, timer.digest
+            state.ledger.come_due(timer.number, timer.queue_id, cursor, timer.pub_id, timer.mask, sums, added)
             cursor += timer.items
     append_by_reference(state, run, _extra_bits(state, run[0]))
 

@@ -8,10 +8,16 @@ every replica, and every later master, knows the same.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from phxqueue.config import DEAD_LETTER_BASE
 from phxqueue.net.status import Status
+from phxqueue.proto.origin import Origin
 from phxqueue.proto.store_pb2 import GroupChange
-from phxqueue.store.group_table import Key, RunTimeGroup
+from phxqueue.reconcile.columns import PREPARED
+from phxqueue.store.group_table import Before, Key, RunTimeGroup
 from phxqueue.store.outcomes import Refusal
+from phxqueue.store.passed_on import DROPPED, Counts, add_up
 from phxqueue.store.state import QueueState
 
 _MAX_CONSUMER_GROUP_ID = 64
@@ -58,6 +64,7 @@ def _create(state: QueueState, change: GroupChange, moved: set[Key]) -> int | Re
             f"consumer group {group_id} was created before, for pubs {list(known.pub_ids)}: delete it first",
         )
     table.put(group_id, RunTimeGroup(pub_ids, create.start_ms, state.clock_ms, state.timers.next_number))
+    positions = {queue_id: state.acked_cursor(queue_id, group_id) for queue_id in change.queue_ids}
     for queue_id in change.queue_ids:
         key = queue_id, group_id
         table.gone.pop(key, None)
@@ -66,11 +73,45 @@ def _create(state: QueueState, change: GroupChange, moved: set[Key]) -> int | Re
         if index is None or not index.end_cursor:
             continue
         state.acked[key] = _start(state, queue_id, create.start_ms)
+        if state.ledger.whole:  # an earlier group may have had this number
+            state.ledger.replay(queue_id, group_id, positions[queue_id], state.acked[key])
         table.since[key] = index.end_cursor
         state.begins.known.pop(key, None)
         state.fences.pop(key, None)
         moved.add(key)
+    if state.ledger.whole:
+        table.before[group_id] = before(state, group_id, change.queue_ids)
     return 1
+
+
+def complete_books(state: QueueState) -> None:
+    """From now on half messages are in the books, and groups that were created at run time: those there are begin."""
+    state.ledger.whole = True
+    for (minute, pub_id, mask), items in sorted(state.halves.undecided.items()):
+        state.ledger.count_half(PREPARED, minute, pub_id, mask, items)
+    for group_id in sorted(state.groups.created):
+        queue_ids = [queue_id for queue_id, group in state.acked if group == group_id and queue_id < DEAD_LETTER_BASE]
+        state.groups.before[group_id] = before(state, group_id, queue_ids)
+
+
+def before(state: QueueState, group_id: int, queue_ids: Iterable[int]) -> Before:
+    """What there is of a group (or of an earlier one of its number) that its sums are to leave out."""
+    queue_ids, pub_ids = set(queue_ids), state.groups.created[group_id].pub_ids
+    total: Counts = {}
+    attempts: Counts = {}
+    add_up(total, attempts, state.passed_on)
+    return Before(
+        acknowledged=sum(max(state.acked_cursor(one, group_id), state.first_cursor(one)) for one in queue_ids),
+        rolled_back=sum(items for (queue_id, _), items in state.halves.ended.items() if queue_id in queue_ids),
+        retried=total.get((group_id, Origin.RETRIED), 0),
+        dead=total.get((group_id, Origin.DEAD), 0),
+        expired=total.get((group_id, Origin.EXPIRED), 0),
+        requeued=total.get((group_id, Origin.REQUEUED), 0),
+        dropped=total.get((group_id, DROPPED), 0),
+        replayed=state.replays.replayed.get(group_id, 0),
+        skipped=state.replays.skipped.get(group_id, 0),
+        others=sum(items for (group, pub_id), items in attempts.items() if group != group_id and pub_id in pub_ids),
+    )
 
 
 def _start(state: QueueState, queue_id: int, start_ms: int) -> int:
@@ -108,6 +149,8 @@ def _delete(state: QueueState, change: GroupChange, moved: set[Key]) -> int | Re
 def _give_up(state: QueueState, queue_id: int, group_id: int) -> bool:
     table, key, index = state.groups, (queue_id, group_id), state.queues.get(queue_id)
     known = key in state.acked or key in table.leaving
+    if index is not None and state.ledger.whole:  # what it has not done with, nobody will
+        state.ledger.replay(queue_id, group_id, state.acked_cursor(*key), index.end_cursor)
     table.leaving.pop(key, None)
     state.acked.pop(key, None)
     state.fences.pop(key, None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from phxqueue.store.by_group import read_by_group, write_by_group
 from phxqueue.store.columns import ColumnReader, ColumnWriter
@@ -42,6 +43,25 @@ class RunTimeGroup:
     LATEST = 1
 
 
+class Before(NamedTuple):
+    """What had been before a group was created at run time, or before its store began to count this: items, by the
+    names that `phxqueue status` has for them. It is no part of the group's sums.
+
+    `acknowledged`: where it began, added up over the queues. `others`: later attempts of other groups.
+    """
+
+    acknowledged: int
+    rolled_back: int
+    retried: int
+    dead: int
+    expired: int
+    requeued: int
+    dropped: int
+    replayed: int
+    skipped: int
+    others: int
+
+
 @dataclass(slots=True)
 class GroupTable:
     """What is known of such groups in one Paxos group.
@@ -52,6 +72,7 @@ class GroupTable:
         leaving: of groups that are in the files no more: until when (Unix milliseconds) their positions are kept.
         gone: of groups that were deleted or have left: where the queue ended then. Nothing below is kept for them.
         extra: pub id -> the bits to add to its new batches.
+        before: of those created, once the books are whole.
     """
 
     created: dict[int, RunTimeGroup] = field(default_factory=dict)
@@ -59,6 +80,7 @@ class GroupTable:
     leaving: dict[Key, int] = field(default_factory=dict)
     gone: dict[Key, int] = field(default_factory=dict)
     extra: dict[int, int] = field(default_factory=dict)
+    before: dict[int, Before] = field(default_factory=dict)
 
     def put(self, group_id: int, group: RunTimeGroup) -> None:
         """Add one."""
@@ -68,6 +90,7 @@ class GroupTable:
     def remove(self, group_id: int) -> None:
         """Take one out, with everything known of its queues."""
         del self.created[group_id]
+        self.before.pop(group_id, None)
         for key in [key for key in self.since if key[1] == group_id]:
             del self.since[key]
         self._count()
@@ -117,19 +140,26 @@ class GroupTable:
                     if noted.get((queue_id, group_id), first + 1) <= first:
                         del noted[queue_id, group_id]
 
-    def write(self, out: ColumnWriter) -> None:
-        """Write all of it, the same on every replica."""
+    def write(self, out: ColumnWriter, *, whole: bool) -> None:
+        """Write all of it, the same on every replica. `whole`: in the form that the state has since the books are."""
         out.u32(len(self.created))
         for group_id, group in sorted(self.created.items()):
             out.numbers((group_id, group.start_ms, group.timestamp_ms, group.timer_number, len(group.pub_ids)))
             out.numbers(group.pub_ids)
         for noted in (self.since, self.leaving, self.gone):
             write_by_group(out, dict(sorted(noted.items())))
+        if whole:
+            out.u32(len(self.before))
+            for group_id, before in sorted(self.before.items()):
+                out.numbers((group_id, *before))
 
-    def read(self, source: ColumnReader) -> None:
+    def read(self, source: ColumnReader, *, whole: bool) -> None:
         """Take over what was written."""
         for _ in range(source.u32()):
             group_id, start_ms, timestamp_ms, timer_number, pubs = source.numbers(5)
             self.created[group_id] = RunTimeGroup(tuple(source.numbers(pubs)), start_ms, timestamp_ms, timer_number)
         self.since, self.leaving, self.gone = (read_by_group(source) for _ in range(3))
+        for _ in range(source.u32() if whole else 0):
+            group_id, *before = source.numbers(1 + len(Before._fields))
+            self.before[group_id] = Before(*before)
         self._count()

@@ -48,6 +48,11 @@ class Half(NamedTuple):
     check_after_ms: int
 
 
+def minute_of(half: Half) -> int:
+    """When it was prepared, in minutes since 1970."""
+    return half.prepared_ms // 60_000
+
+
 class Decided(NamedTuple):
     """What became of one. `cursor`: of its first item, if it was committed."""
 
@@ -86,10 +91,12 @@ class HalfTable:
 
     Attributes:
         ended: (queue id, ROLLED_BACK or EXPIRED) -> items, ever.
+        undecided: (minute, pub id, mask) -> items of undecided ones; follows from these, so it is in no checkpoint.
     """
 
     def __init__(self, chunk_rows: int = 2048) -> None:
         self.ended: dict[tuple[int, int], int] = {}
+        self.undecided: dict[tuple[int, int, int], int] = {}
         self._rows = _Rows(_KIND, chunk_rows)
         self._names: dict[int, tuple[str, int]] = {}  # number -> name, and how many half messages have it
         self._numbers: dict[str, int] = {}
@@ -125,7 +132,17 @@ class HalfTable:
             self._numbers[name] = number
         self._names[number] = name, self._names.get(number, ("", 0))[1] + 1
         last = self._rows.newest_time
-        self._rows.add(half._replace(name=number, prepared_ms=max(half.prepared_ms, last)))
+        half = half._replace(name=number, prepared_ms=max(half.prepared_ms, last))
+        self._rows.add(half)
+        self._account(half, half.items)
+
+    def _account(self, half: Half, items: int) -> None:
+        key = minute_of(half), half.pub_id, half.mask
+        left = self.undecided.get(key, 0) + items
+        if left:
+            self.undecided[key] = left
+        else:
+            del self.undecided[key]
 
     def take(self, number: int) -> Half | None:
         """Take an undecided one out; None: there is none with that number."""
@@ -133,6 +150,7 @@ class HalfTable:
         if half is None:
             return None
         self._rows.take(half.prepared_ms, number)
+        self._account(half, -half.items)
         name, count = self._names[half.name]
         if count > 1:
             self._names[half.name] = name, count - 1
@@ -236,6 +254,8 @@ class HalfTable:
             self.ended[queue_id, state] = items
         for part in (self._rows, self._decided, self._expired):
             part.read(source, blobs)
+        for half in self._rows.behind(0):
+            self._account(half, half.items)
 
 
 def _decided(values: tuple[int, ...]) -> Decided:

@@ -13,13 +13,16 @@ from phxqueue.net.status import Status
 from phxqueue.proto.item_pb2 import BatchHeader
 from phxqueue.proto.origin import Origin
 from phxqueue.proto.store_pb2 import HalfDecision
+from phxqueue.reconcile import columns
+from phxqueue.reconcile.columns import PREPARED
 from phxqueue.reconcile.ledger import Tally
 from phxqueue.store.delayed import append_by_reference
-from phxqueue.store.half_table import COMMITTED, EXPIRED, ROLLED_BACK, Decided, Half
+from phxqueue.store.half_table import COMMITTED, EXPIRED, ROLLED_BACK, Decided, Half, minute_of
 from phxqueue.store.outcomes import HalfOutcome, Outcome, Refusal
 from phxqueue.store.state import QueueState
 
 _MAX_SIZE = (1 << 32) - 1
+_COLUMNS = {COMMITTED: columns.COMMITTED, ROLLED_BACK: columns.ROLLED_BACK, EXPIRED: columns.TIMED_OUT}
 
 
 def prepare(state: QueueState, header: BatchHeader, instance: int, ordinal: int, size: int) -> int:
@@ -40,6 +43,8 @@ def prepare(state: QueueState, header: BatchHeader, instance: int, ordinal: int,
         check_after_ms=header.check_after_ms,
     )
     state.halves.add(half, header.prepared_by)
+    if state.ledger.whole:
+        state.ledger.count_half(PREPARED, minute_of(half), half.pub_id, half.mask, half.items)
     return number
 
 
@@ -62,14 +67,17 @@ def _decide(state: QueueState, one: HalfDecision) -> HalfOutcome | Refusal:
     half = state.halves.take(number)
     if half is None:
         return decided_before(state, number)
+    if state.ledger.whole:
+        state.ledger.count_half(_COLUMNS[wanted], minute_of(half), half.pub_id, half.mask, half.items)
     cursor = 0
     if wanted == COMMITTED:
-        cursor = state.end_cursor(half.queue_id)
+        cursor, extra = state.end_cursor(half.queue_id), state.groups.extra.get(half.pub_id, 0)
         if state.ledger.opened:  # it is in the books from now on, as an item that no producer has reported
-            state.ledger.place(half.queue_id, cursor, half.pub_id, half.mask)
-            kind = Tally(0, half.queue_id, half.pub_id, half.mask, Origin.NEW)
+            added = extra & ~half.mask if state.ledger.whole else 0
+            state.ledger.place(half.queue_id, cursor, half.pub_id, half.mask | added)
+            kind = Tally(0, half.queue_id, half.pub_id, half.mask, Origin.NEW, added)
             state.ledger.store({kind: [half.items, half.digest]})
-        append_by_reference(state, [half], state.groups.extra.get(half.pub_id, 0))
+        append_by_reference(state, [half], extra)
     decided = Decided(wanted, half.queue_id, half.pub_id, half.items, cursor, half.prepared_ms)
     state.halves.remember(number, decided, state.clock_ms)
     return HalfOutcome(wanted, half.queue_id, cursor, half.items)

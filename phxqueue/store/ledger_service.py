@@ -31,14 +31,16 @@ from phxqueue.proto.store_pb2 import AddResponse, StoreCommand
 from phxqueue.reconcile.columns import COLUMNS, MASK64
 from phxqueue.reconcile.disputes import Dispute
 from phxqueue.reconcile.findings import by_group
+from phxqueue.reconcile.kinds import groups_of
 from phxqueue.reconcile.ledger import EARLIER, Ledger
 from phxqueue.replica.errors import ReplicaError
 from phxqueue.store import verify
 from phxqueue.store.batcher import frame_field
 from phxqueue.store.group import StoreGroup
+from phxqueue.store.half_table import HalfTable
 from phxqueue.store.positions import Positions
 from phxqueue.store.proposals import Proposals
-from phxqueue.store.queues import LEDGER_VERSION, StoreQueues
+from phxqueue.store.queues import LEDGER_VERSION, WHOLE_LEDGER_VERSION, StoreQueues
 from phxqueue.store.understood import understood
 
 #: Rows of one report: more than a producer can have in an hour.
@@ -89,9 +91,11 @@ class LedgerService:
         if not understood(group, machine, LEDGER_VERSION):
             return
         bounds = ledger_bounds(self.settings)
-        if machine.ledger.bounds == (bounds.retention_minutes, bounds.most_rows):
+        version = WHOLE_LEDGER_VERSION if understood(group, machine, WHOLE_LEDGER_VERSION) else LEDGER_VERSION
+        complete = machine.ledger.whole or version < WHOLE_LEDGER_VERSION
+        if complete and machine.ledger.bounds == (bounds.retention_minutes, bounds.most_rows):
             return
-        command = StoreCommand(version=LEDGER_VERSION, timestamp_ms=self._timestamp_ms(), ledger=bounds)
+        command = StoreCommand(version=version, timestamp_ms=self._timestamp_ms(), ledger=bounds)
         self._opening = proposed = group.propose(command.SerializeToString())
         proposed.addBoth(self._settled)
 
@@ -146,6 +150,8 @@ class LedgerService:
                     rows[minute, pub_id, group] = _row(minute, pub_id, group, row)
         _add_open_accounts(rows, ledger)
         _add_open_disputes(rows, ledger)
+        if ledger.whole:
+            _add_undecided(rows, ledger, self._machine.halves)
         self._add_in_hand(rows, ledger)
         response.rows.extend(rows[key] for key in sorted(rows))
         response.disputes.extend(_dispute(one) for one in ledger.disputes.known)
@@ -236,6 +242,15 @@ def _add_open_disputes(rows: dict[tuple[int, int, int], LedgerRow], ledger: Ledg
         if one.is_open and row is not None:
             column, items = one.counted_in
             setattr(row, COLUMNS[column], getattr(row, COLUMNS[column]) + items)
+
+
+def _add_undecided(rows: dict[tuple[int, int, int], LedgerRow], ledger: Ledger, halves: HalfTable) -> None:
+    """What the table of half messages has: books that are right say the same."""
+    for (minute, pub_id, mask), items in halves.undecided.items():
+        for group in groups_of(mask):
+            row = rows.get((minute if minute >= ledger.floor else EARLIER, pub_id, group))
+            if row is not None:
+                row.undecided += items
 
 
 def _dispute(one: Dispute) -> LedgerDispute:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from phxqueue.proto.origin import Origin
-from phxqueue.proto.status_pb2 import PassedOn
+from phxqueue.proto.status_pb2 import AttemptsOfPub, PassedOn
 from phxqueue.proto.store_pb2 import CursorRange
 
 Counts = dict[tuple[int, int], int]
-"""(consumer group id, origin) -> items; DROPPED in the place of an origin: those whose time had passed."""
+"""(consumer group id, what) -> items. What: origin | pub id << 32, pub id 0 as long as the books are not whole; DROPPED
+in the place of an origin: those whose time had passed."""
 
 _RETRIED, _DEAD, _EXPIRED, _REQUEUED = Origin.RETRIED, Origin.DEAD, Origin.EXPIRED, Origin.REQUEUED
 #: Higher ones are of a later program: not counted, by a constant of the command version.
@@ -18,14 +19,17 @@ LAST_COUNTED = Origin.REQUEUED
 DROPPED = 1 << 16
 #: Commands with dropped items.
 DROP_VERSION = 11
+_PUB_SHIFT = 32
+_ORIGIN = (1 << _PUB_SHIFT) - 1
 
 
-def count(counts: Counts, mask: int, origin: int, items: int) -> None:
+def count(counts: Counts, mask: int, origin: int, items: int, pub_id: int = 0) -> None:
     """Count a batch that was stored."""
     if origin > LAST_COUNTED:
         return
+    what = origin | pub_id << _PUB_SHIFT
     while mask:
-        key = (mask & -mask).bit_length(), origin
+        key = (mask & -mask).bit_length(), what
         counts[key] = counts.get(key, 0) + items
         mask &= mask - 1
 
@@ -48,15 +52,15 @@ def count_dropped(
 
 
 def passed_on(
-    counted: Iterable[Mapping[tuple[int, int], int]],
+    counted: Iterable[Counts],
     replayed: Iterable[Mapping[int, int]] = (),
     skipped: Iterable[Mapping[int, int]] = (),
 ) -> list[PassedOn]:
     """Add up the counts of several Paxos groups; `replayed` and `skipped`: by consumer group."""
     total: Counts = {}
+    attempts: Counts = {}  # (consumer group id, pub id) -> later attempts
     for counts in counted:
-        for key, items in counts.items():
-            total[key] = total.get(key, 0) + items
+        add_up(total, attempts, counts)
     again, over = _added(replayed), _added(skipped)
     return [
         PassedOn(
@@ -68,9 +72,23 @@ def passed_on(
             dropped=total.get((group, DROPPED), 0),
             replayed=again.get(group, 0),
             skipped=over.get(group, 0),
+            attempts=[
+                AttemptsOfPub(pub_id=pub_id, items=items)
+                for (one, pub_id), items in sorted(attempts.items())
+                if one == group
+            ],
         )
         for group in sorted({group for group, _ in total} | again.keys() | over.keys())
     ]
+
+
+def add_up(total: Counts, attempts: Counts, counts: Counts) -> None:
+    """Add the counts of one Paxos group: by (consumer group id, origin), and later attempts by (..., pub id)."""
+    for (group, what), items in counts.items():
+        origin, pub_id = what & _ORIGIN, what >> _PUB_SHIFT
+        total[group, origin] = total.get((group, origin), 0) + items
+        if origin in (_RETRIED, _REQUEUED):
+            attempts[group, pub_id] = attempts.get((group, pub_id), 0) + items
 
 
 def _added(counted: Iterable[Mapping[int, int]]) -> dict[int, int]:

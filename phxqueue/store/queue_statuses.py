@@ -56,7 +56,10 @@ def _group_status(
     acked = max(positions.acked(key, machine.acked_cursor(*key)), machine.first_cursor(queue_id))
     delivered = positions.delivered(key)
     status = QueueGroupStatus(
-        consumer_group_id=consumer_group_id, acked=acked, delivered=acked if delivered is None else delivered
+        consumer_group_id=consumer_group_id,
+        acked=acked,
+        delivered=acked if delivered is None else delivered,
+        replicated=max(machine.acked_cursor(*key), machine.first_cursor(queue_id)),
     )
     index = machine.queues.get(queue_id)
     view = view_of(machine.groups, queue_id, consumer_group_id, by_mask=True)

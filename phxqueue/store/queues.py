@@ -32,7 +32,7 @@ from phxqueue.replica.interfaces import Checkpoint, IStateMachine
 from phxqueue.store.atomic import fates_of_atomic
 from phxqueue.store.books import EntryBooks
 from phxqueue.store.delayed import cancel, fire, keep_aside
-from phxqueue.store.group_changes import change_group
+from phxqueue.store.group_changes import change_group, complete_books
 from phxqueue.store.halves import decide, prepare
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import SOLE, UNIFORM, QueueIndex
@@ -58,7 +58,7 @@ from phxqueue.store.retention import acknowledged_rows
 from phxqueue.store.state import KEYS_VERSION, TIMER_VERSION, QueueState
 
 #: The newest command this program understands; a newer one halts the group until the node is upgraded.
-COMMAND_VERSION = 11
+COMMAND_VERSION = 12
 #: Commands of batches and cursor moves: every program understands them.
 BATCH_VERSION = 1
 #: Commands with `trims`.
@@ -67,6 +67,8 @@ TRIM_VERSION = 2
 HISTORY_VERSION = 6
 #: Commands with `ledger`, `reports` and `disputes`, and moves that tell what became of the items.
 LEDGER_VERSION = 10
+#: From a command with `ledger` of this version on the books are whole: see Ledger.
+WHOLE_LEDGER_VERSION = 12
 #: Consumer groups are numbered 1..64: one bit each.
 MAX_CONSUMER_GROUP_ID = 64
 #: The number of EntryKind.VALUE; entries of other kinds (no-ops, membership) are not ours.
@@ -150,6 +152,8 @@ class StoreQueues(QueueState):
         self.keys.begin(self.clock_ms)
         if command.version >= LEDGER_VERSION and command.HasField("ledger"):
             self.ledger.open(command.ledger, self.clock_ms)
+            if command.version >= WHOLE_LEDGER_VERSION and not self.ledger.whole:
+                complete_books(self)
         counted = self.ledger.opened
         if counted:
             self.ledger.begin(self.clock_ms)
@@ -234,7 +238,8 @@ class StoreQueues(QueueState):
             else:
                 mask = header.consumer_group_ids | (extra.get(header.pub_id, 0) if extra and not header.origin else 0)
                 if may_delay and header.origin:
-                    count_passed_on(self.passed_on, mask, header.origin, count)
+                    pub_id = header.pub_id if self.ledger.whole else 0
+                    count_passed_on(self.passed_on, mask, header.origin, count, pub_id)
                 if queue_id != row_queue or row is None:
                     row_queue = queue_id
                     row = rows.get(queue_id)
@@ -245,7 +250,7 @@ class StoreQueues(QueueState):
                     row.union |= mask
                 place = row.cursor
                 if books is not None:
-                    books.store(header, queue_id, place, count, header.consumer_group_ids)
+                    books.store(header, queue_id, place, count, mask)
                 row.cursor = place + count
                 row.digest += header.digest_sum
                 row.size += len(batch.items)

@@ -14,7 +14,7 @@ from phxqueue.console.desk import AlarmSink, LogDesk
 from phxqueue.net.service import CallContext, RpcService
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto import methods
-from phxqueue.proto.status_pb2 import AuditStatus, LedgerStatus, PassedOn, QueueStatus
+from phxqueue.proto.status_pb2 import AuditStatus, LedgerStatus, PassedOn, QueueStatus, RunTimeGroupStatus
 from phxqueue.proto.store_pb2 import (
     AddRequest,
     AddResponse,
@@ -46,6 +46,7 @@ from phxqueue.store.passed_on import passed_on
 from phxqueue.store.paxos_group import GroupService, Shared
 from phxqueue.store.replay_calls import ReplayCalls
 from phxqueue.store.retention import RetentionPolicy
+from phxqueue.store.run_time_statuses import run_time_statuses
 from phxqueue.store.served import ServedQueues
 
 
@@ -144,6 +145,10 @@ class StoreService:
             [machine.replays.replayed for machine in machines],
             [machine.replays.skipped for machine in machines],
         )
+
+    def run_time_groups(self) -> list[RunTimeGroupStatus]:
+        """The consumer groups created at run time that the groups this node is master of know."""
+        return run_time_statuses(group.machine.groups for group in self._groups.values() if group.group.serving())
 
     def audits(self) -> list[AuditStatus]:
         """What became of the acknowledgements checked here, whoever is master now."""

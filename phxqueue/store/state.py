@@ -28,6 +28,7 @@ from phxqueue.store.formats import (
     REPLAY_FORMAT,
     SETTINGS_FORMAT,
     TIMER_FORMAT,
+    WHOLE_FORMAT,
     format_of,
     read_format,
 )
@@ -77,7 +78,7 @@ class QueueState:
         unreadable: entries that no command could be made of.
         timers: the delayed batches that are not due yet.
         begins: where readers began, and how often in vain.
-        passed_on: (consumer group id, origin) -> items ever stored that were not new (:mod:`phxqueue.proto.origin`).
+        passed_on: items ever stored that were not new, and dropped ones: :mod:`phxqueue.store.passed_on`.
         replays: which were carried out, and what moved groups back.
         groups: consumer groups that were created at run time, and ones that leave.
         ledger: the books of what was stored and what became of it.
@@ -175,7 +176,7 @@ class QueueState:
         if self.version >= REPLAY_VERSION:
             self.replays.write(out)
         if self.version >= GROUPS_VERSION:
-            self.groups.write(out)
+            self.groups.write(out, whole=self.ledger.whole)
         if self._knows_keys:
             self.keys.write(out, whole=True)
             self.halves.write(out, whole=True)
@@ -275,7 +276,7 @@ class QueueState:
         if self._format >= REPLAY_FORMAT:
             self.replays.write(out)
         if self._format >= GROUPS_FORMAT:
-            self.groups.write(out)
+            self.groups.write(out, whole=self.ledger.whole)
         if self._knows_keys:
             self.keys.write(out)
             self.halves.write(out)
@@ -289,7 +290,12 @@ class QueueState:
 
     @property
     def _format(self) -> int:
-        return format_of(self.version, ledger=self.ledger.opened, relocated=bool(self.relocated.queue_ids))
+        return format_of(
+            self.version,
+            ledger=self.ledger.opened,
+            whole=self.ledger.whole,
+            relocated=bool(self.relocated.queue_ids),
+        )
 
     def _write_numbers(self, out: ColumnWriter) -> None:
         out.i64(self.applied)
@@ -366,7 +372,7 @@ class QueueState:
         if form >= REPLAY_FORMAT:
             self.replays.read(source)
         if form >= GROUPS_FORMAT:
-            self.groups.read(source)
+            self.groups.read(source, whole=form >= WHOLE_FORMAT)
         if form >= KEYS_FORMAT:
             self.keys.read(source, blobs)
             self.halves.read(source, blobs)

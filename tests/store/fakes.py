@@ -234,6 +234,7 @@ class StoreUnderTest:
         self.node = store_node(limits, paxos_groups, **settings)
         for group in self.groups.values() if ledger else ():
             group.state_machine.ledger.open(ledger_bounds(self.node.topic.settings), NOW_MS)
+            group.state_machine.ledger.whole = True
         self.service = StoreService(self.node, self.groups, self.clock, accepting=lambda: self.disk_ok, wall=self.wall)
 
     def first_program(self, version: int) -> None:

@@ -106,6 +106,7 @@ def _check_ledgers(cluster: Cluster, books: Books, producers: Sequence[LedgerPro
                 reporting=reporting,
                 died=died,
                 unheard=unheard,
+                undecided=machine.halves.undecided,
             )
 
 

@@ -79,7 +79,11 @@ class SimStore:
 
     def status(self) -> NodeStatusResponse:
         """What the node tells of its queues, as the store's role does."""
-        return NodeStatusResponse(queues=self._service.queue_statuses(), passed_on=self._service.passed_on())
+        return NodeStatusResponse(
+            queues=self._service.queue_statuses(),
+            passed_on=self._service.passed_on(),
+            run_time_groups=self._service.run_time_groups(),
+        )
 
     def stop(self) -> Deferred[Any]:
         """Drain and close, as the store's role does on SIGTERM."""

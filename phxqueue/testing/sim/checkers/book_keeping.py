@@ -34,6 +34,7 @@ class BookKeeping:
         self._vague: set[int] = set()  # delayed batches waited then: they are in no books
         self._confirmed: dict[int, Sums] = {}
         self._producers: dict[int, Counter[int]] = {}  # by Paxos group: items confirmed to whom
+        self._created: set[int] = set()  # at run time
 
     def chosen(self, group_id: int, payload: bytes, reference: Reference) -> None:
         """The next entry of a Paxos group; `reference` has it already."""
@@ -44,6 +45,7 @@ class BookKeeping:
             if reference.delayed_in(group_id):
                 self._vague.add(group_id)
         sums = self._sums.get(group_id)
+        self._created.update(change.consumer_group_id for change in command.groups if change.HasField("create"))
         for batch in command.batches:
             header = batch.header
             name = header.producer_id, header.sequence
@@ -74,10 +76,12 @@ class BookKeeping:
         reporting: bool,
         died: set[int],
         unheard: Mapping[int, int],
+        undecided: Mapping[tuple[int, int, int], int],
     ) -> None:
         """Everything has been reported, but for what was told to those who `died`.
 
         Args:
+            undecided: what the table of half messages has: (minute, pub, mask) -> items.
             unheard: by producer that died: items under way then.
             plain: whether a batch is stored if it is sent for the first time: there were no keys and no halves.
         """
@@ -89,6 +93,11 @@ class BookKeeping:
         where = f"the ledger of group {group_id}"
         found = self._found(where, ledger)
         groups = {group for group, _ in (*sums, *found)}
+        for group in groups & self._created:  # producers name none of them, and nor do our own books
+            _same(f"{where}, consumer group {group}, stored", found[group, "stored"], found[group, "added"])
+        groups -= self._created
+        if ledger.whole:
+            self._check_halves(where, found, undecided)
         for group in groups if plain else ():
             for column in ("stored", "retried", "dead", "expired", "requeued"):
                 _same(f"{where}, consumer group {group}, {column}", found[group, column], sums[group, column])
@@ -118,6 +127,12 @@ class BookKeeping:
         if ledger.disputes.known:
             raise Violation(f"{where} has disputes, and every claim was right: {ledger.disputes.known}")
         return found
+
+    def _check_halves(self, where: str, found: Sums, undecided: Mapping[tuple[int, int, int], int]) -> None:
+        for group in {group for group, _ in found}:
+            left = sum(items for (_, _, mask), items in undecided.items() if mask >> (group - 1) & 1)
+            decided = sum(found[group, column] for column in ("committed", "rolled_back", "timed_out"))
+            _same(f"{where}, consumer group {group}, prepared", found[group, "prepared"], decided + left)
 
     def _check_outstanding(
         self, where: str, group_id: int, groups: set[int], found: Sums, reference: Reference
