@@ -11,6 +11,7 @@ from phxqueue.proto.item_pb2 import BatchHeader
 from phxqueue.proto.ledger_pb2 import LedgerBounds
 from phxqueue.proto.origin import Origin
 from phxqueue.proto.store_pb2 import AddResult, CursorMove, StoreCommand
+from phxqueue.reconcile.columns import COMMITTED, PREPARED, TIMED_OUT
 from phxqueue.reconcile.ledger import Ledger
 from phxqueue.testing.sim.checkers import Violation
 from phxqueue.testing.sim.checkers.book_keeping import BookKeeping
@@ -135,10 +136,29 @@ def test_what_nobody_reports_was_under_way_when_its_producer_died(
         ledger.accounts.store((2, 1, 1, mask, 0), items, 99)
 
     def check() -> None:
-        keeping.check(0, ledger, reference, plain=True, reporting=True, died=died, unheard=unheard)
+        keeping.check(0, ledger, reference, plain=True, reporting=True, died=died, unheard=unheard, undecided={})
 
     if right:
         check()
     else:
         with pytest.raises(Violation, match="producer 2 has reported all, and 5 items are unreported"):
+            check()
+
+
+@pytest.mark.parametrize(("undecided", "right"), [({(1, 1, 0b1): 2}, True), ({}, False), ({(1, 1, 0b1): 3}, False)])
+def test_half_messages_are_decided_or_undecided(undecided: dict[tuple[int, int, int], int], right: bool) -> None:
+    keeping, ledger, reference = BookKeeping(), Ledger(), Reference()
+    keeping.chosen(0, StoreCommand(ledger=LedgerBounds(retention_minutes=60)).SerializeToString(), reference)
+    ledger.open(LedgerBounds(retention_minutes=60, most_rows=9), 60_000)
+    ledger.whole = True
+    for column, items in ((PREPARED, 5), (COMMITTED, 2), (TIMED_OUT, 1)):
+        ledger.count_half(column, 1, 1, 0b1, items)
+
+    def check() -> None:
+        keeping.check(0, ledger, reference, plain=False, reporting=False, died=set(), unheard={}, undecided=undecided)
+
+    if right:
+        check()
+    else:
+        with pytest.raises(Violation, match="consumer group 1, prepared: 5 instead of"):
             check()
