@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from phxqueue.proto.origin import Origin
 from phxqueue.proto.status_pb2 import AttemptsOfPub, PassedOn
 from phxqueue.proto.store_pb2 import CursorRange
+
+if TYPE_CHECKING:
+    from phxqueue.store.state import QueueState
 
 Counts = dict[tuple[int, int], int]
 """(consumer group id, what) -> items. What: origin | pub id << 32, pub id 0 as long as the books are not whole; DROPPED
@@ -51,17 +55,14 @@ def count_dropped(
         counts[key] = counts.get(key, 0) + items
 
 
-def passed_on(
-    counted: Iterable[Counts],
-    replayed: Iterable[Mapping[int, int]] = (),
-    skipped: Iterable[Mapping[int, int]] = (),
-) -> list[PassedOn]:
-    """Add up the counts of several Paxos groups; `replayed` and `skipped`: by consumer group."""
+def passed_on(states: Collection[QueueState]) -> list[PassedOn]:
+    """Add up the counts of several Paxos groups."""
     total: Counts = {}
     attempts: Counts = {}  # (consumer group id, pub id) -> later attempts
-    for counts in counted:
-        add_up(total, attempts, counts)
-    again, over = _added(replayed), _added(skipped)
+    for state in states:
+        add_up(total, attempts, state.passed_on)
+    again = _added(state.replays.replayed for state in states)
+    over = _added(state.replays.skipped for state in states)
     return [
         PassedOn(
             consumer_group_id=group,

@@ -151,9 +151,7 @@ class StoreQueues(QueueState):
             self.keys.bound(bounds)
         self.keys.begin(self.clock_ms)
         if command.version >= LEDGER_VERSION and command.HasField("ledger"):
-            self.ledger.open(command.ledger, self.clock_ms)
-            if command.version >= WHOLE_LEDGER_VERSION and not self.ledger.whole:
-                complete_books(self)
+            self._open_ledger(command)
         counted = self.ledger.opened
         if counted:
             self.ledger.begin(self.clock_ms)
@@ -189,6 +187,11 @@ class StoreQueues(QueueState):
         self.version = max(self.version, command.version)
         self.applied = instance
         return Outcomes(outcomes, self.clock_ms if counted else 0)
+
+    def _open_ledger(self, command: StoreCommand) -> None:
+        self.ledger.open(command.ledger, self.clock_ms)
+        if command.version >= WHOLE_LEDGER_VERSION and not self.ledger.whole:
+            complete_books(self)
 
     def _skip(self, instance: int, message: str) -> Refusal:
         self.unreadable += 1

@@ -130,25 +130,18 @@ class StoreService:
 
     def queue_statuses(self) -> list[QueueStatus]:
         """The queues of the groups this node is master of, for NODE_STATUS."""
-        return [
-            status
-            for group in self._groups.values()
-            if group.group.serving()
-            for status in group.statuses(self._served)
-        ]
+        return [status for group in self._mastered() for status in group.statuses(self._served)]
 
     def passed_on(self) -> list[PassedOn]:
         """What was not new among what the groups this node is master of have stored, by consumer group."""
-        machines = [group.machine for group in self._groups.values() if group.group.serving()]
-        return passed_on(
-            [machine.passed_on for machine in machines],
-            [machine.replays.replayed for machine in machines],
-            [machine.replays.skipped for machine in machines],
-        )
+        return passed_on([group.machine for group in self._mastered()])
 
     def run_time_groups(self) -> list[RunTimeGroupStatus]:
         """The consumer groups created at run time that the groups this node is master of know."""
-        return run_time_statuses(group.machine.groups for group in self._groups.values() if group.group.serving())
+        return run_time_statuses(group.machine.groups for group in self._mastered())
+
+    def _mastered(self) -> list[GroupService]:
+        return [group for group in self._groups.values() if group.group.serving()]
 
     def audits(self) -> list[AuditStatus]:
         """What became of the acknowledgements checked here, whoever is master now."""
