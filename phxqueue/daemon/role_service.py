@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -56,6 +56,7 @@ class RoleService(Service):
         self.started: Deferred[None] = Deferred()
         self._reactor = reactor
         self._starting: Deferred[None] | None = None
+        self._stopping = False
         self._log = Logger(namespace="phxqueue.daemon")
 
     def startService(self) -> None:
@@ -93,6 +94,9 @@ class RoleService(Service):
             self.role.console.stopping()
         notify({"STOPPING": "1", **self._identity()})
         self._log.info("{name}: stopping", name=self.role.name)
+        self._stopping = True
+        if self._starting is not None and not self._starting.called:
+            self._starting.cancel()  # else it would go on, with what the role lets go of now
         stopping = Deferred.fromCoroutine(self._stop_role())
         stopping.addErrback(self._stop_failed)
         return stopping
@@ -117,6 +121,9 @@ class RoleService(Service):
         self.started.callback(None)
 
     def _start_failed(self, failure: Failure) -> None:
+        if self._stopping and failure.check(CancelledError) is not None:
+            self._log.info("{name}: was told to stop before it served", name=self.role.name)
+            return
         if failure.check(ExpectedFailure) is None:
             self._log.failure("{name} failed to start", failure, name=self.role.name)
         self.fail(failure.getErrorMessage())

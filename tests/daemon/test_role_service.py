@@ -51,11 +51,13 @@ class FakeRole:
     def __init__(self) -> None:
         self.starting: Deferred[None] = Deferred()
         self.stopping: Deferred[None] = Deferred()
+        self.serves = False
         self.fail: Callable[[str], None] | None = None
 
     async def start(self, fail: Callable[[str], None]) -> None:
         self.fail = fail
         await self.starting
+        self.serves = True
 
     async def stop(self) -> None:
         await self.stopping
@@ -141,6 +143,19 @@ def test_stopping_waits_for_the_role(rig: Rig) -> None:
     rig.role.stopping.callback(None)
     assert stopped.called
     assert rig.exits == []
+
+
+def test_a_role_that_is_told_to_stop_before_it_serves_does_not_go_on_starting(
+    rig: Rig, logged_errors: LoggedErrors
+) -> None:
+    rig.service.startService()
+    stopped = rig.service.stopService()
+    rig.role.starting.callback(None)
+    rig.role.stopping.callback(None)
+    assert stopped.called
+    assert not rig.role.serves
+    assert not any("READY" in told for told in rig.told)
+    assert (rig.exits, rig.service.exit_status, logged_errors.flush_critical()) == ([], 0, [])
 
 
 def test_a_role_that_cannot_stop_cleanly_is_loud_and_stops(rig: Rig, logged_errors: LoggedErrors) -> None:
