@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import click
 
-from phxqueue.admin import edge
+from phxqueue.admin.calling import with_caller
 from phxqueue.admin.consume import parse_queue
 from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.errors import AdminError
@@ -162,19 +162,3 @@ def _row(store_id: int, one: DelayedBatch, now_ms: float) -> tuple[object, ...]:
         one.count,
         size(one.size),
     )
-
-
-def with_caller(settings: ClusterContext, topic: Topic, main: Callable[[Caller], Coroutine[Any, Any, None]]) -> None:
-    """Run a coroutine with a client that finds masters."""
-
-    async def run(reactor: Any) -> None:
-        from phxqueue.admin.clients import open_master_client, open_pool
-
-        cluster = settings.load()
-        pool = open_pool(reactor, cluster, topic, settings.tls_of(cluster))
-        try:
-            await main(open_master_client(reactor, cluster, topic, pool))
-        finally:
-            await pool.close()
-
-    edge.run(run)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from phxqueue.admin import edge
+from phxqueue.admin.calling import with_caller
 from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.errors import AdminError
 from phxqueue.admin.group_view import Found, as_documents, as_text
@@ -28,8 +28,6 @@ EARLIEST, LATEST = 0, 1
 
 Place = tuple[int, int]
 """(store id, Paxos group)"""
-
-ResultT = TypeVar("ResultT")
 
 
 @click.group()
@@ -59,7 +57,7 @@ def show(settings: ClusterContext, consumer_group_id: int, as_json: bool) -> Non
 
 def _show(settings: ClusterContext, group: int | None, as_json: bool) -> None:
     topic = settings.topic_of(settings.load())
-    found = _with_caller(settings, topic, lambda caller: read(caller, topic))
+    found = with_caller(settings, topic, lambda caller: read(caller, topic))
     shown = [one for one in found if group in (None, one.consumer_group_id)]
     if group is not None and not shown:
         raise AdminError(f"no consumer group {group}: `phxqueue groups list` shows those there are")
@@ -109,7 +107,7 @@ def create(settings: ClusterContext, consumer_group_id: int, pub_ids: Sequence[i
             changed += not (await _call(caller, topic, place, CREATE_GROUP, request)).unchanged
         return changed
 
-    changed = _with_caller(settings, topic, main)
+    changed = with_caller(settings, topic, main)
     what = "is created" if changed else "was there already"
     click.echo(f"consumer group {consumer_group_id} {what}, in {len(places)} Paxos groups")
 
@@ -142,7 +140,7 @@ def delete(settings: ClusterContext, consumer_group_id: int, yes: bool) -> None:
             changed += not (await _call(caller, topic, place, DELETE_GROUP, request)).unchanged
         return changed
 
-    if _with_caller(settings, topic, main):
+    if with_caller(settings, topic, main):
         click.echo(f"consumer group {consumer_group_id} is deleted")
     else:
         click.echo(f"there was no consumer group {consumer_group_id}", err=True)
@@ -196,19 +194,3 @@ def _call(caller: Caller, topic: Topic, place: Place, method: Any, request: Any)
     from phxqueue.producer.routes import store_route
 
     return caller.call(store_route(topic, *place), method, request, DEADLINE_S, try_timeout_s=DEADLINE_S / 4)
-
-
-def _with_caller(
-    settings: ClusterContext, topic: Topic, use: Callable[[Caller], Coroutine[Any, Any, ResultT]]
-) -> ResultT:
-    async def run(reactor: Any) -> ResultT:
-        from phxqueue.admin.clients import open_master_client, open_pool
-
-        cluster = settings.load()
-        pool = open_pool(reactor, cluster, topic, settings.tls_of(cluster))
-        try:
-            return await use(open_master_client(reactor, cluster, topic, pool))
-        finally:
-            await pool.close()
-
-    return edge.run(run)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from phxqueue.admin.calling import with_caller
 from phxqueue.admin.context import ClusterContext, cluster_command
-from phxqueue.admin.delayed import DEADLINE_S, PAGE, with_caller
+from phxqueue.admin.delayed import DEADLINE_S, PAGE
 from phxqueue.admin.errors import AdminError
 from phxqueue.admin.rendering import utc_time
 from phxqueue.admin.table import age, size, table

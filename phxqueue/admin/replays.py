@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from phxqueue.admin import edge
+from phxqueue.admin.calling import with_caller
 from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.errors import AdminError
 from phxqueue.admin.replay_view import Progress, as_documents, as_text, merged, queue_lines
@@ -36,8 +36,6 @@ LOOK_S = 1.0
 
 Place = tuple[int, int]
 """(store id, Paxos group)"""
-
-ResultT = TypeVar("ResultT")
 
 
 @click.group(invoke_without_command=True)
@@ -81,7 +79,7 @@ def replay(settings: ClusterContext, /, *args: Any, **options: Any) -> None:
 
     if not options["dry_run"]:
         click.echo(f"replay {order.replay_id}", err=True)
-    moved = _with_caller(settings, topic, main)
+    moved = with_caller(settings, topic, main)
     lines = queue_lines(moved, planned=options["dry_run"]) if any(one.queues for one in moved) else ["nothing to move"]
     click.echo("\n".join(lines))
 
@@ -106,7 +104,7 @@ def show(settings: ClusterContext, replay_id: str, as_json: bool) -> None:
 def _show(settings: ClusterContext, replay_id: str, as_json: bool) -> None:
     topic = settings.topic_of(settings.load())
     places = [(store.store_id, group) for store in topic.stores for group in range(store.paxos_groups)]
-    found = _with_caller(settings, topic, lambda caller: read(caller, topic, places, replay_id))
+    found = with_caller(settings, topic, lambda caller: read(caller, topic, places, replay_id))
     if replay_id and not found:
         raise AdminError(
             f"no store knows a replay {replay_id!r} (`phxqueue replay list` shows those that are remembered)"
@@ -275,19 +273,3 @@ async def _sleep(seconds: float) -> None:
     from twisted.internet.task import deferLater
 
     await deferLater(reactor, seconds)
-
-
-def _with_caller(
-    settings: ClusterContext, topic: Topic, use: Callable[[Caller], Coroutine[Any, Any, ResultT]]
-) -> ResultT:
-    async def run(reactor: Any) -> ResultT:
-        from phxqueue.admin.clients import open_master_client, open_pool
-
-        cluster = settings.load()
-        pool = open_pool(reactor, cluster, topic, settings.tls_of(cluster))
-        try:
-            return await use(open_master_client(reactor, cluster, topic, pool))
-        finally:
-            await pool.close()
-
-    return edge.run(run)

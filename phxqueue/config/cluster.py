@@ -96,6 +96,11 @@ class ReplicaSet:
     max_message_bytes: int = 4 * MIB
 
     @property
+    def title(self) -> str:
+        """What people call it."""
+        raise NotImplementedError
+
+    @property
     def voters(self) -> tuple[NodeAddress, ...]:
         """Nodes that count towards a majority: voters and witnesses."""
         return tuple(node for node in self.nodes if node.kind != "learner")
@@ -136,12 +141,20 @@ class Store(ReplicaSet):
     store_id: int
     pub_ids: tuple[int, ...] = ()
 
+    @property
+    def title(self) -> str:
+        return f"store {self.store_id}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockGroup(ReplicaSet):
     """One replica set that holds locks; `scale` is its share of the keys."""
 
     lock_id: int
+
+    @property
+    def title(self) -> str:
+        return f"lock group {self.lock_id}"
 
 
 @dataclass(frozen=True, kw_only=True)

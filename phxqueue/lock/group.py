@@ -26,7 +26,6 @@ from phxqueue.lock.operations import (
 from phxqueue.lock.proposals import Proposals, Result
 from phxqueue.lock.records import LOCKS, STRINGS, Lock, Record, String, TableKey
 from phxqueue.lock.renewing import Renewing, own
-from phxqueue.lock.serving import LockPaxosGroup, not_serving
 from phxqueue.lock.table import LockTable
 from phxqueue.lock.terms import Terms
 from phxqueue.lock.watches import Watch, Watches
@@ -58,6 +57,7 @@ from phxqueue.proto.lock_pb2 import (
 )
 from phxqueue.proto.status_pb2 import LockTableStatus
 from phxqueue.replica.interfaces import Clock
+from phxqueue.replica.served_group import ServedGroup, not_serving
 
 ResponseT = TypeVar("ResponseT", bound=Message)
 
@@ -78,7 +78,7 @@ class GroupService:
 
     def __init__(
         self,
-        group: LockPaxosGroup,
+        group: ServedGroup,
         node: LockNode,
         clock: Clock,
         *,

@@ -8,11 +8,11 @@ from phxqueue.config.settings import LockLimits
 from phxqueue.lock.leases import Leases
 from phxqueue.lock.proposals import Done, Proposals
 from phxqueue.lock.records import LOCKS, Lock, Record, String, TableKey
-from phxqueue.lock.serving import LockPaxosGroup
 from phxqueue.lock.table import LockTable
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.lock_pb2 import LockInfo, LockOperation, StringInfo
 from phxqueue.replica.interfaces import Clock
+from phxqueue.replica.served_group import ServedGroup
 
 #: Operations that make the table larger.
 _GROWING = frozenset({LockOperation.ACQUIRE, LockOperation.SET})
@@ -29,7 +29,7 @@ class Keeping:
 
     def __init__(
         self,
-        group: LockPaxosGroup,
+        group: ServedGroup,
         proposals: Proposals,
         limits: LockLimits,
         clock: Clock,

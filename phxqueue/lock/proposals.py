@@ -18,12 +18,12 @@ from twisted.python.failure import Failure
 
 from phxqueue.config.settings import LockLimits
 from phxqueue.lock.records import Outcome, TableKey
-from phxqueue.lock.serving import LockPaxosGroup
 from phxqueue.lock.table import FIRST_VERSION, SILENT_VERSION
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.lock_pb2 import LockCommand, LockOperation
 from phxqueue.replica.errors import NotServing, OutcomeUnknown
 from phxqueue.replica.interfaces import Clock, DelayedCall
+from phxqueue.replica.served_group import ServedGroup
 
 Result = Outcome | RpcError
 Done = Callable[[Result], None]
@@ -57,7 +57,7 @@ class Proposals:
 
     def __init__(
         self,
-        group: LockPaxosGroup,
+        group: ServedGroup,
         limits: LockLimits,
         clock: Clock,
         *,

@@ -15,7 +15,6 @@ from phxqueue.lock.client.calls import Caller
 from phxqueue.lock.group import GroupService
 from phxqueue.lock.operations import check_key, invalid
 from phxqueue.lock.placement import paxos_group
-from phxqueue.lock.serving import LockPaxosGroup
 from phxqueue.net.service import CallContext, HandlerResult, RpcService
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto import methods
@@ -30,6 +29,7 @@ from phxqueue.proto.lock_pb2 import (
 from phxqueue.proto.methods import Method
 from phxqueue.proto.status_pb2 import LockTableStatus
 from phxqueue.replica.interfaces import Clock
+from phxqueue.replica.served_group import ServedGroup
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -51,7 +51,7 @@ class LockService:
     def __init__(
         self,
         node: LockNode,
-        groups: Mapping[int, LockPaxosGroup],
+        groups: Mapping[int, ServedGroup],
         clock: Clock,
         *,
         accepting: Callable[[], bool],

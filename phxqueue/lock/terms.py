@@ -12,11 +12,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from phxqueue.lock.records import Outcome
-from phxqueue.lock.serving import LockPaxosGroup
 from phxqueue.lock.table import FIRST_VERSION
 from phxqueue.proto.lock_pb2 import LockCommand, LockOperation
 from phxqueue.replica.errors import NotServing, OutcomeUnknown, Overloaded
 from phxqueue.replica.interfaces import Clock, DelayedCall
+from phxqueue.replica.served_group import ServedGroup
 
 #: When a full window or a busy journal is looked at again, in seconds; room that is told of comes sooner.
 _RETRY_S = 0.05
@@ -33,7 +33,7 @@ class Terms:
 
     def __init__(
         self,
-        group: LockPaxosGroup,
+        group: ServedGroup,
         clock: Clock,
         *,
         begun: Callable[[int], None],

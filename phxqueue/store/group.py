@@ -1,65 +1,22 @@
-"""What the service needs of one Paxos group, and the answers it gives while the group cannot be served."""
+"""What the store needs of one Paxos group."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from phxqueue.config import Store, UnknownIdError
-from phxqueue.net.status import RpcError, Status
+from phxqueue.replica.served_group import ServedGroup
 
 
-class StoreGroup(Protocol):
+class StoreGroup(ServedGroup, Protocol):
     """The part of :class:`phxqueue.replica.group_runtime.GroupRuntime` the store uses; see there."""
 
-    group_id: int
-    state_machine: Any
-    on_applied: list[Callable[[int, bytes], None]]
-    on_mastership: list[Callable[[bool], None]]
     on_hand_over: list[Callable[[], None]]
-    on_window_free: list[Callable[[], None]]
-
-    @property
-    def window_free(self) -> bool: ...
-
-    @property
-    def lowest_version(self) -> int: ...
-
-    def serving(self) -> bool: ...
-
-    def proposing(self) -> bool: ...
-
-    def master_node(self) -> int | None: ...
-
-    def unreachable_reason(self) -> str: ...
-
-    def propose(self, payload: bytes) -> Deferred[Any]: ...
 
     def cached(self, instance: int) -> bytes | None: ...
 
     def read(self, instances: Sequence[int]) -> Deferred[list[bytes]]: ...
 
     def read_stored(self, instances: Sequence[int]) -> Deferred[list[bytes]]: ...
-
-
-def not_serving(group: StoreGroup, store: Store, node_id: int) -> RpcError:
-    """The answer to a request for a group this node may not serve now: who can, or why nobody can.
-
-    Nothing of the request has been carried out.
-    """
-    master = group.master_node()
-    if master is None or master == node_id:
-        return RpcError(Status.NO_MASTER, group.unreachable_reason())
-    try:
-        address = store.node(master).address
-    except UnknownIdError as unknown:
-        return RpcError(
-            Status.NO_MASTER, f"group {group.group_id}: its master is not in this node's configuration: {unknown}"
-        )
-    return RpcError(
-        Status.NOT_MASTER,
-        f"node {node_id} of store {store.store_id} is not the master of group {group.group_id}; node {master} is",
-        redirect=address,
-    )

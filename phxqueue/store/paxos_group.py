@@ -10,13 +10,14 @@ from phxqueue.console.desk import AlarmSink
 from phxqueue.net.status import RpcError
 from phxqueue.proto.status_pb2 import QueueStatus
 from phxqueue.replica.interfaces import Clock
+from phxqueue.replica.served_group import not_serving
 from phxqueue.store import configured
 from phxqueue.store.add import Intake
 from phxqueue.store.beginning import Beginning
 from phxqueue.store.delays import Delays
 from phxqueue.store.entries import ParsedEntries
 from phxqueue.store.fencing import Fencing
-from phxqueue.store.group import StoreGroup, not_serving
+from phxqueue.store.group import StoreGroup
 from phxqueue.store.group_service import GroupChanges
 from phxqueue.store.half_schedule import HalfPolicy
 from phxqueue.store.half_service import Halves

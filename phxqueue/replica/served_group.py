@@ -1,4 +1,4 @@
-"""What the lock service needs of one Paxos group, and the answers it gives while the group cannot be served."""
+"""What a service sees of one Paxos group of its node, and what it answers while the group cannot be served there."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from phxqueue.config import LockGroup, UnknownIdError
+from phxqueue.config import ReplicaSet, UnknownIdError
 from phxqueue.net.status import RpcError, Status
 
 
-class LockPaxosGroup(Protocol):
-    """The part of :class:`phxqueue.replica.group_runtime.GroupRuntime` the lock service uses; see there."""
+class ServedGroup(Protocol):
+    """The part of :class:`phxqueue.replica.group_runtime.GroupRuntime` that every service uses; see there."""
 
     group_id: int
     state_machine: Any
@@ -37,7 +37,7 @@ class LockPaxosGroup(Protocol):
     def propose(self, payload: bytes) -> Deferred[Any]: ...
 
 
-def not_serving(group: LockPaxosGroup, lock: LockGroup, node_id: int) -> RpcError:
+def not_serving(group: ServedGroup, replica_set: ReplicaSet, node_id: int) -> RpcError:
     """The answer to a request for a group this node may not serve now: who can, or why nobody can.
 
     Nothing of the request has been carried out.
@@ -46,13 +46,13 @@ def not_serving(group: LockPaxosGroup, lock: LockGroup, node_id: int) -> RpcErro
     if master is None or master == node_id:
         return RpcError(Status.NO_MASTER, group.unreachable_reason())
     try:
-        address = lock.node(master).address
+        address = replica_set.node(master).address
     except UnknownIdError as unknown:
         return RpcError(
             Status.NO_MASTER, f"group {group.group_id}: its master is not in this node's configuration: {unknown}"
         )
     return RpcError(
         Status.NOT_MASTER,
-        f"node {node_id} of lock group {lock.lock_id} is not the master of group {group.group_id}; node {master} is",
+        f"node {node_id} of {replica_set.title} is not the master of group {group.group_id}; node {master} is",
         redirect=address,
     )
