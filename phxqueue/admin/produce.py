@@ -17,6 +17,7 @@ from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.descriptors import READ_BYTES, DescriptorReader
 from phxqueue.admin.echo import ECHO_HANDLE, ECHO_PUB
 from phxqueue.admin.errors import AdminError
+from phxqueue.admin.message_keys import KeyRule, NoKey, keys_by_number, leading_keys, without_keys
 from phxqueue.admin.messages import LengthPrefixSplitter, LineSplitter, MalformedInput, Numbered, TooLong
 from phxqueue.admin.progress import Progress
 
@@ -41,7 +42,7 @@ class Feeder:
     """Cuts input into messages and keeps some pieces of it on their way.
 
     Args:
-        make_item: turns a message into an item.
+        make_item: turns a message into an item; raises NoKey for one that has none and should.
         tell: called with a line about each failure.
     """
 
@@ -49,7 +50,7 @@ class Feeder:
         self,
         producer: EnqueueMany,
         splitter: LineSplitter | LengthPrefixSplitter,
-        make_item: Callable[[bytes], NewItem],
+        make_item: Callable[[Numbered], NewItem],
         tell: Callable[[str], None],
         unit: str,
     ) -> None:
@@ -84,35 +85,40 @@ class Feeder:
             await self._send(piece)
 
     async def _send(self, messages: list[Numbered | TooLong]) -> None:
-        wanted = []
+        wanted: list[tuple[int, NewItem]] = []
+        unusable: list[tuple[int, str]] = []
         for message in messages:
             if isinstance(message, TooLong):
-                self._fail(message.number, message.number, f"skipped: {message.size:,} bytes are too long for an item")
-            else:
-                wanted.append(message)
+                unusable.append((message.number, f"skipped: {message.size:,} bytes are too long for an item"))
+                continue
+            try:
+                wanted.append((message.number, self._make_item(message)))
+            except NoKey as error:
+                unusable.append((message.number, str(error)))
+        self._fail_ranges(unusable)
         if not wanted:
             return
         await self._places.acquire()
         self.in_flight += len(wanted)
-        result = self._producer.enqueue_many([self._make_item(message.content) for message in wanted])
+        result = self._producer.enqueue_many([item for _, item in wanted])
         result.addCallback(self._count, wanted)
         result.addErrback(lambda failure: self._fail_all(wanted, str(failure.value)))
         result.addBoth(self._done, len(wanted))
 
-    def _count(self, receipts: Receipts, wanted: list[Numbered]) -> None:
+    def _count(self, receipts: Receipts, wanted: list[tuple[int, NewItem]]) -> None:
         if receipts.all_stored:
             self.confirmed += len(wanted)
-            self.bytes += sum(len(message.content) for message in wanted)
+            self.bytes += sum(len(item.buffer) for _, item in wanted)
             return
         failed = {position: str(error) for position, error in receipts.errors}
-        for position, message in enumerate(wanted):
+        for position, (_, item) in enumerate(wanted):
             if position not in failed:
                 self.confirmed += 1
-                self.bytes += len(message.content)
-        self._fail_ranges([(wanted[position].number, reason) for position, reason in failed.items()])
+                self.bytes += len(item.buffer)
+        self._fail_ranges([(wanted[position][0], reason) for position, reason in failed.items()])
 
-    def _fail_all(self, wanted: list[Numbered], reason: str) -> None:
-        self._fail_ranges([(message.number, reason) for message in wanted])
+    def _fail_all(self, wanted: list[tuple[int, NewItem]], reason: str) -> None:
+        self._fail_ranges([(number, reason) for number, _ in wanted])
 
     def _fail_ranges(self, failures: list[tuple[int, str]]) -> None:
         """Tell neighbours that failed for the same reason in one line."""
@@ -161,6 +167,9 @@ class _Failures:
 @click.option("--uin", default=0, help="Ordering key of all of them: they then stay in order.")
 @click.option("--delay", default=0.0, help="Seconds until they come into their queues.")
 @click.option("--ttl", default=0.0, help="Seconds, from then on, after which no handler gets them; 0: never.")
+@click.option("--priority", type=click.IntRange(0), default=0, help="Which priority of the pub they have; 0: none.")
+@click.option("--key", metavar="PREFIX", help="Idempotency key of message 7: PREFIX:7. The same input is stored once.")
+@click.option("--keyed", is_flag=True, help="Each message is KEY<TAB>MESSAGE, with its own idempotency key.")
 @click.option("--length-prefixed", is_flag=True, help="Not lines: each message behind its length, 4 bytes big-endian.")
 @cluster_command
 def produce(
@@ -171,12 +180,19 @@ def produce(
     uin: int,
     delay: float,
     ttl: float,
+    priority: int,
+    key: str | None,
+    keyed: bool,
     length_prefixed: bool,
 ) -> None:
     """Enqueue the messages in FILE (default: stdin), one a line.
 
+    What was interrupted, or failed in part, may be sent again with the same keys: what is stored already is not stored
+    twice, for as long as stores remember keys (idempotency_window_s of the pub).
+
     Exit status 1 when a message was not confirmed; each such line is reported with its number.
     """
+    rule = _key_rule(key, keyed)
     cluster = settings.load()
     topic = settings.topic_of(cluster)
     tls = settings.tls_of(cluster)
@@ -195,13 +211,12 @@ def produce(
         failures = _Failures(progress.say)
         splitter = LengthPrefixSplitter(limit) if length_prefixed else LineSplitter(limit)
         unit = "message" if length_prefixed else "line"
-        feeder = Feeder(
-            producer,
-            splitter,
-            lambda content: NewItem(pub, handle, content, uin, delay=delay, ttl=ttl),
-            failures.tell,
-            unit,
-        )
+
+        def make_item(message: Numbered) -> NewItem:
+            its_key, content = rule(message)
+            return NewItem(pub, handle, content, uin, delay=delay, ttl=ttl, idempotency_key=its_key, priority=priority)
+
+        feeder = Feeder(producer, splitter, make_item, failures.tell, unit)
         with progress:
             try:
                 await feeder.run(lambda: reader.read(READ_BYTES))
@@ -215,6 +230,17 @@ def produce(
 
     if edge.run(main).failed:
         raise click.exceptions.Exit(1)
+
+
+def _key_rule(prefix: str | None, keyed: bool) -> KeyRule:
+    if prefix is None:
+        return leading_keys if keyed else without_keys
+    if keyed:
+        raise click.UsageError("--key and --keyed: either all keys come from the numbers, or each message has its own")
+    try:
+        return keys_by_number(prefix)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--key") from None
 
 
 def _open(file: Path) -> int:

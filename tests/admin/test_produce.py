@@ -10,7 +10,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, succeed
 
 from phxqueue.admin import produce as produce_module
-from phxqueue.admin.messages import LengthPrefixSplitter, LineSplitter, MalformedInput
+from phxqueue.admin.messages import LengthPrefixSplitter, LineSplitter, MalformedInput, Numbered
 from phxqueue.admin.produce import PIECE_MESSAGES, PIECES_IN_FLIGHT, Feeder
 from phxqueue.producer import NewItem, Producer, Receipts, Refused
 from phxqueue.producer.receipts import Segment
@@ -58,8 +58,8 @@ def reader_of(pieces: Iterator[bytes]) -> Callable[[], Any]:
     return read
 
 
-def make_item(content: bytes) -> NewItem:
-    return NewItem(1, 2, content)
+def make_item(message: Numbered) -> NewItem:
+    return NewItem(1, 2, message.content)
 
 
 def feeder_for(producer: FakeProducer, told: list[str], *, length_prefixed: bool = False) -> Feeder:
@@ -143,6 +143,54 @@ def test_a_file(invoke: Invoke, producer: FakeProducer) -> None:
     assert producer.closed
     assert "3 messages (8 bytes) confirmed in" in result.stderr
     assert result.stdout == ""
+
+
+def test_keys_by_number_and_priority(invoke: Invoke, producer: FakeProducer) -> None:
+    with open("input", "wb") as file:
+        file.write(b"one\ntwo\n")
+    result = invoke("produce", "input", "--key", "orders-11-23", "--priority", "2")
+    assert result.exit_code == 0, result.output
+    assert producer.items == [
+        NewItem(1, 1, content, idempotency_key=b"orders-11-23:%d" % number, priority=2)
+        for number, content in ((1, b"one"), (2, b"two"))
+    ]
+
+
+def test_messages_with_keys_of_their_own(invoke: Invoke, producer: FakeProducer) -> None:
+    with open("input", "wb") as file:
+        file.write(b"a\tone\nnone\n\tempty\nb\ttwo\tmore\n" + b"k" * 65 + b"\tlong\n")
+    result = invoke("produce", "input", "--keyed")
+    assert result.exit_code == 1
+    assert producer.items == [
+        NewItem(1, 1, b"one", idempotency_key=b"a"), NewItem(1, 1, b"two\tmore", idempotency_key=b"b")
+    ]  # fmt: skip
+    assert "lines 2 to 3: skipped: it does not begin with a key of 1 to 64 bytes and a tab" in result.stderr
+    assert "line 5: skipped" in result.stderr
+    assert "2 messages (11 bytes) confirmed" in result.stderr
+    assert "3 FAILED" in result.stderr
+
+
+def test_length_prefixed_messages_may_have_keys_too(invoke: Invoke, producer: FakeProducer) -> None:
+    with open("input", "wb") as file:
+        file.write(b"\0\0\0\5a\tone\0\0\0\4\ttwo")
+    result = invoke("produce", "input", "--keyed", "--length-prefixed")
+    assert [item.idempotency_key for item in producer.items] == [b"a"]
+    assert "message 2: skipped" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--key", "a", "--keyed"), "--key and --keyed: either"),
+        (("--key", ""), "has 0 bytes: 1 to 47 are possible"),
+        (("--key", "x" * 48), "has 48 bytes"),
+        (("--priority", "-1"), "--priority"),
+    ],
+)
+def test_keys_that_cannot_be(invoke: Invoke, producer: FakeProducer, options: tuple[str, ...], text: str) -> None:
+    result = invoke("produce", "input", *options)
+    assert result.exit_code == 2
+    assert text in result.stderr
 
 
 def test_failures_make_the_exit_status(invoke: Invoke, producer: FakeProducer) -> None:
