@@ -109,7 +109,8 @@ def create(settings: ClusterContext, consumer_group_id: int, pub_ids: Sequence[i
 
     changed = with_caller(settings, topic, main)
     what = "is created" if changed else "was there already"
-    click.echo(f"consumer group {consumer_group_id} {what}, in {len(places)} Paxos groups")
+    group_s = "group" if len(places) == 1 else "groups"
+    click.echo(f"consumer group {consumer_group_id} {what}, in {len(places)} Paxos {group_s}")
 
 
 @groups.command()
@@ -149,7 +150,11 @@ def delete(settings: ClusterContext, consumer_group_id: int, yes: bool) -> None:
 def _start_ms(text: str) -> int:
     if text in ("earliest", "latest"):
         return EARLIEST if text == "earliest" else LATEST
-    return parse_time(text, time.time())
+    now = time.time()
+    start_ms = parse_time(text, now)
+    if start_ms > now * 1000:
+        raise AdminError(f"{text!r} is in the future: a group cannot begin there; `latest` is from now on")
+    return start_ms
 
 
 def all_places(topic: Topic) -> list[Place]:

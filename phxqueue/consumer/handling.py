@@ -15,7 +15,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from phxqueue.consumer.handlers import Handler, HandlerTimeout, PoolFailure, Result
@@ -239,7 +239,8 @@ class Handling:
                 self._raised(job.slots, failure)
         elif not failure.check(CancelledError):
             name = job.slots[0].name(self._place)
-            self.log.failure("{item}: its handler failed after its time was over", failure, item=name)
+            text = "{item}: its handler failed after its time was over"
+            self.log.failure(text, failure, LogLevel.error, item=name)
 
     def _bug(self, failure: Failure, job: Job) -> None:
         name = job.slots[0].name(self._place)
@@ -315,7 +316,8 @@ class Handling:
         else:
             kind = failure.type.__name__ if failure.type is not None else "an error"
             why = f"{kind}: {failure.getErrorMessage()}"
-            self.log.failure("{item}: its handler raised; this attempt is over", failure, item=name)
+            text = "{item}: its handler raised; this attempt is over"
+            self.log.failure(text, failure, LogLevel.error, item=name)
         for slot in slots:
             self._workshop.stats.handled += 1
             self._workshop.stats.raised += 1

@@ -74,7 +74,7 @@ def deadline_error(
     """The error of a call whose time ran out although there may be a master."""
     details = "; ".join(f"{address}: {_say(address, seen[address])}" for address in candidates if address in seen)
     outcome = "it may or may not have been carried out" if maybe_executed else "it was surely not carried out"
-    text = f"{what} did not answer {method} within {deadline_s:g} s ({outcome})"
+    text = f"{what} did not answer {method} within {deadline_s:.3g} s ({outcome})"
     return RpcError(
         Status.DEADLINE_EXCEEDED, f"{text}. Seen: {details}" if details else text, maybe_executed=maybe_executed
     )

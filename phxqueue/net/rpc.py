@@ -270,7 +270,7 @@ class RpcConnection(FrameChannel):
                 earliest = call.deadline
         for call in due:
             if self._pending.pop(call.call_id, None) is not None:
-                text = f"{self.address} did not answer {call.method.name} within {call.timeout:g} s"
+                text = f"{self.address} did not answer {call.method.name} within {call.timeout:.3g} s"
                 call.errback(RpcError(Status.DEADLINE_EXCEEDED, text))
         return min(earliest, self._incoming.expire(now))
 

@@ -30,6 +30,7 @@ from phxqueue.paxos.messages import Accept, LearnReply, Message
 from phxqueue.proto.status_pb2 import GroupStatus
 from phxqueue.replica.entry_reader import EntryReader
 from phxqueue.replica.errors import Halted, NotServing, Overloaded
+from phxqueue.replica.event_news import event_news
 from phxqueue.replica.group_members import GroupMembers, membership_news
 from phxqueue.replica.group_status import group_status
 from phxqueue.replica.interfaces import Clock, IStateMachine
@@ -406,10 +407,10 @@ class GroupRuntime(GroupMembers):
         self._requests.handle(event)
         if isinstance(event, BecameMaster):
             self.master_since = self._clock.seconds()
-            self._log.info("group {group}: this node is master now ({event})", group=self.group_id, event=event)
+            self._log.info("group {group}: {event}", group=self.group_id, event=event_news(event))
             self._notify(self.on_mastership, True)
         elif isinstance(event, LostMaster):
-            self._log.info("group {group}: no longer master ({event})", group=self.group_id, event=event)
+            self._log.info("group {group}: {event}", group=self.group_id, event=event_news(event))
             self._proposals.fail("this node lost mastership while the entry was in flight")
             self._notify(self.on_mastership, False)
         elif isinstance(event, EntryRepaired):
@@ -425,7 +426,7 @@ class GroupRuntime(GroupMembers):
         elif isinstance(event, MessageIgnored):
             self._log.debug("group {group}: {event}", group=self.group_id, event=event)
         else:
-            self._log.info("group {group}: {event}", group=self.group_id, event=event)
+            self._log.info("group {group}: {event}", group=self.group_id, event=event_news(event))
 
     def repair(self, corrupt: CorruptEntry) -> None:
         """Have a damaged entry fetched from a peer."""

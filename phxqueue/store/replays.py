@@ -11,6 +11,7 @@ of an earlier generation are void, on every replica and in every answer.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timezone
 
 from phxqueue.net.status import Status
 from phxqueue.proto.store_pb2 import Replay
@@ -21,6 +22,8 @@ from phxqueue.store.state import QueueState
 #: Constants of the command version.
 MAX_ID_BYTES = 128
 _MAX_CONSUMER_GROUP_ID = 64
+
+_END_OF_CALENDAR_MS = 253_402_300_800_000
 
 
 def asked_for(replay: Replay) -> Replay:
@@ -78,7 +81,14 @@ def trimmed(state: QueueState, queue_id: int, wanted: str) -> str:
     """Say that what was asked for is not there any more, and what is."""
     first, since_ms = state.first_cursor(queue_id), earliest_ms(state, queue_id)
     what = f"queue {queue_id}: {wanted} is no longer there; the earliest possible is cursor {first}"
-    return what if since_ms is None else f"{what}, time {since_ms} (Unix milliseconds)"
+    return what if since_ms is None else f"{what}, time {_written(since_ms + 999)}"
+
+
+def _written(unix_ms: int) -> str:
+    """Return a time as `phxqueue replay --to-time` takes it, in whole seconds."""
+    if unix_ms >= _END_OF_CALENDAR_MS:
+        return f"{unix_ms} (Unix milliseconds)"
+    return datetime.fromtimestamp(unix_ms // 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def earliest_ms(state: QueueState, queue_id: int) -> int | None:
@@ -99,7 +109,7 @@ def cursor_at(state: QueueState, queue_id: int, time_ms: int) -> int | Refusal:
     """The first item stored at that time or later; the end when there is none."""
     since_ms = earliest_ms(state, queue_id)
     if since_ms is None or time_ms < since_ms:
-        return Refusal(Status.OUT_OF_RANGE, trimmed(state, queue_id, f"what was stored since {time_ms}"))
+        return Refusal(Status.OUT_OF_RANGE, trimmed(state, queue_id, f"what was stored since {_written(time_ms)}"))
     index = state.queues.get(queue_id)
     if index is None:
         return 0

@@ -9,8 +9,9 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, succeed
 
+from phxqueue.admin.errors import AdminError
 from phxqueue.admin.group_view import as_documents, as_text
-from phxqueue.admin.groups import places_of_pubs, read
+from phxqueue.admin.groups import _start_ms, places_of_pubs, read
 from phxqueue.config import UnknownIdError
 from phxqueue.proto.store_pb2 import GroupState, ListGroupsResponse
 from phxqueue.testing import small_topic
@@ -71,3 +72,10 @@ def test_places() -> None:
     assert places_of_pubs(TOPIC, [1]) == [(1, 0), (1, 1)]
     with pytest.raises(UnknownIdError):
         places_of_pubs(TOPIC, [9])
+
+
+def test_a_group_cannot_begin_in_the_future() -> None:
+    assert (_start_ms("earliest"), _start_ms("latest")) == (0, 1)
+    assert _start_ms("2026-01-31T12:00") == 1769860800000
+    with pytest.raises(AdminError, match="is in the future"):
+        _start_ms("2999-01-01")
