@@ -41,6 +41,7 @@ _COLUMNS = (
     ("undecided", "UNDECIDED"),
     ("adrift", "ADRIFT"),
     ("unstored", "UNSTORED"),
+    ("unconfirmed", "UNCONFIRMED"),
     ("lost", "LOST"),
     ("invented", "INVENTED"),
     ("altered", "ALTERED"),
@@ -60,6 +61,9 @@ def as_text(picture: Picture, *, minutes: bool) -> list[str]:
     if picture.unstored:
         lines += ["", "confirmed to producers, and not stored:"]
         lines += [f"  {_account(store_id, group, one)}" for store_id, group, one in picture.unstored]
+    if picture.unconfirmed:
+        lines += ["", "stored, and not confirmed to their producers:"]
+        lines += [f"  {_account(store_id, group, one)}" for store_id, group, one in picture.unconfirmed]
     return [*lines, "", verdict(picture)]
 
 

@@ -138,7 +138,7 @@ class TopicSettings(Block):
         10.0, "Longest close() waits for what is still to be confirmed.", unit="s", ge=0.0, le=3600.0
     )
     producer_report_interval_s: Decimal = setting(
-        60.0,
+        15.0,
         "How often a producer reports to the stores' ledgers what they confirmed to it (reconciliation); it reports "
         "when it is closed, too. 0: never.",
         unit="s",

@@ -79,6 +79,7 @@ class Dispatch:
             producer_id=producer_id,
             interval_s=settings.report_interval_s,
             most_rows=settings.report_rows,
+            known=lambda lane: self._senders[lane].known,
         )
         self.surroundings = Surroundings(
             caller=caller,
@@ -91,6 +92,7 @@ class Dispatch:
             left=self._left,
             unreachable=self._unreachable,
             confirmed=self.reporter.confirmed,
+            sent=self.reporter.sent,
         )
 
     def reconfigure(self, topic: Topic) -> None:

@@ -1,7 +1,8 @@
 """Reports to the stores' ledgers what they confirmed: every now and then, and at the end.
 
 One report per Paxos group is under way at a time. One that has no answer is sent again with the next turn, under its
-number: it counts once. Nothing waits for reports but close().
+number: it counts once. Nothing waits for reports but close(). Batches that were sent are vouched for as soon as all of
+them have an outcome, so a report may have no rows: what it says then is that nothing was confirmed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from twisted.python.failure import Failure
 
 from phxqueue.net.routing import Route
 from phxqueue.net.status import Retry, RpcError
-from phxqueue.producer.confirmed import Confirmed
+from phxqueue.producer.confirmed import Confirmed, Known
 from phxqueue.proto.item_pb2 import BatchHeader
 from phxqueue.proto.ledger_pb2 import ReportProducedRequest
 from phxqueue.proto.methods import REPORT_PRODUCED
@@ -47,6 +48,7 @@ class Reporter:
         route: whom to ask about a lane; raises UnknownIdError when the configuration no longer has it.
         interval_s: time between reports; 0: never.
         most_rows: see Confirmed.
+        known: what a lane knows of the batches it has sent; None: nothing is vouched for.
     """
 
     log = Logger()
@@ -61,6 +63,7 @@ class Reporter:
         producer_id: int,
         interval_s: float,
         most_rows: int,
+        known: Callable[[Lane], Known] | None = None,
     ) -> None:
         self._caller = caller
         self._clock = clock
@@ -69,6 +72,7 @@ class Reporter:
         self._producer_id = producer_id
         self._interval_s = interval_s
         self._most_rows = most_rows
+        self._known = known or (lambda lane: Known())
         self._lanes: dict[Lane, Confirmed] = {}
         self._calls: dict[Lane, Deferred[Any]] = {}
         self._timer: IDelayedCall | None = None
@@ -82,7 +86,11 @@ class Reporter:
         if sums is None:
             sums = self._lanes[lane] = Confirmed(self._producer_id, self._most_rows)
         sums.add(header, result.timestamp_ms, duplicate=result.duplicate)
-        if self._timer is None:
+        self.sent(lane)
+
+    def sent(self, lane: Lane) -> None:
+        """Batches have left, which are to be vouched for once this lane is known to have a ledger."""
+        if self._timer is None and lane in self._lanes and not self._closed:
             self._timer = self._clock.callLater(self._interval_s, self._turn)
 
     @property
@@ -107,11 +115,11 @@ class Reporter:
         for lane, sums in self._lanes.items():
             if lane not in self._calls:
                 self._send(lane, sums, DEADLINE_S)
-        if any(not sums.empty for sums in self._lanes.values()):
+        if any(not sums.is_empty(self._known(lane)) for lane, sums in self._lanes.items()):
             self._timer = self._clock.callLater(self._interval_s, self._turn)
 
     def _send(self, lane: Lane, sums: Confirmed, deadline_s: float) -> Deferred[None]:
-        report = sums.report()
+        report = sums.report(self._known(lane))
         if report is None:
             return succeed(None)
         store_id, group = lane

@@ -14,7 +14,7 @@ Outcomes, and what follows:
 from __future__ import annotations
 
 import random as random_module
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from phxqueue.net.routing import Route
 from phxqueue.net.status import Retry, RpcError, Status
 from phxqueue.producer.batching import Lane
+from phxqueue.producer.confirmed import Known
 from phxqueue.producer.entries import LaneEntry
 from phxqueue.producer.errors import EnqueueError, KeyReused, OutcomeUnknown, Refused
 from phxqueue.producer.requests import Part, Request
@@ -89,6 +90,7 @@ class Surroundings:
     left: Callable[[int, int], None]  # so many items and bytes are off the producer's hands
     unreachable: Callable[[int], None]  # this store could not be reached
     confirmed: Callable[[tuple[int, int], BatchHeader, AddResult], None]  # a lane has stored a batch
+    sent: Callable[[tuple[int, int]], None]  # a lane has made batches
 
 
 class Sender:
@@ -103,6 +105,8 @@ class Sender:
         self._lane_id = lane
         self._store_id = lane[0]
         self._numbers = numbers
+        self._sent = 0  # the highest sequence of a batch
+        self._doubted = 0  # the highest one of which nobody knows what became of it
         self._lane: Lane[LaneEntry] = Lane(surroundings.settings.lane_limits)
         self._under_way: set[Request] = set()
         self._calls: dict[Request, Deferred[Any]] = {}
@@ -121,6 +125,8 @@ class Sender:
         while (entries := self._lane.next_batch(now, flush=self.closing)) is not None:
             request = Request(self._all.topic_id, self._store_id, self._all.producer_id, entries, self._numbers)
             self._under_way.add(request)
+            self._sent = request.message.batches[-1].header.sequence
+            self._all.sent(self._lane_id)
             self._send(request)
         self._collect_void()
         self._set_due(now)
@@ -183,6 +189,7 @@ class Sender:
             if status.retry is Retry.NEVER:
                 self._tell(part, failed)
                 if not _has_to_settle(part) or status is NEVER_ANY_MORE:
+                    self._let_go(request, [index])
                     continue
             again.append(index)
             error = failed
@@ -290,6 +297,7 @@ class Sender:
         if request.settle_until is not None:
             self._abandon(request, error)
         elif settle and not self.closing:
+            self._let_go(request, sorted({*range(len(request.parts))}.difference(settle)))
             request.keep(settle)
             request.pauses = 0
             request.settle_until = self._all.clock.seconds() + self._all.settings.settle_s
@@ -316,11 +324,24 @@ class Sender:
 
     def _finish(self, request: Request) -> None:
         self._under_way.discard(request)
+        self._let_go(request, range(len(request.parts)))
         self._lane.resolved(request.entries)
         self._expire_waiting(self._all.clock.seconds())
         self._all.left(request.items, request.size)
         # What its callers enqueue now is sent at the end of the turn, what already waits leaves here.
         self.flush()
+
+    def _let_go(self, request: Request, indexes: Iterable[int]) -> None:
+        """Nobody will ask about these parts again."""
+        for index in indexes:
+            if request.parts[index].maybe_written:
+                self._doubted = max(self._doubted, request.message.batches[index].header.sequence)
+
+    @property
+    def known(self) -> Known:
+        """What can be vouched for."""
+        first = min((request.message.batches[0].header.sequence for request in self._under_way), default=self._sent + 1)
+        return Known(self._doubted, first - 1, self._sent)
 
     # -- time and end -----------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ class ProducerSettings:
     avoid_store_s: float = 1.0
     sweep_s: float = 0.1
     close_timeout_s: float = 10.0
-    report_interval_s: float = 60.0
+    report_interval_s: float = 15.0
     report_rows: int = 4096
 
     @classmethod

@@ -100,8 +100,16 @@ class ProducedReport(_message.Message):
     PRODUCER_ID_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
+    VOUCHED_AFTER_FIELD_NUMBER: _builtins.int
+    VOUCHED_TO_FIELD_NUMBER: _builtins.int
     producer_id: _builtins.int
     sequence: _builtins.int
+    vouched_after: _builtins.int
+    """Vouched for, since version 15: of each batch with a sequence above `vouched_after` and up to `vouched_to` that was
+    sent to this Paxos group the producer knows what became of it, and it was confirmed if and only if it is in this
+    report or an earlier one. vouched_to = 0: nothing is vouched for.
+    """
+    vouched_to: _builtins.int
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProducedRow]: ...
     def __init__(
@@ -110,10 +118,12 @@ class ProducedReport(_message.Message):
         producer_id: _builtins.int = ...,
         sequence: _builtins.int = ...,
         rows: _abc.Iterable[Global___ProducedRow] | None = ...,
+        vouched_after: _builtins.int = ...,
+        vouched_to: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["producer_id", b"producer_id", "rows", b"rows", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["producer_id", b"producer_id", "rows", b"rows", "sequence", b"sequence", "vouched_after", b"vouched_after", "vouched_to", b"vouched_to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -254,6 +264,7 @@ class LedgerRow(_message.Message):
     UNREPORTED_FIELD_NUMBER: _builtins.int
     UNSTORED_FIELD_NUMBER: _builtins.int
     UNNUMBERED_FIELD_NUMBER: _builtins.int
+    UNCONFIRMED_FIELD_NUMBER: _builtins.int
     IN_HAND_FIELD_NUMBER: _builtins.int
     ADDED_FIELD_NUMBER: _builtins.int
     PREPARED_FIELD_NUMBER: _builtins.int
@@ -302,6 +313,8 @@ class LedgerRow(_message.Message):
     unreported: _builtins.int
     unstored: _builtins.int
     unnumbered: _builtins.int
+    unconfirmed: _builtins.int
+    """stored, and their producers vouch that they were not confirmed"""
     in_hand: _builtins.int
     """handed out by the present master and not acknowledged"""
     added: _builtins.int
@@ -357,6 +370,7 @@ class LedgerRow(_message.Message):
         unreported: _builtins.int = ...,
         unstored: _builtins.int = ...,
         unnumbered: _builtins.int = ...,
+        unconfirmed: _builtins.int = ...,
         in_hand: _builtins.int = ...,
         added: _builtins.int = ...,
         prepared: _builtins.int = ...,
@@ -367,7 +381,7 @@ class LedgerRow(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "added", b"added", "altered", b"altered", "cancelled", b"cancelled", "committed", b"committed", "consumer_group_id", b"consumer_group_id", "dead", b"dead", "dead_digest", b"dead_digest", "delayed", b"delayed", "dropped", b"dropped", "duplicates", b"duplicates", "expired", b"expired", "expired_digest", b"expired_digest", "in_hand", b"in_hand", "invented", b"invented", "lost", b"lost", "minute", b"minute", "passed_dead", b"passed_dead", "passed_expired", b"passed_expired", "passed_retried", b"passed_retried", "prepared", b"prepared", "produced", b"produced", "produced_dead", b"produced_dead", "produced_dead_digest", b"produced_dead_digest", "produced_digest", b"produced_digest", "produced_expired", b"produced_expired", "produced_expired_digest", b"produced_expired_digest", "produced_requeued", b"produced_requeued", "produced_requeued_digest", b"produced_requeued_digest", "produced_retried", b"produced_retried", "produced_retried_digest", b"produced_retried_digest", "pub_id", b"pub_id", "replayed", b"replayed", "requeued", b"requeued", "requeued_digest", b"requeued_digest", "retried", b"retried", "retried_digest", b"retried_digest", "rolled_back", b"rolled_back", "skipped", b"skipped", "stored", b"stored", "stored_digest", b"stored_digest", "timed_out", b"timed_out", "undecided", b"undecided", "unnumbered", b"unnumbered", "unproven", b"unproven", "unreported", b"unreported", "unstored", b"unstored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "added", b"added", "altered", b"altered", "cancelled", b"cancelled", "committed", b"committed", "consumer_group_id", b"consumer_group_id", "dead", b"dead", "dead_digest", b"dead_digest", "delayed", b"delayed", "dropped", b"dropped", "duplicates", b"duplicates", "expired", b"expired", "expired_digest", b"expired_digest", "in_hand", b"in_hand", "invented", b"invented", "lost", b"lost", "minute", b"minute", "passed_dead", b"passed_dead", "passed_expired", b"passed_expired", "passed_retried", b"passed_retried", "prepared", b"prepared", "produced", b"produced", "produced_dead", b"produced_dead", "produced_dead_digest", b"produced_dead_digest", "produced_digest", b"produced_digest", "produced_expired", b"produced_expired", "produced_expired_digest", b"produced_expired_digest", "produced_requeued", b"produced_requeued", "produced_requeued_digest", b"produced_requeued_digest", "produced_retried", b"produced_retried", "produced_retried_digest", b"produced_retried_digest", "pub_id", b"pub_id", "replayed", b"replayed", "requeued", b"requeued", "requeued_digest", b"requeued_digest", "retried", b"retried", "retried_digest", b"retried_digest", "rolled_back", b"rolled_back", "skipped", b"skipped", "stored", b"stored", "stored_digest", b"stored_digest", "timed_out", b"timed_out", "unconfirmed", b"unconfirmed", "undecided", b"undecided", "unnumbered", b"unnumbered", "unproven", b"unproven", "unreported", b"unreported", "unstored", b"unstored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -453,7 +467,7 @@ class LedgerAccount(_message.Message):
     consumer_group_ids: _builtins.int
     kind: _builtins.int
     count: _builtins.int
-    """confirmed and not stored; 0: as many, but not the same ones"""
+    """in `unstored`: confirmed and not stored; 0: as many, but not the same ones"""
     def __init__(
         self,
         *,
@@ -483,6 +497,7 @@ class GetLedgerResponse(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     DISPUTES_FIELD_NUMBER: _builtins.int
     UNSTORED_FIELD_NUMBER: _builtins.int
+    UNCONFIRMED_FIELD_NUMBER: _builtins.int
     NEXT_MINUTE_FIELD_NUMBER: _builtins.int
     opened: _builtins.bool
     """false: a node of the store does not know ledgers yet"""
@@ -501,6 +516,10 @@ class GetLedgerResponse(_message.Message):
     def unstored(self) -> _containers.RepeatedCompositeFieldContainer[Global___LedgerAccount]:
         """at most 100"""
 
+    @_builtins.property
+    def unconfirmed(self) -> _containers.RepeatedCompositeFieldContainer[Global___LedgerAccount]:
+        """stored and not confirmed, as their producers vouch; at most 100"""
+
     def __init__(
         self,
         *,
@@ -511,11 +530,12 @@ class GetLedgerResponse(_message.Message):
         rows: _abc.Iterable[Global___LedgerRow] | None = ...,
         disputes: _abc.Iterable[Global___LedgerDispute] | None = ...,
         unstored: _abc.Iterable[Global___LedgerAccount] | None = ...,
+        unconfirmed: _abc.Iterable[Global___LedgerAccount] | None = ...,
         next_minute: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disputes", b"disputes", "floor_minute", b"floor_minute", "next_minute", b"next_minute", "now_ms", b"now_ms", "opened", b"opened", "opened_ms", b"opened_ms", "rows", b"rows", "unstored", b"unstored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disputes", b"disputes", "floor_minute", b"floor_minute", "next_minute", b"next_minute", "now_ms", b"now_ms", "opened", b"opened", "opened_ms", b"opened_ms", "rows", b"rows", "unconfirmed", b"unconfirmed", "unstored", b"unstored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,12 +6,13 @@ reported. A batch counts, whole, for every group of its mask, on all sides alike
 
 The arithmetic. For each row, in items; nothing is netted away, every term is a column of its own:
 
-1. ``produced + unreported + unnumbered + added - unstored = stored``, added up over all kinds of items (new, retried,
-   dead, expired, requeued). `produced` is what producers report that stores confirmed to them; the books are kept per
-   producer, minute, pub, mask and kind, counts and digest sums, until both sides are equal. What is stored and not
-   reported (yet, or because the producer died) is `unreported`: no loss; what came from clients that do not number
-   their batches is `unnumbered`; what is stored for a group that was created at run time is `added`, for no producer
-   names that group. What was confirmed and is not stored is `unstored`: a loss.
+1. ``produced + unreported + unconfirmed + unnumbered + added - unstored = stored``, added up over all kinds of items
+   (new, retried, dead, expired, requeued). `produced` is what producers report that stores confirmed to them; the books
+   are kept per producer, minute, pub, mask and kind, counts and digest sums, until both sides are equal. What is stored
+   and not reported (yet, or because the producer died) is `unreported`: no loss; what came from clients that do not
+   number their batches is `unnumbered`; what is stored for a group that was created at run time is `added`, for no
+   producer names that group. What was confirmed and is not stored is `unstored`: a loss. What is stored although its
+   producer vouches that it was not confirmed is `unconfirmed`: a confirmation that got lost, or a second copy.
 2. ``stored + retried + requeued + replayed = delayed + cancelled + acknowledged + skipped + outstanding``: what came
    into queues (or was moved back to) is to come later, or will not come, or is done with, or was passed over, or is
    not done with yet.
@@ -24,8 +25,8 @@ The arithmetic. For each row, in items; nothing is netted away, every term is a 
 5. What an acknowledgement claims (count and digest sum) is compared with what is stored in its range. What disagrees
    is `lost`, `invented` or `altered`, with queue and cursors.
 
-``difference = unstored + lost + invented + altered``, and by how much 4. fails. It is zero exactly when all counts and
-digest sums agree.
+``difference = unstored + unconfirmed + lost + invented + altered``, and by how much 4. fails. It is zero exactly when
+all counts and digest sums agree.
 
 What is derived from applied entries alone: everything but `produced`, `duplicates`, `passed on`, `dropped` (told by
 producers and consumers, taken in once each) and `delivered` (known to the master, not replicated). Rows of the last

@@ -2,7 +2,8 @@
 
 An account is opened when something of a producer is stored and closed when its reports agree with it, in count and
 digest sum. One below zero is a loss: a store confirmed what no store has. Reports follow what they report through the
-same log, so an account is never below zero only because something is late.
+same log, so an account is never below zero only because something is late. One above zero may only be late, until the
+producer vouches for the sequences of its batches: then it knows what became of each, and nothing is to come.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ MASK64 = (1 << 64) - 1
 Key = tuple[int, int, int, int, int]
 """(producer id, minute, pub id, mask, kind)"""
 
-#: Open accounts at most: a constant of the command version.
+Stretch = tuple[int, int]
+"""(lowest, highest sequence of the batches)"""
+
+#: Open accounts at most: a constant of the command version. The same for what is known to be unconfirmed.
 MOST_ACCOUNTS = 1 << 16
 
 
@@ -24,19 +28,60 @@ class Accounts:
     Args:
         closed: told of an account that is closed although it does not balance, as (key, items, digest sum): it is too
             old, or there are too many.
+        wrote_off: told of what was `unconfirmed`, likewise, as (key, items).
+
+    Attributes:
+        open: items (signed) and digest sum mod 2^64.
+        vouching: whether sequences are kept: since a producer has vouched for some.
+        unconfirmed: items that are stored although their producers vouch that they were not confirmed.
     """
 
-    def __init__(self, closed: Callable[[Key, int, int], None]) -> None:
+    def __init__(self, closed: Callable[[Key, int, int], None], wrote_off: Callable[[Key, int], None]) -> None:
         self._closed = closed
-        self.open: dict[Key, tuple[int, int]] = {}  # count (signed) and digest sum mod 2^64
+        self._wrote_off = wrote_off
+        self.open: dict[Key, tuple[int, int]] = {}
+        self.vouching = False
+        self.unconfirmed: dict[Key, int] = {}
+        self._stretches: dict[Key, Stretch] = {}  # of accounts that were opened since `vouching`
+        self._of_producer: dict[int, dict[Key, None]] = {}  # the open ones; derived
 
-    def store(self, key: Key, count: int, digest_sum: int) -> None:
-        """So much of the producer was stored."""
+    def store(self, key: Key, count: int, digest_sum: int, stretch: Stretch | None = None) -> None:
+        """So much of the producer was stored, in batches of these sequences."""
+        if self.vouching and stretch is not None:
+            known = self._stretches.get(key)
+            if known is not None:
+                self._stretches[key] = min(known[0], stretch[0]), max(known[1], stretch[1])
+            elif key not in self.open:
+                self._stretches[key] = stretch
         self._move(key, count, digest_sum)
 
     def report(self, key: Key, count: int, digest_sum: int) -> None:
         """The producer says that so much was confirmed to it."""
         self._move(key, -count, -digest_sum)
+
+    def vouch(self, producer_id: int, after: int, to: int) -> None:
+        """The producer vouches that it has reported what was confirmed to it of all batches in (after, to].
+
+        What is left of an account that has no others is `unconfirmed`. Accounts under different masks may hold the same
+        items (a wrong mask): they are left as they are.
+        """
+        if not self.vouching:
+            self.vouching = True
+            return  # what is open by now has batches of unknown sequences
+        for key in list(self._of_producer.get(producer_id, ())):
+            stretch = self._stretches.get(key)
+            if stretch is None or stretch[0] <= after or stretch[1] > to:
+                continue
+            count, _ = self.open[key]
+            if count > 0 and not any(_may_share(key, other) for other in self._of_producer[producer_id]):
+                self._remove(key)
+                self._write_off(key, count)
+
+    def _write_off(self, key: Key, count: int) -> None:
+        self.unconfirmed[key] = self.unconfirmed.get(key, 0) + count
+        if len(self.unconfirmed) > MOST_ACCOUNTS:
+            oldest = next(iter(self.unconfirmed))
+            self._wrote_off(oldest, self.unconfirmed.pop(oldest))
 
     def _move(self, key: Key, count: int, digest_sum: int) -> None:
         before = self.open.get(key)
@@ -45,22 +90,35 @@ class Accounts:
         digest_sum &= MASK64
         if count or digest_sum:
             self.open[key] = count, digest_sum
-            if before is None and len(self.open) > MOST_ACCOUNTS:
-                self._close(next(iter(self.open)))
+            if before is None:
+                self._of_producer.setdefault(key[0], {})[key] = None
+                if len(self.open) > MOST_ACCOUNTS:
+                    self._close(next(iter(self.open)))
         elif before is not None:
-            del self.open[key]
+            self._remove(key)
+
+    def _remove(self, key: Key) -> None:
+        del self.open[key]
+        self._stretches.pop(key, None)
+        keys = self._of_producer[key[0]]
+        del keys[key]
+        if not keys:
+            del self._of_producer[key[0]]
 
     def close_before(self, minute: int) -> None:
         """Close those of earlier minutes."""
         for key in [key for key in self.open if key[1] < minute]:
             self._close(key)
+        for key in [key for key in self.unconfirmed if key[1] < minute]:
+            self._wrote_off(key, self.unconfirmed.pop(key))
 
     def _close(self, key: Key) -> None:
-        count, digest_sum = self.open.pop(key)
+        count, digest_sum = self.open[key]
+        self._remove(key)
         self._closed(key, count, digest_sum)
 
     def dump(self) -> list[int]:
-        """All of it, as numbers."""
+        """The open ones, as numbers."""
         numbers = [len(self.open)]
         for key, (count, digest_sum) in self.open.items():
             numbers += *key, count & MASK64, digest_sum
@@ -69,6 +127,42 @@ class Accounts:
     def load(self, numbers: Iterator[int]) -> None:
         """Take what `dump` gave off the front, into an empty object."""
         for _ in range(next(numbers)):
-            producer_id, minute, pub_id, mask, kind, count, digest_sum = (next(numbers) for _ in range(7))
-            signed = count - (1 << 64) if count >> 63 else count
-            self.open[producer_id, minute, pub_id, mask, kind] = signed, digest_sum
+            key, count, digest_sum = _key(numbers), next(numbers), next(numbers)
+            self.open[key] = count - (1 << 64) if count >> 63 else count, digest_sum
+            self._of_producer.setdefault(key[0], {})[key] = None
+
+    def dump_vouched(self) -> list[int]:
+        """What vouching needs and has found, as numbers; nothing as long as nobody has vouched for anything."""
+        if not self.vouching:
+            return []
+        numbers = [len(self._stretches)]
+        for key, stretch in self._stretches.items():
+            numbers += *key, *stretch
+        numbers.append(len(self.unconfirmed))
+        for key, count in self.unconfirmed.items():
+            numbers += *key, count
+        return numbers
+
+    def load_vouched(self, numbers: Iterator[int]) -> None:
+        """Take what `dump_vouched` gave, the last there is, off the front."""
+        stretches = next(numbers, None)
+        if stretches is None:
+            return
+        self.vouching = True
+        for _ in range(stretches):
+            key = _key(numbers)
+            self._stretches[key] = next(numbers), next(numbers)
+        for _ in range(next(numbers)):
+            key = _key(numbers)
+            self.unconfirmed[key] = next(numbers)
+
+
+def _may_share(key: Key, other: Key) -> bool:
+    """Whether two accounts of a producer may hold the same items under different masks."""
+    (_, minute, pub_id, mask, kind), (_, of_minute, of_pub, of_mask, of_kind) = key, other
+    return key != other and (minute, pub_id, kind) == (of_minute, of_pub, of_kind) and bool(mask & of_mask)
+
+
+def _key(numbers: Iterator[int]) -> Key:
+    producer_id, minute, pub_id, mask, kind = (next(numbers) for _ in range(5))
+    return producer_id, minute, pub_id, mask, kind

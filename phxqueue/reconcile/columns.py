@@ -38,6 +38,8 @@ COLUMNS = (
     # Half messages, by the minute they were prepared in; of those: committed (and stored then), rolled back by their
     # producers, rolled back because nobody decided in time.
     "prepared", "committed", "rolled_back", "timed_out",
+    # Stored ones whose producers vouch that they were not confirmed: of closed accounts.
+    "unconfirmed",
 )  # fmt: skip
 PLACES = {name: place for place, name in enumerate(COLUMNS)}
 DIGESTS = frozenset(name for name in COLUMNS if name.endswith("digest"))
@@ -56,6 +58,7 @@ UNREPORTED, UNSTORED, UNNUMBERED = PLACES["unreported"], PLACES["unstored"], PLA
 ADDED = PLACES["added"]
 PREPARED, COMMITTED = PLACES["prepared"], PLACES["committed"]
 ROLLED_BACK, TIMED_OUT = PLACES["rolled_back"], PLACES["timed_out"]
+UNCONFIRMED = PLACES["unconfirmed"]
 
 _DIGEST_PLACES = tuple(PLACES[name] for name in COLUMNS if name in DIGESTS)
 

@@ -1,9 +1,10 @@
 """What the books of one Paxos group say is wrong, by pub and consumer group. Pure.
 
-What is missing shows as soon as it is reported, for reports follow through the same log what they report. What is not
-reported counts when its minute is settled: reports about it have had their time. What is older than the rows kept apart
-is not told again. An account that a store has under one mask and its producer under another balances for the groups
-that are in both, and for those only.
+What is missing shows as soon as it is reported, for reports follow through the same log what they report. So does what
+is stored although its producer vouches that it was not confirmed. What is not reported and not vouched for counts when
+its minute is settled: reports about it have had their time. What is older than the rows kept apart is not told again.
+An account that a store has under one mask and its producer under another balances for the groups that are in both, and
+for those only.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from phxqueue.reconcile.columns import ALTERED, INVENTED, LOST, MASK64, UNREPORTED, UNSTORED
+from phxqueue.reconcile.columns import ALTERED, INVENTED, LOST, MASK64, UNCONFIRMED, UNREPORTED, UNSTORED
 from phxqueue.reconcile.kinds import groups_of
 from phxqueue.reconcile.ledger import EARLIER, Ledger
 
@@ -27,6 +28,7 @@ class Finding:
 
     Attributes:
         unstored: confirmed to producers and not stored.
+        unconfirmed: stored, and their producers vouch that they were not confirmed.
         lost, invented, altered: what acknowledgements have shown; see the package.
         unreported: stored, and their producers have reported since then without a word about them.
         first_minute, last_minute: of all that, in minutes since 1970.
@@ -35,6 +37,7 @@ class Finding:
     """
 
     unstored: int = 0
+    unconfirmed: int = 0
     lost: int = 0
     invented: int = 0
     altered: int = 0
@@ -47,7 +50,7 @@ class Finding:
     @property
     def difference(self) -> int:
         """0: all is well."""
-        return self.unstored + self.lost + self.invented + self.altered
+        return self.unstored + self.unconfirmed + self.lost + self.invented + self.altered
 
     def note(self, minute: int, producer_id: int = 0) -> None:
         """Something was of this minute (and producer)."""
@@ -68,14 +71,20 @@ def findings(ledger: Ledger, settled: int) -> dict[tuple[int, int], Finding]:
         if minute == EARLIER:
             continue
         for place, row in places.items():
-            if row[UNSTORED] or row[LOST] or row[INVENTED] or row[ALTERED]:
+            if row[UNSTORED] or row[UNCONFIRMED] or row[LOST] or row[INVENTED] or row[ALTERED]:
                 one = found.setdefault(place, Finding())
                 one.unstored += row[UNSTORED]
+                one.unconfirmed += row[UNCONFIRMED]
                 one.lost += row[LOST]
                 one.invented += row[INVENTED]
                 one.altered += row[ALTERED]
                 one.note(minute)
     _add_accounts(found, ledger, settled)
+    for (producer_id, minute, pub_id, mask, _), count in ledger.accounts.unconfirmed.items():
+        for group in groups_of(mask):
+            one = found.setdefault((pub_id, group), Finding())
+            one.unconfirmed += count
+            one.note(minute, producer_id)
     for dispute in ledger.disputes.known:
         if dispute.is_open:
             one = found.setdefault((dispute.pub_id, dispute.consumer_group_id), Finding())

@@ -32,6 +32,7 @@ from phxqueue.reconcile.columns import (
     SKIPPED,
     TAKEN,
     TAKEN_DIGEST,
+    UNCONFIRMED,
     UNNUMBERED,
     UNPROVEN,
     UNREPORTED,
@@ -92,7 +93,7 @@ class Ledger:
         self.floor = 1
         self.minutes: dict[int, dict[Place, array[int]]] = {}
         self.runs: dict[int, Runs] = {}
-        self.accounts = Accounts(self._close_account)
+        self.accounts = Accounts(self._close_account, self._write_off)
         self.reports: dict[int, tuple[int, int]] = {}
         self.disputes = Disputes()
         self.passed: dict[tuple[int, int], tuple[int, ...]] = {}
@@ -178,8 +179,8 @@ class Ledger:
         runs.open(cursor, self.minute, pub_id, mask)
 
     def store(self, tallies: dict[Tally, list[int]]) -> None:
-        """Count what an entry has stored: by kind of batch [items, digest sum]."""
-        for (producer_id, queue_id, pub_id, mask, origin, added), (count, digest_sum) in tallies.items():
+        """Count what an entry has stored: by kind of batch [items, digest sum, lowest, highest sequence]."""
+        for (producer_id, queue_id, pub_id, mask, origin, added), (count, digest_sum, *stretch) in tallies.items():
             kind = kind_of(queue_id, origin)
             for group in groups_of(mask):
                 row = self._row(self.minute, pub_id, group)
@@ -188,7 +189,8 @@ class Ledger:
                 if not producer_id:
                     row[UNNUMBERED] += count
             if producer_id:
-                self.accounts.store((producer_id, self.minute, pub_id, mask, kind), count, digest_sum)
+                key = producer_id, self.minute, pub_id, mask, kind
+                self.accounts.store(key, count, digest_sum, (stretch[0], stretch[1]) if stretch else None)
             if added:
                 self._add(self.minute, pub_id, added, count, digest_sum, kind)
         self._bound()
@@ -255,8 +257,12 @@ class Ledger:
 
     # ---- what is reported --------------------------------------------------------------------------
 
-    def report(self, report: ProducedReport) -> None:
-        """A producer says what was confirmed to it; a report that was taken in before changes nothing."""
+    def report(self, report: ProducedReport, *, vouched: bool = True) -> None:
+        """A producer says what was confirmed to it; a report that was taken in before changes nothing.
+
+        Args:
+            vouched: whether the command is one that may vouch for sequences.
+        """
         producer_id = report.producer_id
         last, _ = self.reports.pop(producer_id, (0, 0))
         if report.sequence > last:
@@ -264,6 +270,8 @@ class Ledger:
                 key = producer_id, row.minute, row.pub_id, row.consumer_group_ids, row.kind
                 if row.kind < KINDS:
                     self._report(key, row.count, row.digest_sum, row.duplicates)
+            if vouched and report.vouched_to:
+                self.accounts.vouch(producer_id, report.vouched_after, report.vouched_to)
         self.reports[producer_id] = max(report.sequence, last), self.minute
         if len(self.reports) > MOST_REPORTERS:
             del self.reports[next(iter(self.reports))]
@@ -294,6 +302,12 @@ class Ledger:
                 row[UNSTORED] -= count
             else:
                 row[ALTERED] += 1
+
+    def _write_off(self, key: Key, count: int) -> None:
+        """What its producer vouches not to have been confirmed stays in its row."""
+        _, minute, pub_id, mask, _ = key
+        for group in groups_of(mask):
+            self._at(minute, pub_id, group)[UNCONFIRMED] += count
 
     # ---- what is acknowledged ----------------------------------------------------------------------
 
@@ -402,7 +416,10 @@ class Ledger:
         for key, passed in self.passed.items():
             numbers += *key, *passed
         numbers += self.disputes.dump()
-        return [*numbers, 1] if self.whole else numbers  # else as ever, so that older programs can read it
+        vouched = self.accounts.dump_vouched()
+        if self.whole or vouched:  # else as ever, so that older programs can read it
+            numbers.append(int(self.whole))
+        return numbers + vouched
 
     def load(self, numbers: Iterator[int]) -> None:
         """Become what `dump` gave; this must be a new one."""
@@ -425,3 +442,4 @@ class Ledger:
             self.passed[key] = tuple(next(numbers) for _ in range(PASSED_KINDS + 1))
         self.disputes.load(numbers)
         self.whole = bool(next(numbers, 0))
+        self.accounts.load_vouched(numbers)

@@ -57,6 +57,7 @@ class LedgerRow:
     unreported: int = 0
     unstored: int = 0
     unnumbered: int = 0
+    unconfirmed: int = 0
     in_hand: int = 0
     added: int = 0
     prepared: int = 0
@@ -105,10 +106,10 @@ class LedgerRow:
 
     @property
     def difference(self) -> int:
-        """0: all is well. Else so many items were confirmed and are not stored, or lost, invented or altered later, or
-        belong to half messages that are neither decided nor there.
+        """0: all is well. Else so many items were confirmed and are not stored, or the other way round, or lost,
+        invented or altered later, or belong to half messages that are neither decided nor there.
         """
-        return self.unstored + self.lost + self.invented + self.altered + abs(self.adrift)
+        return self.unstored + self.unconfirmed + self.lost + self.invented + self.altered + abs(self.adrift)
 
     @property
     def adrift(self) -> int:
@@ -118,9 +119,8 @@ class LedgerRow:
     @property
     def balance(self) -> int:
         """0 always, as long as the books themselves are right: both sides of what was confirmed and what is stored."""
-        return (
-            self.produced_in_all + self.unreported + self.unnumbered + self.added - self.unstored - self.stored_in_all
-        )
+        known = self.produced_in_all + self.unreported + self.unconfirmed + self.unnumbered + self.added
+        return known - self.unstored - self.stored_in_all
 
     def add(self, other: LedgerRow) -> None:
         """Add the numbers of another row."""
@@ -150,12 +150,14 @@ class Picture:
         rows: by (minute, pub, group), in that order; minute 0: everything older than what stores keep apart.
         disputes: (store id, Paxos group, dispute), the oldest first.
         unstored: (store id, Paxos group, account): what was confirmed to whom and is not stored.
+        unconfirmed: the same of what is stored and was not confirmed.
         missing: why a part of it is missing, a sentence each: then nothing can be said about the whole.
     """
 
     rows: dict[tuple[int, int, int], LedgerRow] = field(default_factory=dict)
     disputes: list[tuple[int, int, ledger_pb2.LedgerDispute]] = field(default_factory=list)
     unstored: list[tuple[int, int, ledger_pb2.LedgerAccount]] = field(default_factory=list)
+    unconfirmed: list[tuple[int, int, ledger_pb2.LedgerAccount]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
     def take(self, store_id: int, group_id: int, answer: ledger_pb2.GetLedgerResponse) -> None:
@@ -163,6 +165,7 @@ class Picture:
         self.take_rows(answer)
         self.disputes += [(store_id, group_id, one) for one in answer.disputes]
         self.unstored += [(store_id, group_id, one) for one in answer.unstored]
+        self.unconfirmed += [(store_id, group_id, one) for one in answer.unconfirmed]
 
     def take_rows(self, answer: ledger_pb2.GetLedgerResponse) -> None:
         """Add rows only."""

@@ -37,10 +37,14 @@ class EntryBooks:
         key = (producer_id, queue_id, pub_id, header.consumer_group_ids, header.origin, added)
         tally = self._tallies.get(key)
         if tally is None:
-            self._tallies[key] = [count, header.digest_sum]
+            self._tallies[key] = [count, header.digest_sum, header.sequence, header.sequence]
         else:
             tally[0] += count
             tally[1] += header.digest_sum
+            if header.sequence > tally[3]:
+                tally[3] = header.sequence
+            elif header.sequence < tally[2]:
+                tally[2] = header.sequence
 
     def close(self) -> None:
         """The entry has no more of them."""

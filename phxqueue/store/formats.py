@@ -23,19 +23,24 @@ LEDGER_FORMAT = 10
 RELOCATION_FORMAT = 11
 #: Since the books know of half messages and of groups created at run time.
 WHOLE_FORMAT = 12
+#: Since producers vouch for sequences.
+VOUCH_FORMAT = 15
 #: These are needed from a command of the version with the same number on; the newest first.
 _FORMAT_OF_VERSION = (KEYS_FORMAT, GROUPS_FORMAT, REPLAY_FORMAT, SETTINGS_FORMAT, FENCE_FORMAT, TIMER_FORMAT)
-_KNOWN = frozenset((FIRST_FORMAT, *_FORMAT_OF_VERSION, LEDGER_FORMAT, RELOCATION_FORMAT, WHOLE_FORMAT))
+_KNOWN = frozenset((FIRST_FORMAT, *_FORMAT_OF_VERSION, LEDGER_FORMAT, RELOCATION_FORMAT, WHOLE_FORMAT, VOUCH_FORMAT))
 
 
-def format_of(version: int, *, ledger: bool, whole: bool, relocated: bool) -> int:
+def format_of(version: int, *, ledger: bool, whole: bool, relocated: bool, vouched: bool) -> int:
     """The format of a state of which commands up to this version were applied.
 
     Args:
         ledger: whether the books are open.
         whole: whether they are whole.
         relocated: whether items were written again.
+        vouched: whether producers vouched for sequences.
     """
+    if vouched:
+        return VOUCH_FORMAT
     if whole:
         return WHOLE_FORMAT
     if relocated:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -40,7 +41,7 @@ from phxqueue.store.group import StoreGroup
 from phxqueue.store.half_table import HalfTable
 from phxqueue.store.positions import Positions
 from phxqueue.store.proposals import Proposals
-from phxqueue.store.queues import LEDGER_VERSION, WHOLE_LEDGER_VERSION, StoreQueues
+from phxqueue.store.queues import LEDGER_VERSION, VOUCH_VERSION, WHOLE_LEDGER_VERSION, StoreQueues
 from phxqueue.store.understood import understood
 
 #: Rows of one report: more than a producer can have in an hour.
@@ -121,8 +122,14 @@ class LedgerService:
             raise RpcError(
                 Status.UNAVAILABLE, "the ledger is not open yet: a node does not know it", maybe_executed=False
             )
+        version = LEDGER_VERSION
+        if report.vouched_to:
+            if understood(self._group, self._machine, VOUCH_VERSION):
+                version = VOUCH_VERSION
+            else:
+                report.vouched_after = report.vouched_to = 0
         frame = frame_field(StoreCommand.REPORTS_FIELD_NUMBER, report.SerializeToString())
-        return self._proposals.add(frame, (), LEDGER_VERSION).addCallback(_reported)
+        return self._proposals.add(frame, (), version).addCallback(_reported)
 
     def get(self, request: GetLedgerRequest) -> GetLedgerResponse:
         """Tell rows and disputes; `next_minute` where to go on when there are more than one answer holds."""
@@ -156,6 +163,7 @@ class LedgerService:
         response.rows.extend(rows[key] for key in sorted(rows))
         response.disputes.extend(_dispute(one) for one in ledger.disputes.known)
         response.unstored.extend(_unstored(ledger))
+        response.unconfirmed.extend(_unconfirmed(ledger))
         return response
 
     def _add_in_hand(self, rows: dict[tuple[int, int, int], LedgerRow], ledger: Ledger) -> None:
@@ -223,6 +231,11 @@ def _row(minute: int, pub_id: int, group: int, numbers: Any) -> LedgerRow:
 
 
 def _add_open_accounts(rows: dict[tuple[int, int, int], LedgerRow], ledger: Ledger) -> None:
+    for (_, minute, pub_id, mask, _), count in ledger.accounts.unconfirmed.items():
+        for group in groups_of(mask):
+            row = rows.get((minute if minute >= ledger.floor else EARLIER, pub_id, group))
+            if row is not None:
+                row.unconfirmed += count
     for (_, minute, pub_id, group), (count, digest_sum) in by_group(ledger):
         row = rows.get((minute if minute >= ledger.floor else EARLIER, pub_id, group))
         if row is None:
@@ -255,6 +268,13 @@ def _add_undecided(rows: dict[tuple[int, int, int], LedgerRow], ledger: Ledger, 
 
 def _dispute(one: Dispute) -> LedgerDispute:
     return LedgerDispute(**{name: getattr(one, name) for name in _DISPUTE_FIELDS})
+
+
+def _unconfirmed(ledger: Ledger) -> Iterator[LedgerAccount]:
+    for (producer_id, minute, pub_id, mask, kind), count in islice(ledger.accounts.unconfirmed.items(), _MOST_ACCOUNTS):
+        yield LedgerAccount(
+            producer_id=producer_id, minute=minute, pub_id=pub_id, consumer_group_ids=mask, kind=kind, count=count
+        )
 
 
 def _unstored(ledger: Ledger) -> Iterator[LedgerAccount]:

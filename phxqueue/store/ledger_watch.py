@@ -103,6 +103,7 @@ class LedgerWatch:
             "first_minute": _minute(one.first_minute),
             "last_minute": _minute(one.last_minute),
             "unstored": one.unstored,
+            "unconfirmed": one.unconfirmed,
             "lost": one.lost,
             "invented": one.invented,
             "altered": one.altered,
@@ -130,6 +131,7 @@ def _cause(kind: str, one: Finding) -> str:
         )
     parts = {
         "confirmed to producers and not stored": one.unstored,
+        "stored and not confirmed to their producers, or stored twice": one.unconfirmed,
         "stored and lost on the way to being finished": one.lost,
         "finished and never stored": one.invented,
         "altered": one.altered,

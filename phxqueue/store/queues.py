@@ -58,7 +58,7 @@ from phxqueue.store.retention import acknowledged_rows
 from phxqueue.store.state import KEYS_VERSION, TIMER_VERSION, QueueState
 
 #: The newest command this program understands; a newer one halts the group until the node is upgraded.
-COMMAND_VERSION = 12
+COMMAND_VERSION = 15
 #: Commands of batches and cursor moves: every program understands them.
 BATCH_VERSION = 1
 #: Commands with `trims`.
@@ -69,6 +69,8 @@ HISTORY_VERSION = 6
 LEDGER_VERSION = 10
 #: From a command with `ledger` of this version on the books are whole: see Ledger.
 WHOLE_LEDGER_VERSION = 12
+#: Reports that vouch for sequences.
+VOUCH_VERSION = 15
 #: Consumer groups are numbered 1..64: one bit each.
 MAX_CONSUMER_GROUP_ID = 64
 #: The number of EntryKind.VALUE; entries of other kinds (no-ops, membership) are not ours.
@@ -176,7 +178,7 @@ class StoreQueues(QueueState):
         outcomes += [self._replay(replay, instance) for replay in command.replays]
         outcomes += [self._change_group(change, instance) for change in command.groups]
         for report in command.reports if counted else ():
-            self.ledger.report(report)
+            self.ledger.report(report, vouched=command.version >= VOUCH_VERSION)
         if command.half_decisions:
             decided, touched = decide(self, command.half_decisions)
             outcomes += decided

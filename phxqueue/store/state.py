@@ -295,6 +295,7 @@ class QueueState:
             ledger=self.ledger.opened,
             whole=self.ledger.whole,
             relocated=bool(self.relocated.queue_ids),
+            vouched=self.ledger.accounts.vouching,
         )
 
     def _write_numbers(self, out: ColumnWriter) -> None:

@@ -11,7 +11,7 @@ from twisted.logger import capturedLogs
 from phxqueue.net.address import Address
 from phxqueue.net.routing import Route
 from phxqueue.net.status import RpcError, Status
-from phxqueue.producer.confirmed import Confirmed
+from phxqueue.producer.confirmed import Confirmed, Known
 from phxqueue.producer.reporting import CLOSING_S, Reporter
 from phxqueue.proto.item_pb2 import BatchHeader
 from phxqueue.proto.ledger_pb2 import ProducedRow, ReportProducedRequest, ReportProducedResponse
@@ -52,9 +52,10 @@ class Reporting:
     def __init__(self, interval_s: float = 60.0, most_rows: int = 100) -> None:
         self.clock = Clock()
         self.stores = Stores()
+        self.known = Known()
         self.reporter = Reporter(
             self.stores, self.clock, self._route, topic_id=1000, producer_id=7, interval_s=interval_s,
-            most_rows=most_rows,
+            most_rows=most_rows, known=lambda lane: self.known,
         )  # fmt: skip
 
     def _route(self, store_id: int, group: int) -> Route:
@@ -92,7 +93,7 @@ def test_what_is_alike_is_one_row() -> None:
     sums.add(header(2, digest=(1 << 64) - 1), AT_MS, duplicate=False)
     sums.add(header(3, digest=5), AT_MS, duplicate=True)
     sums.add(header(1, origin=Origin.RETRIED), AT_MS, duplicate=False)
-    report = sums.report()
+    report = sums.report(Known())
     assert report is not None
     assert list(report.rows) == [
         ProducedRow(minute=MINUTE, pub_id=1, consumer_group_ids=3, kind=0, count=5, digest_sum=4, duplicates=3),
@@ -186,3 +187,61 @@ def test_close_does_not_fail() -> None:
     one.reporter.close().addCallback(closed.append)
     one.stores.fail(Status.DEADLINE_EXCEEDED)
     assert closed == [None]
+
+
+# ---- vouching ---------------------------------------------------------------------------------------
+
+
+def vouched(request: ReportProducedRequest) -> tuple[int, int]:
+    return request.report.vouched_after, request.report.vouched_to
+
+
+def test_what_has_an_outcome_is_vouched_for_though_nothing_was_confirmed() -> None:
+    one = Reporting()
+    one.reporter.sent((1, 0))
+    assert not one.clock.getDelayedCalls(), "nobody knows whether it has a ledger"
+    one.confirm()
+    one.clock.advance(60)
+    one.stores.take()
+    one.stores.calls.clear()
+    one.reporter.sent((1, 0))
+    one.known = Known(0, 0, 2)
+    one.clock.advance(60)
+    assert not one.stores.calls, "it is under way"
+    one.known = Known(0, 2, 2)
+    one.clock.advance(60)
+    assert (rows(one.stores.last), vouched(one.stores.last)) == ([], (0, 2))
+    one.stores.take()
+    one.clock.advance(60)
+    assert len(one.stores.calls) == 1
+    assert not one.clock.getDelayedCalls(), "an idle producer has no timer"
+
+
+def test_only_what_lies_above_an_unknown_outcome_is_vouched_for() -> None:
+    one = Reporting()
+    for known, expected in ((Known(3, 3, 3), (0, 0)), (Known(3, 5, 7), (3, 5)), (Known(3, 7, 7), (3, 7))):
+        one.known = known
+        one.confirm()
+        one.clock.advance(60)
+        assert vouched(one.stores.last) == expected
+        one.stores.take()
+
+
+def test_nothing_is_vouched_for_of_which_a_part_was_given_up() -> None:
+    one = Reporting(most_rows=1)
+    one.known = Known(0, 4, 6)
+    for minute in range(2):
+        one.confirm(at_ms=AT_MS + minute * 60_000)
+    one.clock.advance(60)
+    assert vouched(one.stores.last) == (0, 0)
+    with capturedLogs():
+        one.stores.fail(Status.PERMISSION_DENIED)
+    one.known = Known(0, 8, 8)
+    one.confirm()
+    one.clock.advance(60)
+    assert vouched(one.stores.last) == (0, 0), "the report that was refused may have had any of them"
+    one.stores.take()
+    one.known = Known(0, 9, 9)
+    one.confirm()
+    one.clock.advance(60)
+    assert vouched(one.stores.last) == (8, 9)

@@ -16,9 +16,11 @@ from phxqueue.consumer import Result
 from phxqueue.net.routing import Route
 from phxqueue.net.status import RpcError, Status
 from phxqueue.producer import NewItem
-from phxqueue.proto.methods import ADD, GET
+from phxqueue.proto.ledger_pb2 import GetLedgerRequest
+from phxqueue.proto.methods import ADD, GET, GET_LEDGER
 from phxqueue.proto.status_pb2 import AuditStatus
 from phxqueue.proto.store_pb2 import AddRequest, GetRequest, GetResponse
+from phxqueue.reconcile.rows import LedgerRow, Picture
 from phxqueue.store.index import QueueIndex
 from phxqueue.testing import InMemoryCluster
 
@@ -140,6 +142,13 @@ class Books:
         """Call the store as anybody may."""
         answer: GetResponse = await self._call(_ROUTE, GET, request, 5.0)
         return answer
+
+    async def ledger(self) -> list[LedgerRow]:
+        """The rows of the ledger, as `phxqueue reconcile` asks for them."""
+        request = GetLedgerRequest(topic_id=1, store_id=1, group_id=0)
+        picture = Picture()
+        picture.take(1, 0, await self._call(_ROUTE, GET_LEDGER, request, 5.0))
+        return picture.sorted_rows()
 
     # ---- what is seen ------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from phxqueue.console.desk import AlarmDesk
 from phxqueue.console.events import EventRing
 from phxqueue.proto.ledger_pb2 import LedgerBounds, ProducedReport, ProducedRow
 from phxqueue.proto.store_pb2 import AckDispute
+from phxqueue.reconcile.columns import UNCONFIRMED, UNREPORTED
 from phxqueue.reconcile.findings import findings, unreported_in_all
 from phxqueue.reconcile.ledger import Ledger, Tally
 from phxqueue.store.ledger_watch import LedgerWatch
@@ -28,17 +29,36 @@ class Books:
         self.ledger.open(LedgerBounds(retention_minutes=60, most_rows=1000), BEGIN * 60_000)
         self._sequence = 0
 
-    def store(self, count: int = 10, *, minute: int = 0, pub: int = 1, mask: int = BOTH, digest: int = 500) -> None:
+    def store(
+        self, count: int = 10, *, minute: int = 0, pub: int = 1, mask: int = BOTH, digest: int = 500, sequence: int = 1
+    ) -> None:
         self.ledger.begin((BEGIN + minute) * 60_000)
-        self.ledger.store({Tally(7, 0, pub, mask, 0): [count, digest]})
+        self.ledger.store({Tally(7, 0, pub, mask, 0): [count, digest, sequence, sequence]})
 
     def report(
-        self, count: int = 10, *, at: int = 0, minute: int = 0, pub: int = 1, mask: int = BOTH, digest: int = 500
+        self,
+        count: int = 10,
+        *,
+        at: int = 0,
+        minute: int = 0,
+        pub: int = 1,
+        mask: int = BOTH,
+        digest: int = 500,
+        vouched: tuple[int, int] = (0, 0),
     ) -> None:
+        """`vouched`: for the sequences above the first and up to the second."""
         self._sequence += 1
         row = ProducedRow(minute=BEGIN + minute, pub_id=pub, consumer_group_ids=mask, count=count, digest_sum=digest)
         self.ledger.begin((BEGIN + at) * 60_000)
-        self.ledger.report(ProducedReport(producer_id=7, sequence=self._sequence, rows=[row] if count else []))
+        self.ledger.report(
+            ProducedReport(
+                producer_id=7,
+                sequence=self._sequence,
+                rows=[row] if count else [],
+                vouched_after=vouched[0],
+                vouched_to=vouched[1],
+            )
+        )
 
     def red(self, settled: int = 5) -> dict[tuple[int, int], tuple[int, int]]:
         """By (pub, group): difference and what is not reported."""
@@ -153,3 +173,88 @@ def test_a_dispute_about_items_from_before_the_books_is_one_of_their_pub() -> No
     told = AckDispute(queue_id=5, consumer_group_id=2, stop=10, stored_count=10, claimed_count=7, pub_id=3)
     books.ledger.dispute(told, BEGIN * 60_000)
     assert books.red() == {(3, 2): (3, 0)}
+
+
+# ---- what producers vouch for ------------------------------------------------------------------------
+
+
+def vouching() -> Books:
+    """Books in which sequences are kept: somebody has vouched before."""
+    books = Books()
+    books.report(0, vouched=(0, 1))
+    return books
+
+
+def test_what_is_stored_and_was_not_confirmed_is_a_difference_as_soon_as_its_producer_vouches_for_it() -> None:
+    books = vouching()
+    for sequence in (2, 3):
+        books.store(sequence=sequence)
+    books.report(vouched=(0, 2))
+    assert books.red(-1) == {}, "one of the two is under way yet"
+    books.report(0, vouched=(0, 3))
+    assert books.red(-1) == {(1, 1): (10, 0), (1, 2): (10, 0)}
+    one = findings(books.ledger, BEGIN)[1, 1]
+    assert (one.unconfirmed, one.first_minute, one.producers) == (10, BEGIN, [7])
+    books.store(sequence=4)
+    books.report(vouched=(0, 4))
+    assert books.red() == {(1, 1): (10, 0), (1, 2): (10, 0)}, "it stays, and grows by nothing that is right"
+
+
+def test_a_batch_that_is_stored_twice_is_a_difference() -> None:
+    books = vouching()
+    for _ in range(2):
+        books.store(5, digest=50, sequence=2)
+    books.report(5, digest=50, vouched=(0, 2))
+    assert books.red(-1) == {(1, 1): (5, 0), (1, 2): (5, 0)}
+
+
+def test_what_may_hold_a_batch_of_unknown_outcome_is_not_judged() -> None:
+    books = vouching()
+    books.store(sequence=2)
+    books.store(sequence=5, pub=2)
+    books.report(0, vouched=(2, 5))
+    assert books.red(-1) == {(2, 1): (10, 0), (2, 2): (10, 0)}
+    books.store(sequence=6)  # in the same account as 2
+    books.report(0, vouched=(2, 6))
+    assert set(books.red(-1)) == {(2, 1), (2, 2)}
+
+
+def test_a_wrong_mask_stays_a_difference_of_the_group_that_is_missing_when_it_is_vouched_for() -> None:
+    books = vouching()
+    books.store(mask=0b01, sequence=2)
+    books.report(mask=BOTH, vouched=(0, 2))
+    assert books.red(-1) == {(1, 2): (10, 0)}
+
+
+def test_one_producer_does_not_vouch_for_another() -> None:
+    books = vouching()
+    books.store(sequence=2)
+    books.ledger.report(ProducedReport(producer_id=8, sequence=1, vouched_to=100))
+    assert books.red(-1) == {}
+
+
+def test_what_was_stored_before_anybody_vouched_is_not_judged() -> None:
+    books = Books()
+    books.store(sequence=1)
+    books.report(0, vouched=(0, 1))
+    books.report(0, vouched=(0, 2))
+    assert books.red(-1) == {}
+
+
+def test_what_is_unconfirmed_survives_checkpoints_and_stays_in_its_row_when_it_is_old() -> None:
+    books = vouching()
+    books.store(sequence=2)
+    books.store(sequence=3, pub=2)
+    books.report(0, vouched=(0, 2))
+    copy = Ledger()
+    copy.load(iter(books.ledger.dump()))
+    assert copy.dump() == books.ledger.dump()
+    for ledger in (books.ledger, copy):
+        ledger.report(ProducedReport(producer_id=7, sequence=100, vouched_to=3))
+        found = findings(ledger, BEGIN)
+        assert {place: one.unconfirmed for place, one in found.items()} == {
+            (pub, group): 10 for pub in (1, 2) for group in (1, 2)
+        }
+        ledger.begin((BEGIN + 61) * 60_000)
+        row = ledger.minutes[0][1, 1]
+        assert (row[UNCONFIRMED], row[UNREPORTED], ledger.accounts.unconfirmed) == (10, 0, {})

@@ -6,12 +6,15 @@ test is what the store promises to *any* client that keeps the protocol.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from xxhash import xxh3_64_intdigest
 
 from phxqueue.net.status import RpcError, Status
+from phxqueue.producer.confirmed import Known
 from phxqueue.proto.digest import MASK64
 from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch, QItem, QItems
 from phxqueue.proto.methods import ADD
@@ -66,9 +69,17 @@ class LedgerProducer:
         if self.books.workload.reporting:
             for reporter in self.reporters:
                 reporter.dead = reporter.dead or not reporter.done
-            self.reporters.append(Reporter(self.cluster, self.books.keeping, self.producer_id))
+            known = partial(self._known, self.producer_id)
+            self.reporters.append(Reporter(self.cluster, self.books.keeping, self.producer_id, known))
         for lane in self.lanes:
             lane.forget()
+
+    def _known(self, producer_id: int) -> Known:
+        """Every batch but those under way has an outcome, and none was given up that may have been stored."""
+        if producer_id != self.producer_id:
+            return Known()  # a process that is no more
+        first = min((lane.first_under_way for lane in self.lanes), default=math.inf)
+        return Known(0, int(min(first - 1, self._sequence)), self._sequence)
 
     def sequence(self) -> int:
         """Return the next sequence number."""
@@ -122,6 +133,11 @@ class Lane:
     def under_way(self) -> int:
         """Items of batches that have been sent and have no outcome."""
         return sum(len(batch.items) for batch in self._batches) if self._waiting else 0
+
+    @property
+    def first_under_way(self) -> float:
+        """The lowest sequence that has no outcome; infinity: there is none."""
+        return self._request.batches[0].header.sequence if self._waiting else math.inf
 
     def start(self) -> None:
         """Send the next batch, if there is one left."""

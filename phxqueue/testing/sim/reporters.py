@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from phxqueue.net.status import RpcError
-from phxqueue.producer.confirmed import Confirmed
+from phxqueue.producer.confirmed import Confirmed, Known
 from phxqueue.proto.item_pb2 import ItemBatch
 from phxqueue.proto.ledger_pb2 import ReportProducedRequest, ReportProducedResponse
 from phxqueue.proto.methods import REPORT_PRODUCED
@@ -21,12 +21,13 @@ MOST_ROWS = 1000
 
 
 class Reporter:
-    """One producer process; `dead`: it reports nothing any more."""
+    """One producer process, which vouches for what is `known` to it; `dead`: it reports nothing any more."""
 
-    def __init__(self, cluster: Cluster, keeping: BookKeeping, producer_id: int) -> None:
+    def __init__(self, cluster: Cluster, keeping: BookKeeping, producer_id: int, known: Callable[[], Known]) -> None:
         self.dead = False
         self._cluster = cluster
         self._keeping = keeping
+        self._known = known
         self.producer_id = self._producer_id = producer_id
         self._groups: dict[int, Confirmed] = {}
         self._callers: dict[int, Caller] = {}
@@ -36,7 +37,7 @@ class Reporter:
     @property
     def done(self) -> bool:
         """Whether everything that was confirmed is in the ledgers."""
-        return self.dead or all(sums.empty for sums in self._groups.values())
+        return self.dead or all(sums.is_empty(Known()) for sums in self._groups.values())
 
     def confirmed(self, batches: Sequence[ItemBatch], results: Sequence[AddResult]) -> None:
         """A request was answered."""
@@ -57,7 +58,7 @@ class Reporter:
         if self.dead:
             return
         for group_id, sums in self._groups.items():
-            report = sums.report()
+            report = sums.report(self._known())
             if report is None or group_id in self._busy:
                 continue
             self._busy.add(group_id)
@@ -71,7 +72,7 @@ class Reporter:
                 sums.settled()
             elif not isinstance(result, RpcError | None):
                 raise TypeError(f"a report was answered {result!r}")
-            if not sums.empty and not self._planned:
+            if not sums.is_empty(self._known()) and not self._planned:
                 self._planned = True
                 self._cluster.world.call_later(INTERVAL, self._report)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from phxqueue.producer.confirmed import Known
 from phxqueue.proto.ledger_pb2 import ProducedReport
 from phxqueue.reconcile import ledger as ledger_module
 from phxqueue.reconcile.kinds import Kind
 from phxqueue.reconcile.ledger import Ledger
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.state import QueueState
+from phxqueue.testing.sim.producers import LedgerProducer
 from tests.simulation.mutants.table import Patch, mutant, replace, wrap
 
 
@@ -19,13 +21,27 @@ def reports_count_however_often_they_come(patch: Patch) -> None:
     """A report that was sent again is counted again."""
 
     def change(report: Callable[..., Any]) -> Callable[..., Any]:
-        def _report(self: Ledger, report_: ProducedReport) -> None:
+        def _report(self: Ledger, report_: ProducedReport, *, vouched: bool) -> None:
             self.reports.pop(report_.producer_id, None)
-            report(self, report_)
+            report(self, report_, vouched=vouched)
 
         return _report
 
     patch.setattr(Ledger, "report", change(Ledger.report))
+
+
+@mutant(3)
+def what_is_under_way_is_vouched_for(patch: Patch) -> None:
+    """A producer vouches for batches whose outcome it does not know yet."""
+
+    def change(known: Callable[..., Known]) -> Callable[..., Known]:
+        def _known(self: LedgerProducer, producer_id: int) -> Known:
+            right = known(self, producer_id)
+            return right._replace(to=right.sent)
+
+        return _known
+
+    patch.setattr(LedgerProducer, "_known", change(LedgerProducer._known))
 
 
 @mutant(1)

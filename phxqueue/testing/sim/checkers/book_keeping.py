@@ -119,11 +119,13 @@ class BookKeeping:
                 found[group, "outstanding"] += left
                 if left < 0 or passed > told["acknowledged"]:
                     raise Violation(f"{where}, minute {minute}, pub {pub_id}, consumer group {group}: {told}")
-                for column in ("lost", "invented", "altered", "unstored"):
+                for column in ("lost", "invented", "altered", "unstored", "unconfirmed"):
                     _same(f"{where}, minute {minute}, consumer group {group}, {column}", told[column], 0)
         for key, (count, _) in ledger.accounts.open.items():
             if count <= 0:
                 raise Violation(f"{where}: {-count} items were confirmed and are not stored: {key}")
+        if ledger.accounts.unconfirmed:
+            raise Violation(f"{where}: everything was confirmed, and {ledger.accounts.unconfirmed} seems not to be")
         if ledger.disputes.known:
             raise Violation(f"{where} has disputes, and every claim was right: {ledger.disputes.known}")
         return found
