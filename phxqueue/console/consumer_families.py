@@ -14,6 +14,7 @@ _CALLS = {"gets": "Get", "acks": "Acknowledge"}
 _OTHERS = {
     "resets": "Positions that a store has reset.",
     "unreadable": "Batches that could not be read.",
+    "taken_apart": "Batches merged by a store that could not be read, and were fetched one by one.",
     "refused_acks": "Acknowledgements that a store refused, for it stores something else.",
 }
 

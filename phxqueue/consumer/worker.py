@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from phxqueue.config import DEAD_LETTER_BASE, group_bit
+from phxqueue.consumer.apart import Apart
 from phxqueue.consumer.claims import Ack
 from phxqueue.consumer.cursor_window import CursorWindow
 from phxqueue.consumer.handling import Handling
@@ -35,7 +36,7 @@ from phxqueue.consumer.source import QueueLag, Source
 from phxqueue.consumer.suspects import Suspects, begin, put_on_record
 from phxqueue.consumer.workshop import Workshop
 from phxqueue.net.status import RpcError, Status
-from phxqueue.proto.store_pb2 import GetResponse
+from phxqueue.proto.store_pb2 import GetBatch, GetResponse
 
 
 class Worker:
@@ -55,6 +56,7 @@ class Worker:
         self._group_bit = 0 if self.place.queue_id >= DEAD_LETTER_BASE else group_bit(self.place.consumer_group_id)
         self._window: CursorWindow[Slot] | None = None  # None: not a word from the store yet
         self._reader = Reader(source, workshop.settings, workshop.clock, workshop.jitter)
+        self._apart = Apart()
         self._suspects: Suspects | None = None  # what is handled alone; see suspects.py
         self._end = 0  # of the queue, when we last heard of it
         self._held = 0  # bytes fetched and not finished
@@ -83,7 +85,8 @@ class Worker:
             return
         ack = self._window.take_ack() if self._window is not None else None
         # What was refused is fetched batch by batch: what is wrong then stands alone.
-        items = 1 if self._pauses.refusals else min(self._settings.fetch_items, self._window_room)
+        most = min(self._settings.fetch_items, self._window_room)
+        items = 1 if self._pauses.refusals else self._apart.limit(self._reader.position or 0, most)
         self._workshop.stats.gets += 1
         self._poll = self._reader.fetch(ack, items, size)
         self._poll.addCallbacks(self._answered, self._failed, callbackArgs=(ack,), errbackArgs=(ack,))
@@ -134,10 +137,15 @@ class Worker:
     def _take_in(self, window: CursorWindow[Slot], response: GetResponse) -> None:
         skip = self._source.skip
         size = 0
+        end: int = response.next_cursor
         for batch in response.batches:
             slots: list[Slot] = []
             wanted: list[Slot] = []
-            for slot, ours in read_batch(batch, window.end, self._group_bit, self._source.keyed):
+            read = list(read_batch(batch, window.end, self._group_bit, self._source.keyed))
+            if read and read[0][0].unreadable and self._takes_apart(batch):
+                end = self._reader.position = max(batch.first_cursor, window.end)
+                break
+            for slot, ours in read:
                 slots.append(slot)
                 if ours and not (skip is not None and skip(slot)):
                     wanted.append(slot)
@@ -160,9 +168,21 @@ class Worker:
                 else:
                     self._suspects.add(slot)
             self._workshop.stats.fetched += len(wanted)
-        window.extend((), response.next_cursor)
+        window.extend((), end)
         self._held += size
         self._source.budget.add(size)
+
+    def _takes_apart(self, batch: GetBatch) -> bool:
+        """Whether an unreadable batch is one that the store has merged, and that is fetched again in pieces."""
+        taken = self._apart.takes(batch)
+        if taken:
+            self._workshop.stats.taken_apart += 1
+            self.log.warn(
+                "{place}: {items} items from cursor {first} on came as one batch that cannot be read: fetching its "
+                "batches one by one",
+                place=self.place, items=batch.header.count, first=batch.first_cursor,
+            )  # fmt: skip
+        return taken
 
     def _is_refusal(self, response: GetResponse, ack: Ack) -> bool:
         """Whether the store stands where it did, and takes nothing of what was claimed (`reconcile = strict`)."""
@@ -198,7 +218,7 @@ class Worker:
     def _forget(self, window: CursorWindow[Slot], position: int) -> CursorWindow[Slot]:
         """Nothing here counts any more; returns a new window."""
         self._give_up(window.advance(1 << 64))
-        self._window = CursorWindow(position)
+        self._window, self._apart = CursorWindow(position), Apart()
         return self._window
 
     def _give_up(self, forgotten: list[Slot]) -> None:

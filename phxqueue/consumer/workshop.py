@@ -50,6 +50,7 @@ class Stats:
     timed_out: int = 0
     unknown_handle: int = 0
     unreadable: int = 0  # batches
+    taken_apart: int = 0  # merged batches that could not be read, and were fetched one by one
     skipped: int = 0  # by skip_infos or drop_all
     resets: int = 0  # of a queue's position, by a store
     gets: int = 0  # calls

@@ -16,6 +16,7 @@ from phxqueue.consumer import Result
 from phxqueue.net.routing import Route
 from phxqueue.net.status import RpcError, Status
 from phxqueue.producer import NewItem
+from phxqueue.proto.item_pb2 import ItemBatch
 from phxqueue.proto.ledger_pb2 import GetLedgerRequest
 from phxqueue.proto.methods import ADD, GET, GET_LEDGER
 from phxqueue.proto.status_pb2 import AuditStatus
@@ -125,6 +126,10 @@ class Books:
         for number in range(ITEMS):
             for pub in QUEUES:
                 await self.cluster.producer.enqueue_many([NewItem(pub, 1, f"{name} {number} of pub {pub}".encode())])
+
+    async def add(self, *batches: ItemBatch) -> None:
+        """Store batches in one entry; a store merges such for its readers."""
+        await self._call(_ROUTE, ADD, AddRequest(topic_id=1, store_id=1, batches=batches), 5.0)
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Let time pass until something holds."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -17,7 +17,8 @@ import pytest_twisted
 import phxqueue.consumer.worker as worker_module
 from phxqueue.config import Reconcile
 from phxqueue.consumer.slots import read_batch
-from phxqueue.proto.item_pb2 import QItems
+from phxqueue.proto.digest import MASK64, item_digest
+from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch, Meta, QItem, QItems
 from phxqueue.proto.store_pb2 import AckClaim, AddRequest, GetRequest, GetResponse
 from tests.reconcile.rig import ITEMS, QUEUES, Books
 
@@ -332,3 +333,104 @@ async def test_batches_that_were_never_readable_hold_nobody_up_and_are_told_of(
             assert int(str(facts["first_cursor"])) <= BROKEN <= int(str(facts["last_cursor"]))
             assert facts["unreadable_items"] == 1
         assert len(await books.cluster.dead_letters()) == 2
+
+
+# ---- batches that a store has merged ---------------------------------------------------------------------------------
+
+#: Batches of one entry, items of each, and which of them is the bad one.
+MERGED, EACH, BAD = 5, 4, 2
+
+
+def merged_batches() -> list[ItemBatch]:
+    """Of pub 1."""
+    batches = []
+    for number in range(MERGED):
+        items = [
+            QItem(
+                buffer=b"merged %d.%d" % (number, place),
+                count=0,
+                meta=Meta(producer_id=9, number=number * EACH + place, handle_id=1, pub_id=1),
+            )
+            for place in range(EACH)
+        ]
+        header = BatchHeader(
+            queue_id=QUEUES[1], pub_id=1, consumer_group_ids=3, count=EACH, producer_id=9, sequence=number + 1,
+            digest_sum=sum(item_digest(9, item.meta.number, item.buffer) for item in items) & MASK64,
+        )  # fmt: skip
+        batches.append(ItemBatch(header=header, items=QItems(items=items).SerializeToString()))
+    return batches
+
+
+def flipped(content: bytes) -> bytes:
+    """One bit of the first byte of the bad batch's second item, which tells what follows, is another one."""
+    place = content.index(b"merged %d.1" % BAD) - 1  # the length of the buffer
+    return content[:place] + bytes([content[place] ^ 0x40]) + content[place + 1 :]
+
+
+def names(numbers: Iterable[int]) -> list[bytes]:
+    return [b"merged %d.%d" % (number, place) for number in numbers for place in range(EACH)]
+
+
+@pytest.mark.parametrize("reconcile", ["alarm", "strict"])
+@pytest_twisted.ensureDeferred
+async def test_a_bad_batch_costs_none_of_those_that_it_was_merged_with(
+    reconcile: Reconcile, logged_errors: object
+) -> None:
+    """A byte is flipped in one of several batches before it is stored."""
+    books = Books(reconcile)
+    async with books.cluster:
+        batches = merged_batches()
+        batches[BAD].items = flipped(batches[BAD].items)
+        await books.add(*batches)
+        await books.until(lambda: all(books.acked(1, group) == MERGED * EACH for group in (1, 2)))
+        for group in (1, 2):
+            assert [buffer for ours, _, buffer in books.handled if ours == group] == names({*range(MERGED)} - {BAD})
+        found = books.standing()
+        assert {place: one.alarm.kind for place, one in found.items()} == {
+            (QUEUES[1], group): "unreadable" for group in (1, 2)
+        }
+        assert [one.alarm.facts["unreadable_items"] for one in found.values()] == [EACH, EACH]
+        letters = await books.cluster.dead_letters()
+        assert [letter.item.buffer for letter in letters] == [batches[BAD].items] * 2
+        assert all(not audit.disputed for audit in books.audits().values())
+
+
+@pytest.mark.parametrize("reconcile", ["alarm", "strict"])
+@pytest_twisted.ensureDeferred
+async def test_what_is_garbled_on_its_way_once_is_fetched_again(reconcile: Reconcile) -> None:
+    books = Books(reconcile, groups=[2])
+    garbled: list[int] = []
+
+    def garble(request: GetRequest, response: GetResponse) -> None:
+        for batch in response.batches:
+            if not garbled and b"merged %d.1" % BAD in batch.items:
+                garbled.append(batch.header.count)
+                batch.items = flipped(batch.items)
+
+    books.on_get = garble
+    async with books.cluster:
+        await books.add(*merged_batches())
+        await books.until(lambda: books.acked(1, 2) == MERGED * EACH)
+        assert garbled == [MERGED * EACH], "the store had merged them"
+        assert [buffer for _, _, buffer in books.handled] == names(range(MERGED)), "each once, in order"
+        assert books.standing() == {}
+        assert await books.cluster.dead_letters() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_garbled_on_its_way_each_time_is_a_mismatch_of_that_batch(logged_errors: object) -> None:
+    books = Books("alarm", groups=[2])
+
+    def garble(request: GetRequest, response: GetResponse) -> None:
+        for batch in response.batches:
+            if b"merged %d.1" % BAD in batch.items:
+                batch.items = flipped(batch.items)
+
+    books.on_get = garble
+    async with books.cluster:
+        await books.add(*merged_batches())
+        await books.until(lambda: books.acked(1, 2) == MERGED * EACH)
+        assert [buffer for _, _, buffer in books.handled] == names({*range(MERGED)} - {BAD})
+        assert {place: one.alarm.kind for place, one in books.standing().items()} == {(QUEUES[1], 2): "mismatch"}
+        books.on_get = None
+        assert len(await books.cluster.dead_letters()) == 1
