@@ -56,7 +56,7 @@ async def test_all_are_killed_at_once_and_nothing_confirmed_is_lost(make_cluster
 
 @pytest_twisted.ensureDeferred
 async def test_two_of_three_down_fails_fast_with_a_reason_and_resumes_by_itself(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster()
+    cluster = make_cluster(topic={"store_paxos_propose_timeout_ms": 500})
     await cluster.start()
     producer = await cluster.producer()
     await producer.enqueue(1, 1, b"all up")
