@@ -26,6 +26,9 @@ from phxqueue.consumer.pool import ProcessPool
 from phxqueue.proto.item_pb2 import Meta, QItem
 from phxqueue.proto.pool_pb2 import PoolStart
 
+#: Nothing here takes so long: it ends what hangs. A busy machine may take ten times as long to start a process.
+pytestmark = pytest.mark.reactor_limit(100)
+
 PLACE = Place("shop", 3, 1, 17)
 TELL, BATCH = 1, 2
 HANDLERS = {TELL: "tests.consumer.pool_handlers:tell", BATCH: "tests.consumer.pool_handlers:Batch"}
