@@ -1,9 +1,12 @@
-"""What the nodes of a topic say about themselves, gathered into one picture. Pure but for `ask_all`."""
+"""What the nodes of a topic say about themselves, gathered into one picture. Pure but for `ask...`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from phxqueue.admin.gather import gather
 from phxqueue.config import NodeAddress, Store, Topic
@@ -103,6 +106,36 @@ def groups_of(topic: Topic) -> Iterator[tuple[Store, int]]:
 def without_master(topic: Topic, reports: Sequence[NodeReport]) -> list[tuple[Store, int]]:
     """Return the groups that nobody says to be master of: their queues stand still."""
     return [(store, group) for store, group in groups_of(topic) if master_of(reports, store.store_id, group) is None]
+
+
+def untold(topic: Topic, reports: Sequence[NodeReport]) -> list[tuple[Store, int]]:
+    """Return the groups that have a master which has told nothing of their queues: its lease had run out just then."""
+    found = []
+    for store, group_id in groups_of(topic):
+        masters = [
+            (report.answer, group)
+            for report in reports
+            if report.store.store_id == store.store_id
+            and report.answer is not None
+            and (group := report.group(group_id)) is not None
+            and group.is_master
+        ]
+        # A node of an earlier version does not say which groups it tells of, but how long its lease is.
+        told = any(group_id in answer.told_groups or group.lease_remaining_s for answer, group in masters)
+        if masters and not told:
+            found.append((store, group_id))
+    return found
+
+
+async def ask_until_told(
+    reactor: IReactorTime, pool: ConnectionPool, topic: Topic, timeout_s: float, *, tries: int = 5, pause_s: float = 0.2
+) -> list[NodeReport]:
+    """The same as `ask_all`; again a few times, while a master says nothing of its queues."""
+    while True:
+        reports, tries = await ask_all(pool, topic, timeout_s), tries - 1
+        if not tries or not untold(topic, reports):
+            return reports
+        await deferLater(reactor, pause_s)
 
 
 def backlogs(reports: Sequence[NodeReport]) -> list[Backlog]:

@@ -26,10 +26,11 @@ from phxqueue.admin.node_status import (
     ANSWER_TIMEOUT_S,
     Backlog,
     NodeReport,
-    ask_all,
+    ask_until_told,
     backlogs,
     groups_of,
     master_of,
+    untold,
     without_master,
 )
 from phxqueue.admin.scheduler_status import SchedulerReport, ask_schedulers, scheduler_documents, scheduler_lines
@@ -58,7 +59,7 @@ def status(settings: ClusterContext, as_json: bool, all_queues: bool, timeout: f
         try:
             locks = Deferred.fromCoroutine(ask_lock_nodes(pool, topic, timeout))
             schedulers = Deferred.fromCoroutine(ask_schedulers(pool, topic, timeout))
-            return await ask_all(pool, topic, timeout), await locks, await schedulers
+            return await ask_until_told(reactor, pool, topic, timeout), await locks, await schedulers
         finally:
             await pool.close()
 
@@ -107,6 +108,7 @@ def as_document(topic: Topic, reports: Sequence[NodeReport]) -> dict[str, Any]:
             }
             for row in backlogs(reports)
         ],
+        "sums_complete": not untold(topic, reports) and not without_master(topic, reports),
         "sums": [{**asdict(one), "finished": one.finished, "enqueued": one.enqueued} for one in sums(topic, reports)],
     }
 
@@ -152,6 +154,10 @@ def as_text(topic: Topic, reports: Sequence[NodeReport], *, all_queues: bool = F
     if len(masterless) < len(list(groups_of(topic))):
         lines += ["", *_queues(backlogs(reports), all_queues)]
         lines += ["", *sum_lines(sums(topic, reports))]
+        left_out = [*masterless, *untold(topic, reports)]
+        if left_out:
+            places = ", ".join(f"store {store.store_id} group {group_id}" for store, group_id in left_out)
+            lines += [f"  backlog and sums leave out {places}: no master with a lease has told of it; ask again"]
         lines += ["", *audit_lines(reports)]
     lines += _notices(reports)
     lines += alarm_lines(reports)

@@ -659,6 +659,7 @@ class NodeStatusResponse(_message.Message):
     LOCK_TABLES_FIELD_NUMBER: _builtins.int
     PASSED_ON_FIELD_NUMBER: _builtins.int
     RUN_TIME_GROUPS_FIELD_NUMBER: _builtins.int
+    TOLD_GROUPS_FIELD_NUMBER: _builtins.int
     AUDITS_FIELD_NUMBER: _builtins.int
     ALARMS_FIELD_NUMBER: _builtins.int
     JOURNAL_FIELD_NUMBER: _builtins.int
@@ -698,6 +699,10 @@ class NodeStatusResponse(_message.Message):
         """the same"""
 
     @_builtins.property
+    def told_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Paxos groups whose queues are told here: it is master of them, with a valid lease"""
+
+    @_builtins.property
     def audits(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditStatus]: ...
     @_builtins.property
     def alarms(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlarmStatus]: ...
@@ -723,6 +728,7 @@ class NodeStatusResponse(_message.Message):
         lock_tables: _abc.Iterable[Global___LockTableStatus] | None = ...,
         passed_on: _abc.Iterable[Global___PassedOn] | None = ...,
         run_time_groups: _abc.Iterable[Global___RunTimeGroupStatus] | None = ...,
+        told_groups: _abc.Iterable[_builtins.int] | None = ...,
         audits: _abc.Iterable[Global___AuditStatus] | None = ...,
         alarms: _abc.Iterable[Global___AlarmStatus] | None = ...,
         journal: Global___JournalStatus | None = ...,
@@ -730,7 +736,7 @@ class NodeStatusResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["journal", b"journal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "alarms", b"alarms", "audits", b"audits", "disk_free_bytes", b"disk_free_bytes", "groups", b"groups", "incarnation", b"incarnation", "journal", b"journal", "ledgers", b"ledgers", "lock_id", b"lock_id", "lock_tables", b"lock_tables", "node_id", b"node_id", "notices", b"notices", "passed_on", b"passed_on", "queues", b"queues", "resident_bytes", b"resident_bytes", "run_time_groups", b"run_time_groups", "store_id", b"store_id", "uptime_s", b"uptime_s", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "alarms", b"alarms", "audits", b"audits", "disk_free_bytes", b"disk_free_bytes", "groups", b"groups", "incarnation", b"incarnation", "journal", b"journal", "ledgers", b"ledgers", "lock_id", b"lock_id", "lock_tables", b"lock_tables", "node_id", b"node_id", "notices", b"notices", "passed_on", b"passed_on", "queues", b"queues", "resident_bytes", b"resident_bytes", "run_time_groups", b"run_time_groups", "store_id", b"store_id", "told_groups", b"told_groups", "uptime_s", b"uptime_s", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

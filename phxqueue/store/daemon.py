@@ -62,6 +62,7 @@ class StoreKind(ReplicaKind[StoreNode, StoreService]):
         status.passed_on.extend(service.passed_on())
         status.run_time_groups.extend(service.run_time_groups())
         status.queues.extend(service.queue_statuses())
+        status.told_groups.extend(service.told_groups())  # last: a lease may end meanwhile
         status.audits.extend(service.audits())
         status.ledgers.extend(service.ledgers())
 

@@ -140,6 +140,10 @@ class StoreService:
         """The consumer groups created at run time that the groups this node is master of know."""
         return run_time_statuses(group.machine.groups for group in self._mastered())
 
+    def told_groups(self) -> list[int]:
+        """The groups this node is master of, by a lease that holds."""
+        return [group.group.group_id for group in self._mastered()]
+
     def _mastered(self) -> list[GroupService]:
         return [group for group in self._groups.values() if group.group.serving()]
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
+from phxqueue.admin import node_status
 from phxqueue.admin import status as status_module
-from phxqueue.admin.node_status import NodeReport, backlogs, master_of, without_master
+from phxqueue.admin.node_status import NodeReport, ask_until_told, backlogs, master_of, untold, without_master
 from phxqueue.admin.status import as_document, as_text
 from phxqueue.admin.sums import sums
 from phxqueue.config import DEAD_LETTER_BASE, Topic, load_cluster
+from phxqueue.net.pool import ConnectionPool
 from phxqueue.proto.status_pb2 import (
     AlarmStatus,
     AuditStatus,
@@ -33,6 +38,7 @@ def answer(
     node_id: int, *, master: bool, applied: int, ballot: int = 65537, queues: tuple[QueueStatus, ...] = ()
 ) -> NodeStatusResponse:
     group = GroupStatus(group_id=0, is_master=master, ballot=ballot, chosen=applied, applied=applied, first=3)
+    group.lease_remaining_s = 0.3 * master
     return NodeStatusResponse(
         store_id=1,
         node_id=node_id,
@@ -97,6 +103,42 @@ def test_the_sums_of_a_consumer_group_add_up(topic: Topic) -> None:
     shown = ["1", "38", "0", "4", "3", "5", "1", "2", "2", "0", "6", "15", "2"]
     assert shown in [line.split() for line in as_text(topic, reports)]
     assert as_document(topic, reports)["sums"][0]["enqueued"] == 38
+
+
+def test_sums_that_leave_something_out_say_so(topic: Topic) -> None:
+    (_, one), *_ = topic.queues_of_group(1)
+    master = answer(1, master=True, applied=9, queues=(queue(one, 0, 10, 10),))
+    reports = reports_of(topic, None, master, None)
+    assert untold(topic, reports) == []
+    assert as_document(topic, reports)["sums_complete"]
+    master.groups[0].lease_remaining_s = 0.0
+    assert [(store.store_id, group) for store, group in untold(topic, reports)] == [(1, 0)]
+    assert not as_document(topic, reports)["sums_complete"]
+    assert "sums leave out store 1 group 0" in "\n".join(as_text(topic, reports))
+    master.told_groups.append(0)
+    assert untold(topic, reports) == []
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(("lapses", "asked"), [(0, 1), (2, 3), (9, 5)])
+async def test_a_master_without_a_lease_is_asked_again(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch, lapses: int, asked: int
+) -> None:
+    calls = 0
+
+    async def ask_all(*_: Any) -> list[NodeReport]:
+        nonlocal calls
+        calls += 1
+        master = answer(1, master=True, applied=9)
+        master.groups[0].lease_remaining_s = 0.3 * (calls > lapses)
+        return reports_of(topic, None, master, None)
+
+    monkeypatch.setattr(node_status, "ask_all", ask_all)
+    clock, pool = Clock(), cast("ConnectionPool", None)
+    found = Deferred.fromCoroutine(ask_until_told(clock, pool, topic, 1.0))
+    clock.pump([0.2] * 10)
+    assert calls == asked
+    assert bool(untold(topic, await found)) == (lapses > asked)
 
 
 def test_no_backlog(topic: Topic) -> None:
@@ -173,7 +215,7 @@ def test_the_exit_status_says_whether_it_serves(
         return reports_of(topic, *(answer(node, master=master and node == 1, applied=5) for node in range(3)))
 
     monkeypatch.setattr(status_module, "open_pool", lambda *_: Pool())
-    monkeypatch.setattr(status_module, "ask_all", ask_all)
+    monkeypatch.setattr(node_status, "ask_all", ask_all)
     assert invoke("status").exit_code == exit_code
     result = invoke("status", "--json")
     assert result.exit_code == exit_code
