@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
-from zope.interface import implementer
 
 from phxqueue.config import Pub, QueueInfo, dead_letter_queue
 from phxqueue.consumer import Context, IHandler, Item, Result
@@ -449,16 +448,3 @@ def test_echo_says_what_it_got() -> None:
         globalLogPublisher.removeObserver(observe)
     assert said == ["consume echo succeeded! grüß {Gott} �"]
     assert IHandler.implementedBy(EchoHandler)
-
-
-@implementer(IHandler)
-class Counting:
-    """Used by test_handlers.py."""
-
-    made = 0
-
-    def __init__(self) -> None:
-        Counting.made += 1
-
-    def handle(self, context: Context, item: Item) -> Result:
-        return Result.OK

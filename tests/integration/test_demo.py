@@ -14,9 +14,8 @@ from phxqueue.admin.processes.files import FIRST_CONSUMER_PORT, HOST
 from phxqueue.admin.processes.watch import is_running
 from tests.integration.cluster import TestedCluster, run_command
 from tests.integration.conftest import MakeCluster
+from tests.integration.owned import OWNED, QUICK_TAKEOVER
 
-OWNED = {"use_dynamic_scale": 1, "skip_lock": 0}
-QUICK = {"scheduler_hash_keep_time_s": 2, "consumer_lock_lease_time_s": 2, "consumer_lock_interval_s": 1}
 ECHO = {1: "phxqueue.consumer.echo:EchoHandler", 2: "phxqueue.consumer.echo:EchoHandler"}
 
 
@@ -32,7 +31,9 @@ def only_one_consumer(cluster: TestedCluster) -> None:
 @pytest_twisted.ensureDeferred
 async def test_the_demo(make_cluster: MakeCluster) -> None:
     # Its files and ports; its own daemons stay off.
-    cluster = make_cluster(queues=4, locks=1, schedulers=1, consumers=2, handlers=ECHO, group=OWNED, topic=QUICK)
+    cluster = make_cluster(
+        queues=4, locks=1, schedulers=1, consumers=2, handlers=ECHO, group=OWNED, topic=QUICK_TAKEOVER
+    )
     try:
         status, output, errors = await cluster.run("demo", "start")
         assert (status, errors) == (0, ""), output + errors

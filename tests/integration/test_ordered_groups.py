@@ -10,6 +10,7 @@ from phxqueue.producer import NewItem
 from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster
 from tests.integration.ledger import HandledLog, LedgerClient, everything_handled
+from tests.integration.owned import OWNED, QUICK_TAKEOVER
 
 UINS = set(range(1, 9))
 
@@ -29,9 +30,9 @@ async def test_each_uin_is_finished_in_order_through_retries_handovers_and_failo
     cluster = make_cluster(
         queues=4, locks=1, schedulers=1, consumers=2, handlers={1: "tests.integration.handlers:stubborn"},
         group={
-            "ordered": True, "ordered_retry_ms": 20, "ordered_retry_max_ms": 40, "use_dynamic_scale": 1, "skip_lock": 0
+            "ordered": True, "ordered_retry_ms": 20, "ordered_retry_max_ms": 40, **OWNED
         },
-        topic={"scheduler_hash_keep_time_s": 2, "consumer_lock_lease_time_s": 2, "consumer_lock_interval_s": 1},
+        topic=QUICK_TAKEOVER,
     )  # fmt: skip
     await cluster.start()
     [first, second] = cluster.consumers

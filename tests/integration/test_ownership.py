@@ -13,8 +13,8 @@ from phxqueue.admin.processes.child import Child
 from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster
 from tests.integration.ledger import HandledLog, LedgerClient, everything_handled
+from tests.integration.owned import OWNED, QUICK_TAKEOVER
 
-OWNED = {"use_dynamic_scale": 1, "skip_lock": 0}
 RECORD = {1: "tests.integration.handlers:record"}
 UINS = range(1, 40)
 
@@ -61,7 +61,7 @@ def busiest(found: dict[int, set[int]], consumers: list[Child]) -> Child:
 async def test_the_queues_of_a_killed_consumer_are_taken_over(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(
         nodes=1, locks=1, schedulers=1, queues=12, consumers=3, group=OWNED, handlers=RECORD,
-        topic={"scheduler_hash_keep_time_s": 2, "consumer_lock_lease_time_s": 2, "consumer_lock_interval_s": 1},
+        topic=QUICK_TAKEOVER,
     )  # fmt: skip
     await cluster.start()
     client = LedgerClient(cluster.reactor, await cluster.producer(), uins=UINS, depth=1, rest_s=0.02)
@@ -80,7 +80,7 @@ async def test_the_queues_of_a_killed_consumer_are_taken_over(make_cluster: Make
 async def test_a_consumer_that_hangs_beyond_its_lease_does_no_harm_when_it_wakes(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(
         nodes=1, locks=1, schedulers=1, queues=12, consumers=2, group=OWNED, handlers=RECORD,
-        topic={"scheduler_hash_keep_time_s": 2, "consumer_lock_lease_time_s": 2, "consumer_lock_interval_s": 1},
+        topic=QUICK_TAKEOVER,
     )  # fmt: skip
     await cluster.start()
     client = LedgerClient(cluster.reactor, await cluster.producer(), uins=UINS, depth=1, rest_s=0.02)
