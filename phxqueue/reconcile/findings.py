@@ -9,7 +9,7 @@ for those only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
 from phxqueue.reconcile.columns import ALTERED, INVENTED, LOST, MASK64, UNCONFIRMED, UNREPORTED, UNSTORED
@@ -20,6 +20,9 @@ from phxqueue.reconcile.ledger import EARLIER, Ledger
 MOST_NAMED = 10
 #: A producer that reports so many minutes after another minute has said of that one what it has to say.
 _LATER = 2
+
+Whose = tuple[int, int, int, int]
+"""(producer id, minute, pub id, kind)"""
 
 
 @dataclass(slots=True)
@@ -99,9 +102,10 @@ def findings(ledger: Ledger, settled: int) -> dict[tuple[int, int], Finding]:
 
 
 def _add_accounts(found: dict[tuple[int, int], Finding], ledger: Ledger, settled: int) -> None:
-    for (producer_id, minute, pub_id, group), (count, digest_sum) in by_group(ledger):
-        if count > 0 and (minute > settled or ledger.reports.get(producer_id, (0, 0))[1] < minute + _LATER):
-            continue  # it has not come to that yet, or it is gone
+    whose = _doubtful(ledger, settled)
+    for (producer_id, minute, pub_id, group), (count, digest_sum) in _by_group(ledger, whose):
+        if count > 0 and not _due(ledger, producer_id, minute, settled):
+            continue
         if not count and not digest_sum & MASK64:
             continue
         one = found.setdefault((pub_id, group), Finding())
@@ -114,16 +118,55 @@ def _add_accounts(found: dict[tuple[int, int], Finding], ledger: Ledger, settled
             one.altered += 1
 
 
-def by_group(ledger: Ledger) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int]]]:
-    """The open accounts of each consumer group, of all masks together."""
+def _due(ledger: Ledger, producer_id: int, minute: int, settled: int) -> bool:
+    """Whether a producer should have reported what it stored in a minute; one that is gone will not."""
+    return minute <= settled and ledger.reports.get(producer_id, (0, 0))[1] >= minute + _LATER
+
+
+def _doubtful(ledger: Ledger, settled: int) -> set[Whose]:
+    """Whose accounts may show something. The others, nearly all, are waited for, or their producers are gone."""
+    return {
+        (producer_id, minute, pub_id, kind)
+        for (producer_id, minute, pub_id, _, kind), (count, _) in ledger.accounts.open.items()
+        if count <= 0 or _due(ledger, producer_id, minute, settled)
+    }
+
+
+def _by_group(ledger: Ledger, whose: Set[Whose]) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int]]]:
+    """These accounts by (producer, minute, pub, consumer group), of all masks together; once for each kind."""
+    if not whose:
+        return
     sums: dict[tuple[int, int, int, int, int], tuple[int, int]] = {}
     for (producer_id, minute, pub_id, mask, kind), (count, digest_sum) in ledger.accounts.open.items():
+        if (producer_id, minute, pub_id, kind) not in whose:
+            continue
         for group in groups_of(mask):
             key = producer_id, minute, pub_id, kind, group
             before = sums.get(key, (0, 0))
             sums[key] = before[0] + count, before[1] + digest_sum
     for (producer_id, minute, pub_id, _, group), total in sums.items():
         yield (producer_id, minute, pub_id, group), total
+
+
+def open_by_group(ledger: Ledger) -> Iterator[tuple[tuple[int, int, int], tuple[int, int]]]:
+    """What is open, as (count, digest sum) by (minute, pub, consumer group).
+
+    What is only waited for comes summed up over producers and kinds: there may be tens of thousands of such accounts.
+    Those with something below zero or altered come one by one, for one must not make up for another.
+    """
+    accounts = ledger.accounts.open
+    odd = {(key[0], key[1], key[2], key[4]) for key, (count, _) in accounts.items() if count <= 0}
+    waiting: dict[tuple[int, int, int], tuple[int, int]] = {}
+    for (producer_id, minute, pub_id, mask, kind), (count, digest_sum) in accounts.items():
+        if odd and (producer_id, minute, pub_id, kind) in odd:
+            continue
+        before = waiting.get((minute, pub_id, mask), (0, 0))
+        waiting[minute, pub_id, mask] = before[0] + count, before[1] + digest_sum
+    for (minute, pub_id, mask), total in waiting.items():
+        for group in groups_of(mask):
+            yield (minute, pub_id, group), total
+    for (_, minute, pub_id, group), total in _by_group(ledger, odd):
+        yield (minute, pub_id, group), total
 
 
 def unreported_in_all(ledger: Ledger, settled: int) -> dict[tuple[int, int], int]:
@@ -134,7 +177,7 @@ def unreported_in_all(ledger: Ledger, settled: int) -> dict[tuple[int, int], int
             for place, row in places.items():
                 if row[UNREPORTED]:
                     found[place] = found.get(place, 0) + row[UNREPORTED]
-    for (_, minute, pub_id, group), (count, _) in by_group(ledger):
+    for (minute, pub_id, group), (count, _) in open_by_group(ledger):
         if count > 0 and minute <= settled:
             found[pub_id, group] = found.get((pub_id, group), 0) + count
     return found

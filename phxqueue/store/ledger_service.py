@@ -31,7 +31,7 @@ from phxqueue.proto.ledger_pb2 import (
 from phxqueue.proto.store_pb2 import AddResponse, StoreCommand
 from phxqueue.reconcile.columns import COLUMNS, MASK64
 from phxqueue.reconcile.disputes import Dispute
-from phxqueue.reconcile.findings import by_group
+from phxqueue.reconcile.findings import open_by_group
 from phxqueue.reconcile.kinds import groups_of
 from phxqueue.reconcile.ledger import EARLIER, Ledger
 from phxqueue.replica.errors import ReplicaError
@@ -236,7 +236,7 @@ def _add_open_accounts(rows: dict[tuple[int, int, int], LedgerRow], ledger: Ledg
             row = rows.get((minute if minute >= ledger.floor else EARLIER, pub_id, group))
             if row is not None:
                 row.unconfirmed += count
-    for (_, minute, pub_id, group), (count, digest_sum) in by_group(ledger):
+    for (minute, pub_id, group), (count, digest_sum) in open_by_group(ledger):
         row = rows.get((minute if minute >= ledger.floor else EARLIER, pub_id, group))
         if row is None:
             continue

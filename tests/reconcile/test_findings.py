@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
 from twisted.internet.task import Clock
 
 from phxqueue.console.alarms import Alarms
@@ -9,8 +15,10 @@ from phxqueue.console.desk import AlarmDesk
 from phxqueue.console.events import EventRing
 from phxqueue.proto.ledger_pb2 import LedgerBounds, ProducedReport, ProducedRow
 from phxqueue.proto.store_pb2 import AckDispute
+from phxqueue.reconcile.accounts import MOST_ACCOUNTS
 from phxqueue.reconcile.columns import UNCONFIRMED, UNREPORTED
 from phxqueue.reconcile.findings import findings, unreported_in_all
+from phxqueue.reconcile.kinds import groups_of
 from phxqueue.reconcile.ledger import Ledger, Tally
 from phxqueue.store.ledger_watch import LedgerWatch
 from phxqueue.store.served import ServedQueues
@@ -258,3 +266,59 @@ def test_what_is_unconfirmed_survives_checkpoints_and_stays_in_its_row_when_it_i
         ledger.begin((BEGIN + 61) * 60_000)
         row = ledger.minutes[0][1, 1]
         assert (row[UNCONFIRMED], row[UNREPORTED], ledger.accounts.unconfirmed) == (10, 0, {})
+
+
+# ---- many accounts ----------------------------------------------------------------------------------------------
+
+
+def every_account(ledger: Ledger) -> dict[tuple[int, int, int, int, int], tuple[int, int]]:
+    """By (producer, minute, pub, kind, group), of all masks together."""
+    sums: dict[tuple[int, int, int, int, int], tuple[int, int]] = {}
+    for (producer_id, minute, pub_id, mask, kind), (count, digest_sum) in ledger.accounts.open.items():
+        for group in groups_of(mask):
+            key = producer_id, minute, pub_id, kind, group
+            before = sums.get(key, (0, 0))
+            sums[key] = before[0] + count, before[1] + digest_sum
+    return sums
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_found_is_what_each_account_by_itself_says(seed: int) -> None:
+    chance = random.Random(seed)
+    ledger = Ledger()
+    for _ in range(chance.choice((5, 300))):
+        key = chance.randint(1, 4), BEGIN + chance.randrange(6), 1, chance.randrange(1, 8), chance.randrange(2)
+        ledger.accounts.open[key] = chance.randint(-2, 3), chance.choice((0, 0, 77))
+    ledger.reports.update({1: (1, BEGIN + 1), 2: (1, BEGIN + 9)})
+    settled = BEGIN + 3
+    unstored, altered, unreported, in_all = Counter[int](), Counter[int](), Counter[int](), Counter[int]()
+    for (producer_id, minute, _, _, group), (count, digest_sum) in every_account(ledger).items():
+        if count < 0:
+            unstored[group] -= count
+        elif not count:
+            altered[group] += digest_sum != 0
+        elif minute <= settled:
+            in_all[group] += count
+            if ledger.reports.get(producer_id, (0, 0))[1] >= minute + 2:
+                unreported[group] += count
+    found = findings(ledger, settled)
+    assert {group: one.unstored for (_, group), one in found.items() if one.unstored} == +unstored
+    assert {group: one.altered for (_, group), one in found.items() if one.altered} == +altered
+    assert {group: one.unreported for (_, group), one in found.items() if one.unreported} == +unreported
+    assert {group: items for (_, group), items in unreported_in_all(ledger, settled).items()} == +in_all
+
+
+def test_accounts_that_are_only_waited_for_are_not_gone_through_one_by_one() -> None:
+    """Producers that ended without a report leave tens of thousands of them; the node has other things to do."""
+    ledger = Ledger()
+    for producer_id in range(1, MOST_ACCOUNTS // 4):
+        ledger.accounts.open[producer_id, BEGIN + producer_id % 30, 1, 0b11111, 0] = 1, 5
+
+    def seconds(call: Callable[[], object]) -> float:
+        begin = time.process_time()
+        call()
+        return time.process_time() - begin
+
+    one_by_one = min(seconds(lambda: every_account(ledger)) for _ in range(3))
+    assert min(seconds(lambda: findings(ledger, BEGIN + 60)) for _ in range(3)) < one_by_one / 3
+    assert min(seconds(lambda: unreported_in_all(ledger, BEGIN + 60)) for _ in range(3)) < one_by_one / 3
