@@ -29,9 +29,7 @@ async def handled_here(cluster: TestedCluster, pid: int, uins: set[int], after: 
 async def test_each_uin_is_finished_in_order_through_retries_handovers_and_failover(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(
         queues=4, locks=1, schedulers=1, consumers=2, handlers={1: "tests.integration.handlers:stubborn"},
-        group={
-            "ordered": True, "ordered_retry_ms": 20, "ordered_retry_max_ms": 40, **OWNED
-        },
+        group={"ordered": True, "ordered_retry_ms": 20, "ordered_retry_max_ms": 40, **OWNED},
         topic=QUICK_TAKEOVER,
     )  # fmt: skip
     await cluster.start()
