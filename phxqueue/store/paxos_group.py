@@ -179,6 +179,14 @@ class GroupService:
         self.halves.close()
         self.beginning.close()
 
+    def look(self) -> None:
+        """See what time has made of it: what retention lets go, what is to be moved, ended, told."""
+        self.trimming.look()
+        self.relocating.look()
+        self.groups.turn()
+        self.ledger.look()
+        self.delays.warn()
+
     def statuses(self, served: ServedQueues) -> list[QueueStatus]:
         """Where every queue of the group ends, and what else is to be told of it."""
         return queue_statuses(self.machine, self.positions, served, self._timestamp_ms())

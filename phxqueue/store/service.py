@@ -8,6 +8,7 @@ from typing import Any
 from weakref import ref
 
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
 
 from phxqueue.config import StoreNode
 from phxqueue.console.desk import AlarmSink, LogDesk
@@ -78,6 +79,7 @@ class StoreService:
         self._served = ServedQueues(node.topic, node.store)
         self._accepting = accepting
         self._stopping = False
+        self._log = Logger(namespace="phxqueue.store")
         self._alarms = LogDesk(clock.seconds, wall) if alarms is None else alarms
         self.polls = LongPolls(clock, node.limits.max_long_polls)
         self._half_calls = HalfCalls(
@@ -168,14 +170,13 @@ class StoreService:
         return None if queue is None else queue.retention
 
     def _look(self) -> None:
-        """See whether retention lets something go."""
+        """See what time has made of the groups; what goes wrong in one of them does not keep others from their turn."""
         self._look_later = self._clock.callLater(self._node.limits.retention_interval_s, self._look)
-        for group in self._groups.values():
-            group.trimming.look()
-            group.relocating.look()
-            group.groups.turn()
-            group.ledger.look()
-            group.delays.warn()
+        for group_id, group in self._groups.items():
+            try:
+                group.look()
+            except Exception:
+                self._log.failure("group {group}: looking after it failed; it is tried again", group=group_id)
         self._watch.look()
         self._alarms.look()
 

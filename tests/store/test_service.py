@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
+
 from phxqueue.config import dead_letter_queue
 from phxqueue.net.service import RpcService
 from phxqueue.net.status import Status
@@ -28,6 +30,7 @@ from phxqueue.proto.methods import (
     VERIFY_RANGE,
 )
 from phxqueue.replica.errors import OutcomeUnknown
+from tests.conftest import LoggedErrors
 from tests.store.fakes import StoreUnderTest, batch, topic
 
 
@@ -136,6 +139,20 @@ def test_draining_an_idle_service_is_done_at_once_and_takes_cursors_along() -> N
     store.get(prev_cursor=7)
     assert store.service.drain().called
     assert store.group.state_machine.acked_cursor(1, 1) == 7
+
+
+def test_a_group_that_cannot_be_looked_after_does_not_keep_others_from_it(
+    monkeypatch: pytest.MonkeyPatch, logged_errors: LoggedErrors
+) -> None:
+    store = StoreUnderTest(paxos_groups=2)
+    first, second = (store.service.serving_group(store.node.topic.topic_id, 1, group_id)[0] for group_id in (0, 1))
+    looked: list[int] = []
+    monkeypatch.setattr(first.trimming, "look", lambda: 1 // 0)
+    monkeypatch.setattr(second.trimming, "look", lambda: looked.append(1))
+    for _ in range(2):
+        store.clock.advance(store.node.limits.retention_interval_s)
+    assert looked == [1, 1]
+    assert len(logged_errors.flush(ZeroDivisionError)) == 2
 
 
 def test_closing_refuses_what_waits_and_leaves_no_timer() -> None:
