@@ -27,7 +27,7 @@ from phxqueue.store.queues import StoreQueues
 from phxqueue.store.reading import Reading, unreadable_error
 from phxqueue.store.rows import Wanted, plan
 from phxqueue.store.served import ServedQueue, ServedQueues, groups_of
-from phxqueue.store.views import view_of
+from phxqueue.store.views import View, view_of
 
 #: Later than every timestamp.
 _FOR_EVER = 1 << 63
@@ -157,6 +157,7 @@ class GetCall:
         reader: Reader = None,
     ) -> None:
         self._request = request
+        self._queue = queue
         self._queue_id = request.queue_id
         self._key = (request.queue_id, request.consumer_group_id)
         self._reading = reading
@@ -165,8 +166,7 @@ class GetCall:
         self._reset = reset
         self._generation = reading.machine.replays.generation(self._key)
         self._begins = bool(request.reader_id) and (reset or not request.HasField("next_cursor"))
-        groups = reading.machine.groups
-        self._view = view_of(groups, request.queue_id, request.consumer_group_id, by_mask=queue.by_mask)
+        self._view = self._look_up_view()
         self._delay_ms = 0 if request.random else queue.delay_ms
         limits = reading.limits
         self._items = min(request.limit, limits.items)
@@ -176,6 +176,9 @@ class GetCall:
         self._parked: Parked | None = None
         self._soon: DelayedCall | None = None
         self._cold: dict[int, ParsedEntry] = {}  # entries read from disk for this call
+
+    def _look_up_view(self) -> View:
+        return view_of(self._reading.machine.groups, *self._key, by_mask=self._queue.by_mask)
 
     def start(self) -> GetResponse | Deferred[GetResponse]:
         """Answer at once if that is possible, else later."""
@@ -321,11 +324,12 @@ class GetCall:
             later.callback(response)
 
     def _follow_replay(self) -> None:
-        """If the group was moved meanwhile, its reader starts again there."""
+        """If the group was moved meanwhile, its reader starts again there; it may be gone, or another one by its id."""
         machine, key = self._reading.machine, self._key
         generation = machine.replays.generation(key)
         if generation != self._generation and not self._request.random:
-            self._generation = generation
+            _check_group(self._request, self._queue, machine)
+            self._generation, self._view = generation, self._look_up_view()
             self._position = self._reading.positions.acked(key, machine.acked_cursor(*key))
             self._reset, self._begins = True, bool(self._request.reader_id)
 

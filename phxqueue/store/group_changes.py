@@ -64,7 +64,7 @@ def _create(state: QueueState, change: GroupChange, moved: set[Key]) -> int | Re
             f"consumer group {group_id} was created before, for pubs {list(known.pub_ids)}: delete it first",
         )
     table.put(group_id, RunTimeGroup(pub_ids, create.start_ms, state.clock_ms, state.timers.next_number))
-    positions = {queue_id: state.acked_cursor(queue_id, group_id) for queue_id in change.queue_ids}
+    positions = {queue_id: _stands(state, queue_id, group_id) for queue_id in change.queue_ids}
     for queue_id in change.queue_ids:
         key = queue_id, group_id
         table.gone.pop(key, None)
@@ -146,11 +146,18 @@ def _delete(state: QueueState, change: GroupChange, moved: set[Key]) -> int | Re
     return done
 
 
+def _stands(state: QueueState, queue_id: int, group_id: int) -> int:
+    """Where a group stands, as far as there is anything: what is trimmed has been counted, when it was given up."""
+    return max(state.acked_cursor(queue_id, group_id), state.first_cursor(queue_id))
+
+
 def _give_up(state: QueueState, queue_id: int, group_id: int) -> bool:
     table, key, index = state.groups, (queue_id, group_id), state.queues.get(queue_id)
     known = key in state.acked or key in table.leaving
     if index is not None and state.ledger.whole:  # what it has not done with, nobody will
-        state.ledger.replay(queue_id, group_id, state.acked_cursor(*key), index.end_cursor)
+        stands, skipped = _stands(state, queue_id, group_id), state.replays.skipped
+        state.ledger.replay(queue_id, group_id, stands, index.end_cursor)
+        skipped[group_id] = skipped.get(group_id, 0) + index.end_cursor - stands
     table.leaving.pop(key, None)
     state.acked.pop(key, None)
     state.fences.pop(key, None)

@@ -216,11 +216,13 @@ class GroupChanges:
         return changes
 
     def _is_done_with(self, queue_id: int, group_id: int) -> bool:
-        """Whether nothing is kept for a group in a queue, as far as that is known of it at all."""
+        """Whether nothing is kept for a group in a queue: it has no position there, or was given up, and no items."""
         machine = self._machine
-        if (queue_id, group_id) in machine.acked:
+        index = machine.queues.get(queue_id)
+        if (queue_id, group_id) in machine.acked or index is None:
             return False
-        return machine.acked_cursor(queue_id, group_id) >= machine.end_cursor(queue_id)
+        bit, first = 1 << (group_id - 1), index.find(machine.acked_cursor(queue_id, group_id))
+        return not any(mask & bit for mask in islice(index.masks, first, None))
 
 
 def _changed(outcomes: Any) -> GroupChangeResponse:

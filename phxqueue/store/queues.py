@@ -349,6 +349,8 @@ class StoreQueues(QueueState):
             if version >= DROP_VERSION:
                 count_dropped(self.passed_on, move.consumer_group_id, before, acked, move.dropped)
             if self.ledger.opened:
+                if self.ledger.whole:  # of what is trimmed nothing is left to be counted
+                    before = min(max(before, index.first_cursor), acked)
                 self.ledger.acknowledge(move, before, acked)
 
     def _dispute(self, dispute: AckDispute) -> None:

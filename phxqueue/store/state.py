@@ -1,10 +1,9 @@
 """What one Paxos group of a store knows, and how it is written to checkpoints and read back.
 
-The bulk is the index. Its rows are written once: as soon as enough have gathered they are cut into *sealed segments* of
-a fixed number of rows, each an immutable blob with its own checksum; a checkpoint's state carries the few rows that are
-in no segment yet. A segment holds the rows of any number of queues, one run per queue, each run a bulk copy of its
-columns: neither many queues nor many rows make a restart slow, and a checkpoint stays small. When the last of its rows
-has been trimmed a segment is deleted. The outcomes that idempotence rests on are written once as well
+The bulk is the index. Its rows are written once: as soon as enough have gathered they are cut into *sealed segments*
+(:mod:`phxqueue.store.segments`), and a checkpoint's state carries the few rows that are in none yet. A segment holds
+the rows of any number of queues, each run a bulk copy of its columns: neither many queues nor many rows make a restart
+slow, and a checkpoint stays small. The outcomes that idempotence rests on are written once as well
 (:mod:`phxqueue.store.outcome_chunks`), delayed batches again when others near them came or went
 (:mod:`phxqueue.store.timers`).
 """
@@ -41,11 +40,11 @@ from phxqueue.store.outcome_chunks import OutcomeChunks
 from phxqueue.store.passed_on import Counts
 from phxqueue.store.relocated_rows import RelocatedRows
 from phxqueue.store.replay_table import REPLAY_VERSION, ReplayTable
+from phxqueue.store.segments import Segments, read_runs
 from phxqueue.store.settings_table import SettingsTable
 from phxqueue.store.timers import TimerTable
 
 _STATE_MAGIC = b"PhxQstat"
-_SEGMENT_MAGIC = b"PhxQsegm"
 _TIMER_ROWS = 2048
 #: Commands with delayed batches, FireTimers and CancelTimer.
 TIMER_VERSION = 3
@@ -108,10 +107,7 @@ class QueueState:
         self.ledger = Ledger()
         self.halves = HalfTable(min(segment_rows, _TIMER_ROWS))
         self.history = 0
-        self._segment_rows = segment_rows
-        self._next_segment = 0
-        self._segments: dict[int, int] = {}  # sealed segments -> rows of them that are still in the index
-        self._dead: list[bytes] = []  # keys of segments to be deleted with the next checkpoint
+        self._segments = Segments(segment_rows)
         self._chunks = OutcomeChunks()
         self.relocated = RelocatedRows()
 
@@ -188,11 +184,7 @@ class QueueState:
 
     def forget_rows(self, index: QueueIndex, rows: int) -> None:
         """Drop the oldest rows of a queue, and the segments of which nothing is left."""
-        for segment, count in index.drop(rows):
-            self._segments[segment] -= count
-            if not self._segments[segment]:
-                del self._segments[segment]
-                self._dead.append(segment_key(segment))
+        self._segments.released(index.drop(rows))
 
     def forget_refused(self) -> None:
         """Forget what was refused in entries that no queue needs any more."""
@@ -205,37 +197,11 @@ class QueueState:
 
     def seal(self) -> list[tuple[bytes, bytes]]:
         """Cut full segments off the rows that are in none yet; return them as (key, value)."""
-        loose = [index for index in self.queues.values() if len(index) > index.sealed]
-        left = sum(len(index) - index.sealed for index in loose)
-        segments = []
-        while left >= self._segment_rows:
-            segments.append((segment_key(self._next_segment), self._write_segment(loose)))
-            left -= self._segment_rows
-        return segments
-
-    def _write_segment(self, loose: list[QueueIndex]) -> bytes:
-        """Write the next `segment_rows` rows, one run per queue, and drop queues that have no more from `loose`."""
-        segment, self._next_segment = self._next_segment, self._next_segment + 1
-        out = ColumnWriter(_SEGMENT_MAGIC)
-        out.u16(self._format)
-        out.u64(segment)
-        room = self._segment_rows
-        runs: list[tuple[QueueIndex, int]] = []
-        for index in loose:
-            runs.append((index, min(room, len(index) - index.sealed)))
-            room -= runs[-1][1]
-            if not room:
-                break
-        out.u32(len(runs))
-        for index, count in runs:
-            index.seal(out, count, segment, references=self._knows_timers)
-        self._segments[segment] = self._segment_rows
-        loose[:] = [index for index in loose if len(index) > index.sealed]
-        return out.finish()
+        return self._segments.seal(self.queues.values(), self._format)
 
     def take_dead(self) -> list[bytes]:
         """Return the keys of segments and chunks that nothing refers to any more, once each."""
-        dead, self._dead = self._dead, []
+        dead = self._segments.take_dead()
         for part in (self.timers, self.keys, self.halves):
             dead += part.take_dead()
         return dead + self._chunks.take_dead(self.window)
@@ -253,9 +219,7 @@ class QueueState:
         out = ColumnWriter(_STATE_MAGIC)
         out.u16(self._format)
         self._write_numbers(out)
-        out.u64(self._next_segment)
-        out.u32(len(self._segments))
-        out.numbers(self._segments)
+        self._segments.write(out)
         queues = list(self.queues.values())
         self._write_queues(out, queues)
         loose = [index for index in queues if len(index) > index.sealed]
@@ -340,7 +304,7 @@ class QueueState:
         Raises:
             CorruptCheckpoint: something is damaged or missing; nothing has changed then.
         """
-        fresh = QueueState(self._segment_rows, self.window.emptied())
+        fresh = QueueState(self._segments.rows, self.window.emptied())
         fresh._read(state, dict(segments))
         vars(self).update(vars(fresh))
 
@@ -351,14 +315,13 @@ class QueueState:
         self.clock_ms = source.u64()
         self.version = source.u64()
         self.unreadable = source.u64()
-        self._next_segment = source.u64()
-        segments = source.numbers(source.u32())
+        segments = self._segments.read(source)
         rows = self._read_queues(source)
         for segment in segments:
-            self._read_segment(blobs, segment)
+            self._segments.read_one(blobs, segment, self.queues)
         for index in self.queues.values():
             index.sealed = len(index)
-        self._read_runs(source, form)
+        read_runs(source, form, self.queues)
         self._read_refused(source)
         self.acked = read_by_group(source)
         outcomes = self.window.read(source)
@@ -389,24 +352,9 @@ class QueueState:
         self.relocated.put_back(self.queues)
         for queue_id, index in self.queues.items():
             index.check(rows[queue_id])
-        self._dead = []
+        self._segments.settled()
         if self.window.settle() != outcomes:
             raise CorruptCheckpoint("the outcomes of batches are not those that the checkpoint counts")
-
-    def _read_segment(self, blobs: Mapping[bytes, bytes], segment: int) -> None:
-        what = f"index segment {segment}"
-        blob = blobs.get(segment_key(segment))
-        if blob is None:
-            raise CorruptCheckpoint(f"{what} is missing")
-        source = ColumnReader(_SEGMENT_MAGIC, blob, what)
-        form = read_format(source, what)
-        if source.u64() != segment:
-            raise CorruptCheckpoint(f"{what} is stored under another segment's key")
-        runs = self._read_runs(source, form)
-        source.finish()
-        for index, count in runs:
-            index.runs.append([segment, count])
-        self._segments[segment] = sum(count for _, count in runs)
 
     def _read_queues(self, source: ColumnReader) -> dict[int, int]:
         count = source.u32()
@@ -416,17 +364,6 @@ class QueueState:
             index.end_cursor = cursors[place]
             index.end_digest = digests[place]
         return dict(zip(ids, rows, strict=True))
-
-    def _read_runs(self, source: ColumnReader, form: int) -> list[tuple[QueueIndex, int]]:
-        runs = []
-        for _ in range(source.u32()):
-            queue_id, count = source.u32(), source.u32()
-            index = self.queues.get(queue_id)
-            if index is None:
-                raise CorruptCheckpoint(f"index rows of queue {queue_id}, which the checkpoint does not know")
-            index.read_rows(source, count, references=form >= TIMER_FORMAT)
-            runs.append((index, count))
-        return runs
 
     def _read_begins(self, source: ColumnReader) -> None:
         for _ in range(source.u32()):
@@ -441,8 +378,3 @@ class QueueState:
         instances, counts = source.numbers(count), source.numbers(count)
         for instance, positions in zip(instances, counts, strict=True):
             self.refused[instance] = tuple(source.numbers(positions))
-
-
-def segment_key(ordinal: int) -> bytes:
-    """The key a sealed segment is stored under: big-endian, so that keys sort as ordinals do."""
-    return ordinal.to_bytes(8, "big")

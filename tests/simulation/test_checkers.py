@@ -20,7 +20,6 @@ from phxqueue.testing.sim.checkers.delays import Delays
 from phxqueue.testing.sim.checkers.durable_answers import DurableAnswers
 from phxqueue.testing.sim.checkers.durable_majority import DurableMajority
 from phxqueue.testing.sim.checkers.electorate import Electorate
-from phxqueue.testing.sim.checkers.founding import Founding
 from phxqueue.testing.sim.checkers.ledger import Ledger
 from phxqueue.testing.sim.checkers.one_value import OneValue
 from phxqueue.testing.sim.checkers.promises import PromisesOnlyRise
@@ -556,6 +555,24 @@ class TestReplays:
         with pytest.raises(Violation, match="which never began"):
             cursors.answered(self.KEY, (0, 0), (51, 0))
 
+    def test_a_group_that_was_given_up_has_nothing_to_read_below(self) -> None:
+        cursors = Cursors()
+        cursors.replayed(self.KEY, (50, 9))
+        cursors.given_up(self.KEY, (50, 9))
+        cursors.replicated(self.KEY, (50, 9))
+        cursors.answered(self.KEY, (50, 9), (50, 0))
+        assert cursors.place(self.KEY, (50, 0)) == 9
+        assert cursors.place(self.KEY, (60, 0)) == 0
+
+    def test_what_was_finished_before_a_skip_may_be_acknowledged_after_it(self) -> None:
+        cursors = Cursors()
+        cursors.asked(self.KEY, 9)
+        cursors.replayed(self.KEY, (50, 5), continues=True)
+        cursors.chosen(self.KEY, (50, 9))
+        cursors.replayed(self.KEY, (60, 5))
+        with pytest.raises(Violation, match="in generation 60, consumers asked for no more than 5"):
+            cursors.chosen(self.KEY, (60, 9))
+
     def test_a_replay_that_was_undone(self) -> None:
         cursors = Cursors()
         cursors.asked(self.KEY, 9)
@@ -563,43 +580,6 @@ class TestReplays:
         for stand in ((0, 9), (50, 9)):
             with pytest.raises(Violation, match="is acknowledged in generation"):
                 cursors.answered(self.KEY, (50, 2), stand)
-
-
-class TestFounding:
-    def founding(self, *, earliest: bool) -> Founding:
-        """Queue 7: a was stored before the group was asked for, b meanwhile, c was offered after it was confirmed."""
-        founding = Founding()
-        founding.earliest = earliest
-        for item, at in ((b"a", 1.0), (b"b", 2.0), (b"c", 5.0)):
-            founding.offered(item, at)
-            founding.stored([item], at + 0.5)
-        founding.asked(7, 2.2)
-        founding.created(7, 4.0)
-        founding.began(7, 0 if earliest else 1)
-        return founding
-
-    @pytest.mark.parametrize(
-        ("earliest", "received"), [(False, {2: b"c"}), (False, {1: b"b", 2: b"c"}), (True, {0: b"a", 1: b"b", 2: b"c"})]
-    )
-    def test_as_it_should_be(self, earliest: bool, received: dict[int, bytes]) -> None:
-        founding = self.founding(earliest=earliest)
-        founding.received(7, received)
-        founding.check_contents({7: [b"a", b"b", b"c"], 8: [b"d"]})
-
-    @pytest.mark.parametrize(
-        ("earliest", "received", "complaint"),
-        [
-            (False, {}, "did not come"),
-            (True, {1: b"b", 2: b"c"}, "did not come"),
-            (False, {0: b"a", 2: b"c"}, "was there before"),
-            (False, {2: b"x"}, "b'x' was delivered, b'c' is there"),
-        ],
-    )
-    def test_not_so(self, earliest: bool, received: dict[int, bytes], complaint: str) -> None:
-        founding = self.founding(earliest=earliest)
-        founding.received(7, received)
-        with pytest.raises(Violation, match=complaint):
-            founding.check_contents({7: [b"a", b"b", b"c"]})
 
 
 class TestReference:

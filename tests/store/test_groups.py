@@ -23,6 +23,7 @@ from phxqueue.proto.store_pb2 import (
     QueueTrim,
     ReplayRequest,
 )
+from phxqueue.reconcile.columns import ACKNOWLEDGED, SKIPPED, TAKEN
 from phxqueue.store.group_calls import GroupCalls
 from phxqueue.store.group_table import GROUPS_VERSION
 from phxqueue.store.queues import StoreQueues
@@ -305,6 +306,34 @@ def test_what_was_under_way_for_its_former_life_is_void() -> None:
     assert (again.reset, ours(again)) == (True, ["a1", "a2"])
 
 
+def test_who_waits_for_items_while_it_is_deleted_is_refused() -> None:
+    made = strict()
+    made.added(some(1, "a1"))
+    create(made)
+    waiting = made.get(1, NEW, wait_ms=5000)
+    delete(made)
+    made.clock.advance(0)
+    assert waiting.error.status is Status.INVALID_ARGUMENT
+
+
+def test_who_waits_for_items_while_it_becomes_another_one_is_given_what_that_has_to_read() -> None:
+    """It waited as a reader of a group that began before these were stored: the new one began after."""
+    made = strict()
+    made.added(some(1, "a1"))
+    create(made)
+    waiting = made.get(1, NEW, wait_ms=5000)
+    made.group.auto = False
+    delete(made)
+    made.add(some(1, "b2"))
+    made.clock.advance(0)
+    create(made, start=EARLIEST)
+    made.group.choose(len(made.group.proposed))
+    made.group.auto = True
+    made.clock.advance(0)
+    answer = waiting.answer
+    assert (answer.reset, answer.prev_cursor, ours(answer)) == (True, 0, ["a1", "b2"])
+
+
 # ---- what is kept for it ----------------------------------------------------------------------------------
 
 
@@ -357,6 +386,18 @@ def test_deleting_it_lets_go_what_was_kept_for_it() -> None:
     assert made.get(1, NEW).error.status is Status.INVALID_ARGUMENT
     made.added(some(1, "b2"))
     assert list(made.group.state_machine.queues[1].masks)[-1] == 0b11
+
+
+def test_what_is_enqueued_after_it_was_deleted_does_not_bring_it_back() -> None:
+    """Rows from before carry its bit still; it is not said to leave."""
+    made = strict(limits=StoreLimits(group_grace_s=100.0))
+    create(made)
+    made.added(some(1, "b1"))
+    delete(made)
+    made.added(some(1, "b2"))
+    look(made)
+    assert made.group.state_machine.groups.leaving == {}
+    assert NEW not in listed(made)
 
 
 def test_who_is_in_the_files_is_not_deleted() -> None:
@@ -420,6 +461,37 @@ def test_after_it_they_go_by_a_command() -> None:
     look(made)
     look(made)
     assert len(made.group.log) == entries, "that is all"
+
+
+def test_what_it_is_given_up_for_is_counted_as_passed_over() -> None:
+    made = leaving(ledger=True)
+    made.group.state_machine.ledger.whole = True
+    made.clock.advance(101)
+    look(made)
+    machine = made.group.state_machine
+    rows = [row for minute in machine.ledger.minutes.values() for (_, group), row in minute.items() if group == 2]
+    assert sum(row[SKIPPED] for row in rows) == 2, "a2 and a3"
+    assert sum(row[ACKNOWLEDGED] for row in rows) == 1
+    assert machine.replays.skipped == {2: 2}
+
+
+def test_what_it_was_given_up_for_is_not_counted_again_when_it_is_back() -> None:
+    made = leaving(ledger=True)
+    made.group.state_machine.ledger.whole = True
+    made.clock.advance(101)
+    look(made)
+    read(made, 1)
+    made.clock.advance(1)
+    trim(made, 1, 2)
+    files(made, 1, 2)
+    made.added(some(1, "b4"))
+    assert read(made, 2) == ["b4"]
+    made.clock.advance(1)
+    machine = made.group.state_machine
+    assert (machine.first_cursor(1), machine.acked_cursor(1, 2)) == (2, 3)
+    rows = [row for minute in machine.ledger.minutes.values() for (_, group), row in minute.items() if group == 2]
+    stored, acknowledged, skipped = (sum(row[place] for row in rows) for place in (TAKEN, ACKNOWLEDGED, SKIPPED))
+    assert (stored, acknowledged, skipped) == (4, 2, 2)
 
 
 def test_put_back_too_late_it_begins_with_what_comes() -> None:

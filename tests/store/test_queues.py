@@ -15,7 +15,7 @@ from phxqueue.store.index import SOLE, UNIFORM
 from phxqueue.store.outcome_chunks import chunk_key
 from phxqueue.store.outcomes import Duplicate, Refusal
 from phxqueue.store.queues import COMMAND_VERSION, StoreQueues
-from phxqueue.store.state import segment_key
+from phxqueue.store.segments import segment_key
 from tests.stand_ins import NOOP
 from tests.store.fakes import NOW_MS, VALUE, applied, batch, command, move, trimmed
 

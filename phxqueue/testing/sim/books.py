@@ -15,6 +15,7 @@ from phxqueue.testing.sim.checkers.delays import Delays
 from phxqueue.testing.sim.checkers.founding import Founding
 from phxqueue.testing.sim.checkers.halves import Halves
 from phxqueue.testing.sim.checkers.keys import Keys
+from phxqueue.testing.sim.checkers.leaving import Leaving
 from phxqueue.testing.sim.checkers.ledger import Ledger
 from phxqueue.testing.sim.checkers.reads import Reads
 from phxqueue.testing.sim.checkers.reference import FirstCursor, Key, Reference, Stand
@@ -22,7 +23,7 @@ from phxqueue.testing.sim.checkers.replays import Replays
 from phxqueue.testing.sim.checkers.timers import Timers
 from phxqueue.testing.sim.checkers.together import Together
 from phxqueue.testing.sim.recording import Recording
-from phxqueue.testing.sim.workload import STORE_ID, Workload
+from phxqueue.testing.sim.workload import GRACE, STORE_ID, Workload, tells_generation
 from phxqueue.testing.sim.world import World
 
 
@@ -43,6 +44,7 @@ class Books:
         self.acknowledgements: list[float] = []
         self.replays = Replays()
         self.founding = Founding()
+        self.leaving = Leaving(GRACE, workload.wall_skew)
         self.timers = Timers(workload.wall_skew)
         self.halves = Halves()
         self.keys = Keys()
@@ -95,7 +97,8 @@ class Books:
         self.note("got", key, response.prev_cursor, response.next_cursor, response.reset)
         self.reads.read(queue_id, floors[0], response.end_cursor)
         self.cursors.answered(key, floors[1], (response.generation, response.prev_cursor))
-        start = response.prev_cursor if response.reset or wanted is None else wanted
+        stand = response.generation, response.prev_cursor
+        start = self.cursors.place(key, stand) if response.reset or wanted is None else wanted
         bit = 1 << (group - 1)
         items = self.reference.check_read(queue_id, bit, start, response.next_cursor, response.batches)
         delay = self.workload.delay(queue_id)
@@ -119,12 +122,29 @@ class Books:
             moves[key] = stand
         for replay in self.reference.replayed:
             self.replays.chosen(replay.name, replay.group, replay.generation, replay.outcome)
-            for queue_id, (target, _) in replay.outcome.items():
+            for queue_id, (target, acked) in replay.outcome.items():
                 key, stand = (queue_id, replay.group), (replay.generation, target)
-                self.cursors.replayed(key, stand)
+                self.cursors.replayed(key, stand, continues=target > acked and not tells_generation(key))
                 self.recording.replayed(key)
                 self.cursors.chosen(key, stand)
                 moves[key] = stand
+        for _, group in self.reference.life.leaving:
+            self.leaving.leaves(group)
+        for placed in self.reference.placed:
+            key, stand = placed.key, (instance + 1, placed.position)
+            self.note("placed", key, placed.was, placed.position, placed.given_up)
+            self.cursors.replayed(key, stand)
+            self.recording.replayed(key)
+            self.cursors.chosen(key, stand)
+            moves[key] = stand
+            if not placed.given_up:
+                self.founding.placed(key[0], *stand)
+            if placed.left:
+                self.leaving.given_up(key[1], self._world.now)
+            if placed.given_up:
+                self.cursors.given_up(key, stand)
+                self.replays.given_up(key, placed.was)
+            self.replays.placed(key, instance + 1, placed.was, placed.position)
         self.keeping.chosen(group_id, payload, self.reference)
         if self.workload.chains:
             self.chains.chosen(group_id, payload)

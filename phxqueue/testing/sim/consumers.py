@@ -14,14 +14,12 @@ from phxqueue.testing.sim.calls import Answer, Caller
 from phxqueue.testing.sim.checkers.cursors import Stand
 from phxqueue.testing.sim.cluster import Cluster
 from phxqueue.testing.sim.sleepers import Sleeper
-from phxqueue.testing.sim.workload import STORE_ID, TOPIC_ID
+from phxqueue.testing.sim.workload import STORE_ID, TOPIC_ID, tells_generation
 
 FORGET = 0.02
 """Probability, per answer, that the consumer dies and another takes over, knowing nothing."""
 STALE = 0.01
 """Probability, per Get, that it asks for an old position, as a consumer that lost its lock would."""
-SILENT = 5
-"""One consumer of so many does not say of which generation its cursors are, as a client that knows none."""
 WAIT_MS = 200
 
 
@@ -41,10 +39,10 @@ class LedgerConsumer:
         self._cluster = cluster
         self._books = books
         self._random = cluster.world.random
-        self._caller = Caller(cluster)
+        self._caller = Caller(cluster, books.workload.refusals)
         self._wanted: int | None = None
         self._generation: int | None = None  # of the group in the queue; None: it does not say
-        self._tells = (queue_id * 64 + group) % SILENT != 0
+        self._tells = tells_generation(self.key)
         self._acknowledge: int | None = None
         self._stopping = False
         self._lock_version = 1
@@ -162,8 +160,9 @@ class Newcomer:
 
     def _answered(self, result: Answer, floor: Stand) -> None:
         if isinstance(result, GetResponse):
-            self._books.cursors.answered(self.key, floor, (result.generation, result.prev_cursor))
-            self.told = result.prev_cursor
+            stand = result.generation, result.prev_cursor
+            self._books.cursors.answered(self.key, floor, stand)
+            self.told = self._books.cursors.place(self.key, stand)
         else:
             self._cluster.world.call_later(0.02, self.ask)
 

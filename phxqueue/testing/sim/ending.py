@@ -15,6 +15,7 @@ from phxqueue.testing.sim.cluster import Cluster
 from phxqueue.testing.sim.consumers import Auditor, LedgerConsumer, Newcomer
 from phxqueue.testing.sim.delayers import Delayer
 from phxqueue.testing.sim.founders import Founder
+from phxqueue.testing.sim.leavers import Leaver
 from phxqueue.testing.sim.producers import Lane, LedgerProducer
 from phxqueue.testing.sim.promisers import Promisers
 from phxqueue.testing.sim.replayers import Replayer
@@ -38,6 +39,7 @@ def expect_recovery(
     promisers: Promisers,
     replayers: Sequence[Replayer],
     founders: Sequence[Founder],
+    leavers: Sequence[Leaver],
     producer_ids: Iterator[int],
     outage: bool,
 ) -> float:
@@ -54,9 +56,10 @@ def expect_recovery(
     probes = _probe(cluster, books, producer_ids)
     expect("a first Add acknowledged in every group", lambda: all(probe.done for probe in probes), RECOVERY_SECONDS)
     recovery = world.now - healed
+    expect("all groups are in the files again", lambda: all(leaver.done for leaver in leavers))
     expect("everything sent", lambda: all(producer.done for producer in producers))
     expect("all delayed batches sent and cancelled", lambda: all(delayer.done for delayer in delayers))
-    expect("the new group is created", lambda: all(founder.done for founder in founders))
+    expect("the new group is created, or deleted", lambda: all(founder.done for founder in founders))
     expect("all replays have an outcome", lambda: all(replayer.done for replayer in replayers))
     expect("all delayed batches have fired", lambda: not books.reference.delayed)
     chain.finish(expect)
@@ -68,10 +71,12 @@ def expect_recovery(
     if founders:
         expect(
             "the new group has read its queues to the end",
-            lambda: all(reader.position >= len(contents[reader.queue_id]) for reader in readers),
+            lambda: all(reader.finished(len(contents[reader.queue_id])) for reader in readers),
         )
         books.founding.check_contents(contents)
     _collect(books, consumers, contents, expect)
+    if not books.workload.retention_bytes:
+        expect("what everybody has acknowledged is gone", lambda: _all_trimmed(cluster, books))
     expect("the replicas have caught up with each other", cluster.level)
     cluster.compare_states()
     everybody = [*producers, *probes]
@@ -82,6 +87,18 @@ def expect_recovery(
         _go_through_outage(cluster, books, consumers, expect)
     books.recording.check(books.reference.queues)
     return recovery
+
+
+def _all_trimmed(cluster: Cluster, books: Books) -> bool:
+    """Whether nothing is kept, on the masters, of queues that keep nothing that is acknowledged."""
+    for queue_id in books.workload.queues:
+        group_id = queue_id % cluster.shape.paxos_groups
+        master = cluster.master(group_id)
+        group = None if master is None else cluster.group(master, group_id)
+        machine: Any = None if group is None else group.state_machine
+        if machine is None or machine.first_cursor(queue_id) < machine.end_cursor(queue_id):
+            return False
+    return True
 
 
 def _check_ledgers(cluster: Cluster, books: Books, producers: Sequence[LedgerProducer]) -> None:
@@ -176,7 +193,10 @@ def _collect(
     expect("all consumers have acknowledged what they got", lambda: all(consumer.stopped for consumer in consumers))
     for consumer in consumers:
         queue_id, group = consumer.key
-        books.ledger.check_delivered((STORE_ID, queue_id), 1 << (group - 1), contents[queue_id], consumer.received)
+        passed_over = books.replays.passed_over(consumer.key)
+        books.ledger.check_delivered(
+            (STORE_ID, queue_id), 1 << (group - 1), contents[queue_id], consumer.received, passed_over
+        )
         stored = books.reference.queues.get(queue_id, ())
         wanted = [cursor for cursor, item in enumerate(stored) if item.mask >> (group - 1) & 1]
         books.replays.check_delivered(consumer.key, wanted)

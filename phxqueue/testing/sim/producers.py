@@ -116,7 +116,7 @@ class Lane:
         self._number = number
         self._queue_id = queue_id
         self._left = batches
-        self._caller = Caller(self._cluster)
+        self._caller = Caller(self._cluster, self._books.workload.refusals)
         self._items = 0
         self._batches: list[_Batch] = []
         self._request = AddRequest()
@@ -235,7 +235,8 @@ class Lane:
             self._books.recording.appended(batch.token, outcome.first_cursor)
             self._books.added(batch.queue_id, batch.floor, outcome.first_cursor, batch.items)
         if self._books.workload.repeaters and self._random.random() < REPEATED:
-            Repeater(self._cluster, self._request, response.results).start()
+            refusals = self._books.workload.refusals
+            Repeater(self._cluster, self._request, response.results, refusals).start()
         self._next()
 
     def _next(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from phxqueue.net.status import Status
 from phxqueue.proto.methods import ADD
 from phxqueue.proto.store_pb2 import AddRequest, AddResponse, AddResult
 from phxqueue.testing.sim.calls import Answer, Caller
@@ -19,11 +20,13 @@ LONGEST = 3.0
 class Repeater:
     """One request that was stored: sends it once more, until it is answered."""
 
-    def __init__(self, cluster: Cluster, request: AddRequest, first: Sequence[AddResult]) -> None:
+    def __init__(
+        self, cluster: Cluster, request: AddRequest, first: Sequence[AddResult], refusals: frozenset[Status]
+    ) -> None:
         self._cluster = cluster
         self._request = request
         self._first = first
-        self._caller = Caller(cluster)
+        self._caller = Caller(cluster, refusals)
 
     def start(self) -> None:
         """Some time from now."""

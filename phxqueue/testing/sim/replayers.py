@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.methods import REPLAY
 from phxqueue.proto.store_pb2 import ReplayRequest, ReplayResponse
@@ -15,6 +17,8 @@ from phxqueue.testing.sim.world import WallClocks
 REPLAYS = 4
 AGAIN = 0.5
 """Probability, per replay, that it is asked for again after it was answered."""
+SKIP = 0.3
+"""Probability, per replay, that it may pass over items."""
 _REFUSED = frozenset({Status.OUT_OF_RANGE, Status.INVALID_ARGUMENT})
 """What a good replay may be answered: its target is trimmed, or lies ahead of the group."""
 
@@ -22,7 +26,8 @@ _REFUSED = frozenset({Status.OUT_OF_RANGE, Status.INVALID_ARGUMENT})
 class Replayer:
     """One operator: one replay after another."""
 
-    def __init__(self, cluster: Cluster, books: Books) -> None:
+    def __init__(self, cluster: Cluster, books: Books, whims: Random) -> None:
+        self._whims = whims  # which replays may skip: drawn apart, so that the others are what they are without skips
         self._cluster = cluster
         self._books = books
         self._random = cluster.world.random
@@ -58,6 +63,7 @@ class Replayer:
             request.to_time_ms = int((WallClocks.EPOCH + random.uniform(0, self._cluster.world.now)) * 1000)
         else:
             request.to_earliest = True
+        request.skip = self._whims.random() < SKIP
         self._repeat = random.random() < AGAIN
         self._send()
 

@@ -22,6 +22,7 @@ from phxqueue.testing.sim.delayers import Delayer
 from phxqueue.testing.sim.ending import expect_recovery
 from phxqueue.testing.sim.faults import FaultInjector
 from phxqueue.testing.sim.founders import Founder
+from phxqueue.testing.sim.leavers import Leaver
 from phxqueue.testing.sim.producers import Lane, LedgerProducer
 from phxqueue.testing.sim.profiles import CALM, PROFILES, Profile
 from phxqueue.testing.sim.promisers import Promisers
@@ -48,6 +49,8 @@ REPORTING, REPORT_SALT = 0.25, 0xB00C
 """Share of the seeds in which producers report what was confirmed to them."""
 FOUNDED, FOUND_SALT = 0.2, 0xF0
 """Share of the seeds without chains and half messages in which a consumer group is created."""
+LEFT, LEAVE_SALT = 0.4, 0x1EAE
+"""Share of the seeds with several groups, and only plain producers, in which one leaves the files for a while."""
 FAULTS_BEGIN = 0.3
 OUTAGE = 0.4
 """How many of the runs end with an outage of all nodes."""
@@ -138,6 +141,9 @@ def plan(seed: int) -> Plan:
         workload = replace(workload, relocate_bytes=SMALL_LOG, retention_bytes=min(workload.retention_bytes, 500))
     if Random(seed ^ FOUND_SALT).random() < FOUNDED and not (workload.chains or workload.promisers):
         workload = replace(workload, founders=1)
+    plain = len(workload.groups) > 1 and not (workload.chains or workload.promisers or workload.delayers)
+    if Random(seed ^ LEAVE_SALT).random() < LEFT and plain:
+        workload = replace(workload, leavers=1, wall_skew=min(workload.wall_skew, 0.2))
     if profile.leave_every or profile.upgrade_every:  # both are about trimming
         workload = replace(workload, retention_bytes=0)
         shape = replace(
@@ -182,8 +188,14 @@ class Simulation:
         self.chain = Chain(self.cluster, self.books, factory.topic, self.producer_ids, workload.chains)
         self.delayers = [Delayer(self.cluster, self.books, self.producer_ids) for _ in range(workload.delayers)]
         self.promisers = Promisers(self.cluster, self.books, self.producer_ids, workload.promisers)
-        self.replayers = [Replayer(self.cluster, self.books) for _ in range(workload.replayers)]
-        self.founders = [Founder(self.cluster, self.books) for _ in range(workload.founders)]
+        self.replayers = [Replayer(self.cluster, self.books, Random(~seed)) for _ in range(workload.replayers)]
+        self.leavers = [Leaver(self.cluster, self.books, self._install) for _ in range(workload.leavers)]
+        self._factory = factory
+        self.founders = [Founder(self.cluster, self.books, Random(~seed)) for _ in range(workload.founders)]
+
+    def _install(self, node_id: int, groups: tuple[int, ...]) -> None:
+        process = self.cluster.processes.get(node_id)
+        self._factory.install(node_id, groups, None if process is None else process.service)
 
     def _mastership(self, node_id: int, group_id: int, is_master: bool) -> None:
         if is_master:
@@ -214,6 +226,7 @@ class Simulation:
                 self.promisers,
                 self.replayers,
                 self.founders,
+                self.leavers,
                 self.producer_ids,
                 outage=self.outcome.profile != CALM.name and self.world.random.random() < OUTAGE,
             )
@@ -247,6 +260,7 @@ class Simulation:
         starts += self.promisers.starts()
         starts += [replayer.start for replayer in self.replayers]
         starts += [founder.start for founder in self.founders]
+        starts += [leaver.start for leaver in self.leavers]
         for start in starts:
             self.world.call_later(self.world.random.uniform(0, 1.0), start)
 

@@ -36,7 +36,7 @@ class Sleeper:
         self._passed = passed
         self._generation = generation
         self._tells = tells
-        self._caller = Caller(cluster, tolerated=frozenset({Status.FENCED}))
+        self._caller = Caller(cluster, tolerated=books.workload.refusals | {Status.FENCED})
 
     def wake(self) -> None:
         """Go on as if nothing had happened."""

@@ -26,6 +26,7 @@ from phxqueue.testing.sim.journal import SimJournal
 from phxqueue.testing.sim.workload import (
     DELAY,
     DELAYED_QUEUE,
+    GRACE,
     PLAIN_QUEUES,
     PUB_ID,
     STORE_ID,
@@ -85,6 +86,10 @@ class SimStore:
             run_time_groups=self._service.run_time_groups(),
         )
 
+    def reconfigure(self, node: StoreNode) -> None:
+        """The files have changed."""
+        self._service.reconfigure(node)
+
     def stop(self) -> Deferred[Any]:
         """Drain and close, as the store's role does on SIGTERM."""
         drained = self._service.drain()
@@ -102,9 +107,18 @@ class StoreFactory:
 
     def __init__(self, shape: ClusterShape, workload: Workload, walls: WallClocks) -> None:
         self.versions: Mapping[int, int] = {}
+        self._workload = workload
         self._nodes = _nodes(shape, workload)
         self.topic = self._nodes[0].topic
         self._walls = walls
+
+    def install(self, node_id: int, groups: tuple[int, ...], running: Any) -> None:
+        """Give a node files with only these consumer groups; `running`: what answers clients there, or None."""
+        node = self._nodes[node_id]
+        topic = _topic(node.store, self._workload, groups)
+        self._nodes[node_id] = replace(node, topic=topic, cluster=replace(node.cluster, topics=(topic,)))
+        if isinstance(running, SimStore):
+            running.reconfigure(self._nodes[node_id])
 
     def state_machine(self, node_id: int, group_id: int, report: Applied) -> StoreQueues:
         """Build the state machine of one group."""
@@ -130,7 +144,25 @@ def _nodes(shape: ClusterShape, workload: Workload) -> list[StoreNode]:
         NodeAddress(node_id, "10.0.0.1", node_id, 1000 + node_id) for node_id in range(shape.nodes + shape.spares)
     )
     store = Store(store_id=STORE_ID, nodes=addresses, paxos_groups=shape.paxos_groups)
-    topic = Topic(
+    topic = _topic(store, workload, workload.groups)
+    cluster = ClusterConfig(path=Path("simulated"), topics=(topic,))
+    return [
+        StoreNode(
+            cluster=cluster,
+            topic=topic,
+            store=store,
+            node=address,
+            data_dir=Path("simulated"),
+            limits=StoreLimits(
+                retention_interval_s=RETENTION_SECONDS, relocate_bytes=workload.relocate_bytes, group_grace_s=GRACE
+            ),
+        )
+        for address in addresses
+    ]
+
+
+def _topic(store: Store, workload: Workload, groups: tuple[int, ...]) -> Topic:
+    return Topic(
         topic_id=TOPIC_ID,
         topic_name="simulated",
         handle_ids=(1,),
@@ -146,7 +178,7 @@ def _nodes(shape: ClusterShape, workload: Workload) -> list[StoreNode]:
             Pub(
                 pub_id=PUB_ID,
                 queue_info_ids=(1, 2),
-                consumer_group_ids=workload.groups,
+                consumer_group_ids=groups,
                 retention_bytes=workload.retention_bytes,
                 check_back_after_s=1.0,
                 check_back_every_s=1.0,
@@ -155,20 +187,8 @@ def _nodes(shape: ClusterShape, workload: Workload) -> list[StoreNode]:
             *((fates.PUB,) if workload.chains else ()),
         ),
         consumer_groups=(
-            *(ConsumerGroup(consumer_group_id=group) for group in workload.groups),
+            *(ConsumerGroup(consumer_group_id=group) for group in groups),
             *(fates.CONSUMER_GROUPS if workload.chains else ()),
         ),
         stores=(store,),
     )
-    cluster = ClusterConfig(path=Path("simulated"), topics=(topic,))
-    return [
-        StoreNode(
-            cluster=cluster,
-            topic=topic,
-            store=store,
-            node=address,
-            data_dir=Path("simulated"),
-            limits=StoreLimits(retention_interval_s=RETENTION_SECONDS, relocate_bytes=workload.relocate_bytes),
-        )
-        for address in addresses
-    ]

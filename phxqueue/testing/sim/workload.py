@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from random import Random
 
+from phxqueue.net.status import Status
+
 TOPIC_ID = 1
 STORE_ID = 1
 PUB_ID = 1
@@ -12,6 +14,15 @@ PLAIN_QUEUES = (0, 1, 2)
 DELAYED_QUEUE = 3
 DELAY = 0.8
 """Of the delayed queue, in seconds."""
+GRACE = 2.0
+"""How long a group is kept that is in the files no more, in seconds."""
+SILENT = 5
+"""One consumer of so many does not say of which generation its cursors are, as a client that knows none."""
+
+
+def tells_generation(key: tuple[int, int]) -> bool:
+    """Whether the consumer of a (queue id, consumer group id) does."""
+    return (key[0] * 64 + key[1]) % SILENT != 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +42,8 @@ class Workload:
     repeaters: whether producers repeat, late, requests that have long been answered.
     promisers: clients of half messages, and of batches that belong together; with them come some of idempotency keys.
     replayers: operators who have groups read again.
-    founders: operators who create a consumer group.
+    founders: operators who create a consumer group, and perhaps delete it.
+    leavers: operators who take the last group out of the files, and put it back.
     reporting: whether producers report what was confirmed to them.
     """
 
@@ -53,6 +65,7 @@ class Workload:
     repeaters: bool = False
     replayers: int = 0
     founders: int = 0
+    leavers: int = 0
     promisers: int = 0
     reporting: bool = False
 
@@ -60,6 +73,11 @@ class Workload:
     def mask(self) -> int:
         """The bits of all groups."""
         return sum(1 << (group - 1) for group in self.groups)
+
+    @property
+    def refusals(self) -> frozenset[Status]:
+        """What a good request may be answered because of the files."""
+        return frozenset({Status.INVALID_ARGUMENT} if self.leavers else ())
 
     def delay(self, queue_id: int) -> float:
         """How long items rest in a queue, in seconds."""

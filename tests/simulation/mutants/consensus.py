@@ -34,7 +34,7 @@ def promises_not_looked_at(patch: Patch) -> None:
     replace(patch, Phase1, "to_propose", lambda self, known: [])
 
 
-@mutant(60, profiles=SHORT)
+@mutant(84, profiles=SHORT)
 def last_page_is_enough(patch: Patch) -> None:
     """A promise of several pages counts as complete with its first."""
 

@@ -16,7 +16,7 @@ from phxqueue.testing.sim.producers import LedgerProducer
 from tests.simulation.mutants.table import Patch, mutant, replace, wrap
 
 
-@mutant(21)
+@mutant(3)
 def reports_count_however_often_they_come(patch: Patch) -> None:
     """A report that was sent again is counted again."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from phxqueue.proto.store_pb2 import CursorMove
+from phxqueue.store.outcomes import Replayed
 from phxqueue.store.positions import Positions
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.replay_table import ReplayTable
@@ -60,3 +61,37 @@ def generations_not_in_checkpoint(patch: Patch) -> None:
         return _restore
 
     wrap(patch, QueueState, "restore", change)
+
+
+@mutant(31, 41)
+def a_skip_is_answered_and_not_done(patch: Patch) -> None:
+    """A replay that passes over items leaves the group where it was."""
+
+    def change(replay: Callable[..., Any]) -> Callable[..., Any]:
+        def _replay(self: StoreQueues, command: Any, instance: int) -> Any:
+            outcome = replay(self, command, instance)
+            for one in outcome.record.moved if isinstance(outcome, Replayed) else ():
+                key = one.queue_id, command.consumer_group_id
+                self.acked[key] = min(self.acked[key], one.acked)
+            return outcome
+
+        return _replay
+
+    wrap(patch, StoreQueues, "_replay", change)
+
+
+@mutant(31, 41)
+def a_skip_passes_over_one_item_more(patch: Patch) -> None:
+    """The group goes on behind the item that it was to go on with."""
+
+    def change(replay: Callable[..., Any]) -> Callable[..., Any]:
+        def _replay(self: StoreQueues, command: Any, instance: int) -> Any:
+            outcome = replay(self, command, instance)
+            for one in outcome.record.moved if isinstance(outcome, Replayed) else ():
+                if not outcome.duplicate and one.acked < one.target < self.end_cursor(one.queue_id):
+                    self.acked[one.queue_id, command.consumer_group_id] = one.target + 1
+            return outcome
+
+        return _replay
+
+    wrap(patch, StoreQueues, "_replay", change)

@@ -159,7 +159,12 @@ def delay_ignored(patch: Patch) -> None:
 @mutant(1)
 def fencing_tokens_not_replicated(patch: Patch) -> None:
     """A new master does not know whose lock has passed to another."""
-    replace(patch, Fencing, "_understood", lambda self: False)
+
+    def admit(self: Fencing, key: tuple[int, int], token: int) -> None:
+        self.check(key, token)
+        self._seen[key] = max(token, self.highest(key))
+
+    replace(patch, Fencing, "admit", admit)
 
 
 @mutant(0)

@@ -18,6 +18,7 @@ from phxqueue.testing.sim.checkers import Violation
 from phxqueue.testing.sim.checkers.reference import Reference
 
 DEAD_LETTERS_FROM = DEAD_LETTER_BASE
+WHOLE_SINCE = 12
 _RETRIED, _EXPIRED, _REQUEUED = 1, 3, 4
 
 Sums = Counter[tuple[int, str]]
@@ -31,7 +32,9 @@ class BookKeeping:
         self._seen: set[tuple[int, int]] = set()
         self._sums: dict[int, Sums] = {}  # of the Paxos groups whose books are open
         self._marks: dict[int, dict[int, int]] = {}  # where the queues ended then
-        self._vague: set[int] = set()  # delayed batches waited then: they are in no books
+        # Delayed batches waited then, or an older program gave a group up: they are in no books.
+        self._vague: set[int] = set()
+        self._whole: set[int] = set()  # Paxos groups whose books count what a group is given up for
         self._confirmed: dict[int, Sums] = {}
         self._producers: dict[int, Counter[int]] = {}  # by Paxos group: items confirmed to whom
         self._created: set[int] = set()  # at run time
@@ -44,6 +47,10 @@ class BookKeeping:
             self._marks[group_id] = {queue_id: len(items) for queue_id, items in reference.queues.items()}
             if reference.delayed_in(group_id):
                 self._vague.add(group_id)
+        if command.HasField("ledger") and command.version >= WHOLE_SINCE:
+            self._whole.add(group_id)
+        if any(change.delete.left for change in command.groups) and group_id not in self._whole:
+            self._vague.add(group_id)
         sums = self._sums.get(group_id)
         self._created.update(change.consumer_group_id for change in command.groups if change.HasField("create"))
         for batch in command.batches:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from phxqueue.proto.item_pb2 import BatchHeader, QItems
 from phxqueue.proto.store_pb2 import GetBatch, HalfState, Replay, StoreCommand
 from phxqueue.testing.sim.checkers import Violation
+from phxqueue.testing.sim.checkers.group_life import GroupLife, Placed
 
 Key = tuple[int, int]  # (queue id, consumer group id)
 Stand = tuple[int, int]  # (generation, cursor)
@@ -65,6 +66,8 @@ class Reference:
         self.acked: dict[Key, int] = {}
         self.generations: dict[Key, int] = {}
         self.replayed: list[Replayed] = []  # by the last entry
+        self.placed: list[Placed] = []  # groups that began or were given up, by the last entry
+        self.life = GroupLife(self.acked)
         self._replays: set[str] = set()
         self._outcomes: dict[tuple[int, int], tuple[int, int]] = {}  # (producer, sequence) -> (queue, cursor)
         self._clocks: dict[int, int] = {}  # per Paxos group
@@ -136,6 +139,11 @@ class Reference:
         self.replayed = [
             done for replay in command.replays if (done := self._replay(replay, instance, first)) is not None
         ]
+        self.placed = []
+        for change in command.groups:
+            self.placed += self.life.change(group_id, change, clock, self.end, first)
+        for placed in self.placed:
+            self.generations[placed.key] = instance + 1
         gone = {one.timer_number for one in command.cancels}
         self._timers[group_id] = [timer for timer in self._timers.get(group_id, ()) if timer.number not in gone]
         if command.HasField("fire"):
@@ -165,13 +173,16 @@ class Reference:
             queue_id, begin = target.queue_id, first(target.queue_id)
             acked = max(self.acked.get((queue_id, replay.consumer_group_id), 0), begin)
             cursor = max(target.cursor, begin) if replay.to_earliest else target.cursor
-            if cursor < begin or (replay.HasField("to_cursor") and cursor > acked):
+            exact, end = replay.HasField("to_cursor"), self.end(queue_id)
+            if cursor < begin or (exact and (cursor > end or (cursor > acked and not replay.skip))):
                 return None
-            if cursor < acked:
+            cursor = min(cursor, end)
+            if cursor < acked or (cursor > acked and replay.skip):
                 outcome[queue_id] = cursor, acked
         self._replays.add(replay.id)
         for queue_id, (cursor, _) in outcome.items():
             self.acked[queue_id, replay.consumer_group_id] = cursor
+            self.life.stands((queue_id, replay.consumer_group_id))
             self.generations[queue_id, replay.consumer_group_id] = instance + 1
         return Replayed(replay.id, replay.consumer_group_id, instance + 1, outcome)
 
@@ -194,9 +205,15 @@ class Reference:
         """Half messages that are not decided."""
         return len(self._halves)
 
+    def end(self, queue_id: int) -> int:
+        """One past the last item of a queue."""
+        return len(self.queues.get(queue_id, ()))
+
     def _move(self, key: Key, acked: int) -> int:
-        end = len(self.queues.get(key[0], ()))
-        position = self.acked[key] = max(self.acked.get(key, 0), min(acked, end))
+        before, wanted = self.acked.get(key, 0), min(acked, self.end(key[0]))
+        if wanted > before:
+            self.life.stands(key)
+        position = self.acked[key] = max(before, wanted)
         return position
 
     def trimmed(self, queue_id: int, first: int) -> list[bytes]:
