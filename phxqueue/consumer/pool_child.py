@@ -11,18 +11,17 @@ from __future__ import annotations
 import ctypes
 import inspect
 import os
-import resource
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from phxqueue.consumer.handlers import Handler, HandlerError, Result, load_handlers
 from phxqueue.consumer.items import BatchContext, Context, Item, Place
+from phxqueue.daemon.memory import resident_bytes
 from phxqueue.net.framing import FrameDecoder, encode_frame
 from phxqueue.proto.pool_pb2 import PoolAnswer, PoolCall, PoolHandler, PoolReady, PoolStart
 
@@ -108,12 +107,6 @@ def _finished(outcome: Any) -> Any:
         return end.value
     outcome.close()
     raise TypeError("a handler in the process pool has no reactor to wait for: make it a plain function")
-
-
-def resident_bytes() -> int:
-    """What this process has in memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 def _frames() -> Iterator[bytes]:

@@ -10,8 +10,6 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from pathlib import Path
-from resource import getpagesize
 from typing import Any, Protocol
 
 from google.protobuf.message import DecodeError
@@ -22,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from phxqueue.consumer.pool_child import ANSWERS, CALLS, MAX_FRAME
+from phxqueue.daemon.memory import resident_bytes
 from phxqueue.daemon.pidfd import when_ended
 from phxqueue.net.framing import FrameDecoder, FrameError, encode_frame
 from phxqueue.proto.pool_pb2 import PoolAnswer, PoolCall, PoolReady, PoolStart
@@ -112,10 +111,7 @@ class PoolWorker(ProcessProtocol):
 
     def resident_bytes(self) -> int:
         """What it has in memory now; 0 when it is gone."""
-        try:
-            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * getpagesize()
-        except (OSError, IndexError):
-            return 0
+        return resident_bytes(self.pid)
 
     def _write(self, payload: bytes) -> None:
         self._process.writeToChild(CALLS, encode_frame(payload))
