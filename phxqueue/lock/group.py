@@ -24,6 +24,7 @@ from phxqueue.lock.operations import (
     set_operation,
 )
 from phxqueue.lock.proposals import Proposals, Result
+from phxqueue.lock.quarantine import Quarantine
 from phxqueue.lock.records import LOCKS, STRINGS, Lock, Record, String, TableKey
 from phxqueue.lock.renewing import Renewing, own
 from phxqueue.lock.table import LockTable
@@ -127,6 +128,7 @@ class GroupService:
             self.moving.is_open,
             lambda: group.lowest_version,
         )
+        self._quarantine = Quarantine(self.keeping, clock)
         self._terms = Terms(group, clock, begun=self._term_begun, number=number, with_it=self.moving.first_share)
         self.table.watch()
         group.on_applied.append(self._applied)
@@ -163,8 +165,7 @@ class GroupService:
         self.group.on_applied.remove(self._applied)
         self.group.on_mastership.remove(self._mastership)
         self._terms.close()
-        self._end_first_share()
-        self._expiry.end()
+        self._end_term()
         self.acquiring.abandon(self.refusal)
         self.proposals.close()
         self.watches.release()
@@ -174,8 +175,7 @@ class GroupService:
     def _mastership(self, is_master: bool) -> None:
         """Whatever a former mastership knew beside the table is void, whichever way it changed."""
         self._terms.lose_mastership()
-        self._end_first_share()
-        self._expiry.end()
+        self._end_term()
         self.moving.reset()
         self.proposals.abandon()
         self.acquiring.abandon(self.refusal)
@@ -186,11 +186,14 @@ class GroupService:
     def _term_begun(self, term: int) -> None:
         self._take_changes()
         self._expiry.term_begun()
+        self._quarantine.begin()
         self.proposals.begin(term, self.moving.refusal)
         if self._first_share is not None:
             self._first_share.begin()
 
-    def _end_first_share(self) -> None:
+    def _end_term(self) -> None:
+        self._quarantine.end()
+        self._expiry.end()
         if self._first_share is not None:
             self._first_share.end()
 

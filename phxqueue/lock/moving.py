@@ -163,6 +163,8 @@ class Moving:
                 raise RpcError(Status.RESOURCE_EXHAUSTED, "another change is under way", retry_after_ms=RETRY_MS)
             self._closing = Share.of(change.share)
             self._closed()
+        elif change.step == steps.ADOPT and self._table.shares.share is None:
+            self._drop(self._strangers(Share.of(change.share)))
         elif change.step == steps.COMMIT and self._moves(change):
             self._drop(self._leaving())
         elif change.step == steps.ABANDON and self._moves(change):
@@ -179,6 +181,11 @@ class Moving:
     def _arrived(self) -> list[TableKey]:
         """What was imported, and is not ours by the share that holds."""
         territory = self.territory
+        return [key for key in _keys(self._table) if territory.owner(key[1]) != self._lock_id]
+
+    def _strangers(self, share: Share) -> list[TableKey]:
+        """What a table that was restored from a backup holds of keys that belong elsewhere by now."""
+        territory = Territory(self._lock_id, Shares(share))
         return [key for key in _keys(self._table) if territory.owner(key[1]) != self._lock_id]
 
     def _drop(self, keys: list[TableKey]) -> None:

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from phxqueue.config.settings import LockLimits
 from phxqueue.lock.records import Outcome, TableKey
-from phxqueue.lock.table import FIRST_VERSION, SILENT_VERSION
+from phxqueue.lock.table import FIRST_VERSION, RESTORE_VERSION, SILENT_VERSION
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.lock_pb2 import LockCommand, LockOperation
 from phxqueue.replica.errors import NotServing, OutcomeUnknown
@@ -28,6 +28,11 @@ from phxqueue.replica.served_group import ServedGroup
 Result = Outcome | RpcError
 Done = Callable[[Result], None]
 """Gets an operation's outcome, or why there is none. Must not raise."""
+
+#: Operations that not every program knows.
+_NEEDS = {LockOperation.SILENT: SILENT_VERSION, LockOperation.OPEN: RESTORE_VERSION}
+#: When somebody who wants a lock after a restore should come again.
+_QUARANTINE_RETRY_MS = 1000
 
 _UNKNOWN = "the change may have been made or not: ask for what is there, or repeat it as it was"
 
@@ -180,8 +185,7 @@ class Proposals:
 
     def _propose(self, offers: list[_Offer], term: int) -> None:
         operations = [offer.operation for offer in offers]
-        silent = any(operation.kind == LockOperation.SILENT for operation in operations)
-        version = SILENT_VERSION if silent else FIRST_VERSION
+        version = max(_NEEDS.get(operation.kind, FIRST_VERSION) for operation in operations)
         command = LockCommand(version=version, term=term, operations=operations)
         self.in_flight += 1
         outcome = self._group.propose(command.SerializeToString())
@@ -203,6 +207,12 @@ class Proposals:
     def _judged(self, outcome: Outcome) -> Result:
         if outcome.status == Status.FENCED:
             return RpcError(Status.UNAVAILABLE, "another mastership has begun meanwhile", maybe_executed=False)
+        if outcome.status == Status.RESOURCE_EXHAUSTED:
+            text = (
+                "this lock group was restored from a backup, and grants no locks until those that nobody knows of any "
+                "more have run out: ask again"
+            )
+            return RpcError(Status.RESOURCE_EXHAUSTED, text, retry_after_ms=_QUARANTINE_RETRY_MS)
         if outcome.status == Status.INVALID_ARGUMENT:
             text = "the lock table could not make sense of the change"
             return RpcError(Status.INTERNAL, text, maybe_executed=False)

@@ -43,6 +43,7 @@ class TableState:
     lift: int
     locks: dict[str, Lock]
     strings: dict[str, String]
+    quarantine_ms: int = 0
 
 
 def encode_state(state: TableState) -> bytes:
@@ -61,6 +62,8 @@ def encode_base(state: TableState, following: int, segments: Sequence[int]) -> b
 
 def _encode_head(state: TableState, version: int) -> list[bytes]:
     shares = _encode_shares(state.shares)
+    if state.quarantine_ms:  # else as ever, so that older programs can read it
+        shares += _NUMBER.pack(state.quarantine_ms)
     counts = len(shares), len(state.locks), len(state.strings)
     return [_HEAD.pack(_MAGIC, version, state.applied, state.term, state.unreadable, state.lift, *counts), shares]
 
@@ -98,8 +101,8 @@ def decode_state(blob: bytes, segments: Iterable[tuple[bytes, bytes]] = ()) -> t
         )
     try:
         place = _HEAD.size + shares_bytes
-        shares = _decode_shares(blob[_HEAD.size : place])
-        state = TableState(applied, term, unreadable, shares, lift, {}, {})
+        shares, quarantine_ms = _decode_shares(blob[_HEAD.size : place])
+        state = TableState(applied, term, unreadable, shares, lift, {}, {}, quarantine_ms)
         if version == _WHOLE:
             return _decode_records(blob, place, state, locks, strings, end), 1, []
         following, *numbers = [number for (number,) in _NUMBER.iter_unpack(blob[place:end])]
@@ -123,7 +126,8 @@ def _encode_shares(shares: Shares) -> bytes:
     return b"".join(parts)
 
 
-def _decode_shares(blob: bytes) -> Shares:
+def _decode_shares(blob: bytes) -> tuple[Shares, int]:
+    """The shares, and what may be behind them: the quarantine."""
     found: list[Share | None] = []
     place = 0
     for _ in range(2):
@@ -132,7 +136,8 @@ def _decode_shares(blob: bytes) -> Shares:
         weights = tuple(_WEIGHT.unpack_from(blob, place + number * _WEIGHT.size) for number in range(count))
         place += count * _WEIGHT.size
         found.append(Share(generation, weights) if present else None)
-    return Shares(*found)
+    (quarantine_ms,) = _NUMBER.unpack_from(blob, place) if place < len(blob) else (0,)
+    return Shares(*found), quarantine_ms
 
 
 def _decode_records(blob: bytes, place: int, state: TableState, locks: int, strings: int, end: int) -> TableState:

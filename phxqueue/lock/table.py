@@ -31,22 +31,37 @@ from phxqueue.lock.segments import Segments, record_bytes
 from phxqueue.lock.shares import Shares
 from phxqueue.lock.snapshot import TableState, decode_state, encode_base, encode_state
 from phxqueue.net.status import Status
-from phxqueue.proto.lock_pb2 import LockCommand, LockOperation, ShareChange
+from phxqueue.proto.lock_pb2 import LockCommand, LockOperation, LockRestored, ShareChange
 from phxqueue.replica.errors import Halted
 from phxqueue.replica.interfaces import Checkpoint, IStateMachine
 
 #: The newest command this program understands; a newer one halts the group until the node is upgraded.
-COMMAND_VERSION = 2
+COMMAND_VERSION = 3
 #: Every command but those that need more.
 FIRST_VERSION = 1
 #: Commands with an operation SILENT.
 SILENT_VERSION = 2
+#: What a restore from a backup writes, and what ends its quarantine.
+RESTORE_VERSION = 3
 #: A version is instance << VERSION_SHIFT | place of the operation in its entry, counted from 1.
 VERSION_SHIFT = 16
 #: What follows: an entry holds at most so many operations.
 MAX_OPERATIONS = (1 << VERSION_SHIFT) - 1
 #: The number of EntryKind.VALUE; entries of other kinds (no-ops, membership) are not ours.
 VALUE_KIND = 0
+
+
+def restored_table(above_version: int, quarantine_ms: int) -> bytes:
+    """The command by which a table that was made from a backup begins another life.
+
+    Args:
+        above_version: all versions are higher from now on, whatever was given after the backup was taken.
+        quarantine_ms: for so long after a mastership has begun nobody new gets a lock: who got one after the backup,
+            of which nothing is known here, may believe in it until his lease has run out.
+    """
+    restored = LockRestored(above_version=above_version, quarantine_ms=quarantine_ms)
+    return LockCommand(version=RESTORE_VERSION, restored=restored).SerializeToString()
+
 
 _INVALID = Outcome(Status.INVALID_ARGUMENT)
 _VOID = Outcome(Status.FENCED)
@@ -62,6 +77,8 @@ class LockTable:
         locks, strings: what is held and stored, by key.
         shares: which keys belong here.
         lift: what is added to instance and place to make a version; it rises when keys come from other lock groups.
+        quarantine_ms: the table was made from a backup, and grants nothing until a mastership has lasted for so long;
+            0: that is over.
         size: bytes of all keys, values and client ids.
         unreadable: entries that no command could be made of.
         silent: locks that were noted as silent in this term and have not been renewed since; `inherited`: those at the
@@ -78,6 +95,7 @@ class LockTable:
         self.unreadable = 0
         self.shares = Shares()
         self.lift = 0
+        self.quarantine_ms = 0
         self.changed: dict[TableKey, None] | None = None
         self.silent: dict[str, Silence] = {}
         self.inherited: dict[str, Silence] = {}
@@ -94,6 +112,7 @@ class LockTable:
             kinds.EXPIRE_STRING: self._expire_string,
             kinds.SHARE: self._change_share,
             kinds.SILENT: self._silence,
+            kinds.OPEN: self._open,
         }
 
     def __len__(self) -> int:
@@ -154,6 +173,8 @@ class LockTable:
             self.unreadable += 1
             return _INVALID
         version = instance << VERSION_SHIFT
+        if command.HasField("restored"):
+            return self._begin_again(command.restored, version)
         if command.begins_term:
             self.term = version + 1
             self.inherited, self.silent = self.silent, {}
@@ -183,7 +204,7 @@ class LockTable:
         restored, following, sealed = decode_state(state, segments)
         self.applied, self.term, self.unreadable = restored.applied, restored.term, restored.unreadable
         self.locks, self.strings = restored.locks, restored.strings
-        self.shares, self.lift = restored.shares, restored.lift
+        self.shares, self.lift, self.quarantine_ms = restored.shares, restored.lift, restored.quarantine_ms
         self.size = sum(record_bytes(key, lock) for key, lock in self.locks.items())
         self.size += sum(record_bytes(key, string) for key, string in self.strings.items())
         if self.changed is not None:
@@ -201,7 +222,31 @@ class LockTable:
         return xxhash.xxh3_64_intdigest(encode_state(self._state()))
 
     def _state(self) -> TableState:
-        return TableState(self.applied, self.term, self.unreadable, self.shares, self.lift, self.locks, self.strings)
+        return TableState(
+            self.applied,
+            self.term,
+            self.unreadable,
+            self.shares,
+            self.lift,
+            self.locks,
+            self.strings,
+            self.quarantine_ms,
+        )
+
+    # ---- a restore ---------------------------------------------------------------------------------------------------
+
+    def _begin_again(self, restored: LockRestored, version: int) -> Outcome:
+        """Which keys belong here the others may have changed since the backup: that is agreed upon anew."""
+        self.term = version + 1
+        self.lift += max(0, restored.above_version - (version + self.lift))
+        self.quarantine_ms = restored.quarantine_ms
+        self.shares = Shares()
+        self.silent, self.inherited = {}, {}
+        return Outcome(Status.OK)
+
+    def _open(self, operation: LockOperation, version: int) -> Outcome:
+        self.quarantine_ms = 0
+        return Outcome(Status.OK)
 
     # ---- shares ------------------------------------------------------------------------------------------------------
 
@@ -243,6 +288,8 @@ class LockTable:
             return Outcome(Status.VERSION_MISMATCH, held)
         if held is not None and not operation.force:
             return Outcome(Status.ALREADY_EXISTS, held)
+        if self.quarantine_ms and not operation.force:
+            return Outcome(Status.RESOURCE_EXHAUSTED)
         return self._put_lock(key, Lock(version, client_id, operation.lease_ms, version))
 
     def _renew(self, operation: LockOperation, version: int) -> Outcome:

@@ -1049,6 +1049,8 @@ class LockOperation(_message.Message):
         SHARE: LockOperation._Kind.ValueType  # 8
         SILENT: LockOperation._Kind.ValueType  # 9
         """nothing was heard of a lock's holder for so long; command version 2"""
+        OPEN: LockOperation._Kind.ValueType  # 10
+        """locks are granted again after a restore; command version 3"""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     NONE: LockOperation.Kind.ValueType  # 0
@@ -1062,6 +1064,8 @@ class LockOperation(_message.Message):
     SHARE: LockOperation.Kind.ValueType  # 8
     SILENT: LockOperation.Kind.ValueType  # 9
     """nothing was heard of a lock's holder for so long; command version 2"""
+    OPEN: LockOperation.Kind.ValueType  # 10
+    """locks are granted again after a restore; command version 3"""
 
     KIND_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
@@ -1111,6 +1115,32 @@ class LockOperation(_message.Message):
 Global___LockOperation: _TypeAlias = LockOperation  # noqa: Y015
 
 @_typing.final
+class LockRestored(_message.Message):
+    """The table is one that was restored from a backup: what was given and changed since then is not known."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ABOVE_VERSION_FIELD_NUMBER: _builtins.int
+    QUARANTINE_MS_FIELD_NUMBER: _builtins.int
+    above_version: _builtins.int
+    """no version of any former life of the table is as high"""
+    quarantine_ms: _builtins.int
+    """no lock is granted for so long after a mastership has begun"""
+    def __init__(
+        self,
+        *,
+        above_version: _builtins.int = ...,
+        quarantine_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["above_version", b"above_version", "quarantine_ms", b"quarantine_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LockRestored: _TypeAlias = LockRestored  # noqa: Y015
+
+@_typing.final
 class LockCommand(_message.Message):
     """The payload of one Paxos entry of a lock group."""
 
@@ -1120,6 +1150,7 @@ class LockCommand(_message.Message):
     OPERATIONS_FIELD_NUMBER: _builtins.int
     TERM_FIELD_NUMBER: _builtins.int
     BEGINS_TERM_FIELD_NUMBER: _builtins.int
+    RESTORED_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """command version, gated by what all members understand"""
     term: _builtins.int
@@ -1128,6 +1159,10 @@ class LockCommand(_message.Message):
     """the first entry of a mastership; the term's number is this entry's version"""
     @_builtins.property
     def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___LockOperation]: ...
+    @_builtins.property
+    def restored(self) -> Global___LockRestored:
+        """alone; command version 3"""
+
     def __init__(
         self,
         *,
@@ -1135,10 +1170,11 @@ class LockCommand(_message.Message):
         operations: _abc.Iterable[Global___LockOperation] | None = ...,
         term: _builtins.int = ...,
         begins_term: _builtins.bool = ...,
+        restored: Global___LockRestored | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["restored", b"restored"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begins_term", b"begins_term", "operations", b"operations", "term", b"term", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begins_term", b"begins_term", "operations", b"operations", "restored", b"restored", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

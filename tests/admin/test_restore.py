@@ -173,9 +173,10 @@ def test_the_command_insists_on_what_it_must_know(invoke: Invoke, manifest: Mani
         assert f"--token {token}: it is not the hexadecimal number" in result.output
 
 
-def test_a_lock_node_is_refused_with_what_to_do_instead(invoke: Invoke, owned_cluster_directory: Path) -> None:
+def test_a_lock_node_is_not_made_from_the_backup_of_a_store(
+    invoke: Invoke, manifest: Manifest, root: Path, owned_cluster_directory: Path
+) -> None:
     node_file = owned_cluster_directory / "etc" / "lock.0.conf"
-    result = invoke("restore", str(owned_cluster_directory), "--whole-store", "--node", str(node_file))
+    result = invoke("restore", str(root), "--whole-store", "--node", str(node_file))
     assert result.exit_code == 1
-    assert "node 0 of lock group 1: backups are of stores only" in result.output
-    assert "phxqueue members replace --lock 1 0" in result.output
+    assert "lock.0.conf is the file of lock group 1, the backup is of a store" in result.output

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
 import pytest_twisted
 
 from phxqueue.admin.node_status import ask_all
+from phxqueue.lock.client import LockClient, LockError
 from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster
 from tests.integration.ledger import LedgerClient, everything_handled, handled
@@ -94,4 +96,41 @@ async def test_a_node_is_filled_from_a_backup_and_learns_the_rest(make_cluster: 
     }
     assert len(hashes) == 1
     await everything_handled(cluster, books)
+    assert await cluster.stop() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lock_group_that_lost_all_its_disks_gives_no_token_again(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(nodes=0, locks=3)
+    await cluster.start()
+    files: list[str] = []
+    for number in range(3):
+        files += ["--node", str(cluster.directory / "etc" / f"lock.{number}.conf")]
+    async with await LockClient.connect(cluster.cluster, cluster.topic.topic_id) as client:
+        await client.set("s", b"kept")
+        known = await client.acquire("known", lease=None)
+        status, said, errors = await cluster.run("backup", "create", "copy", "--lock", "1")
+        assert status == 0, errors
+        assert "1 locks, 1 strings" in said
+        tokens = [known.token]
+        for _ in range(50):  # no backup knows of these
+            async with client.lock("a", lease=5) as held:
+                tokens.append(held.token)
+        status, _, errors = await cluster.run("restore", "copy", "--whole-group", *files)
+        assert (status, "is not empty" in errors) == (1, True)
+        await cluster.kill(*cluster.locks)
+        for number in range(3):
+            shutil.rmtree(cluster.directory / "data" / f"lock.{number}")
+        status, said, errors = await cluster.run("restore", "copy", "--whole-group", *files)
+        assert status == 0, errors
+        assert "node 2 of lock group 1, 1 locks, 1 strings" in said
+        await cluster.start()
+        found = await client.get("s")
+        assert found is not None
+        assert found.value == b"kept"
+        await known.renew()
+        with pytest.raises(LockError):  # somebody may hold it that the backup does not know of
+            await client.acquire("a", lease=5, wait=0.5)
+        async with await client.acquire("a", lease=5, force=True) as held:
+            assert held.token > max(tokens)
     assert await cluster.stop() == []

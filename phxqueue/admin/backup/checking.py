@@ -19,6 +19,8 @@ from phxqueue.admin.backup.files import (
     read_records,
     read_state,
 )
+from phxqueue.lock.snapshot import CorruptState
+from phxqueue.lock.table import LockTable
 from phxqueue.paxos.entry import entry_checksum
 from phxqueue.proto.backup_pb2 import BackupSegment
 from phxqueue.proto.paxos_pb2 import PaxosEntry
@@ -36,9 +38,21 @@ class Checked:
     """What was found out about one group."""
 
     group: GroupRecord
+    role: str = "store"
     problems: list[str] = field(default_factory=list)
     queues: int = 0
     items: int = 0
+    locks: int = 0
+    strings: int = 0
+    longest_lease_ms: int = 0
+    highest_version: int = 0
+
+    @property
+    def content(self) -> str:
+        """What is in it, for people."""
+        if self.role == "lock":
+            return f"{self.locks} locks, {self.strings} strings"
+        return f"{self.queues} queues, {self.items} items"
 
     def problem(self, text: str) -> None:
         """Note it, if there is room."""
@@ -54,17 +68,17 @@ def completeness(manifest: Manifest) -> list[str]:
     return []
 
 
-def check_group(root: Path, group: GroupRecord) -> Checked:
-    """Read everything that a backup holds of a group."""
-    checked = Checked(group)
+def check_group(root: Path, group: GroupRecord, role: str = "store") -> Checked:
+    """Read everything that a backup holds of a group of a store, or of a lock group (role "lock")."""
+    checked = Checked(group, role)
     for file in group.files:
         found = damage(root, file)
         if found is not None:
             checked.problem(found)
     if not checked.problems:  # else what follows is known to fail, and would hide where the damage is
         try:
-            _check_content(root, group, checked)
-        except (Damaged, CorruptCheckpoint, OSError) as error:
+            (_check_content if role == "store" else _check_table)(root, group, checked)
+        except (Damaged, CorruptCheckpoint, CorruptState, OSError) as error:
             checked.problem(f"group {group.group_id}: {error}")
     return checked
 
@@ -99,6 +113,19 @@ def machine_of(root: Path, group: GroupRecord) -> StoreQueues:
     machine = StoreQueues()
     machine.restore(read_state(root, group), segments_of(root, group))
     return machine
+
+
+def _check_table(root: Path, group: GroupRecord, checked: Checked) -> None:
+    """A lock table rests on no entries: what is in it is in the checkpoint."""
+    table = LockTable()
+    table.restore(read_state(root, group), segments_of(root, group))
+    if table.applied != group.applied:
+        checked.problem(f"group {group.group_id}: its table is as of instance {table.applied}, not {group.applied}")
+    for _ in entries_of(root, group):
+        pass
+    checked.locks, checked.strings = len(table.locks), len(table.strings)
+    checked.longest_lease_ms = max((lock.lease_ms for lock in table.locks.values()), default=0)
+    checked.highest_version = table.highest_version
 
 
 def _check_content(root: Path, group: GroupRecord, checked: Checked) -> None:

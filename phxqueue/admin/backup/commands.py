@@ -15,13 +15,15 @@ import click
 from phxqueue.admin import edge
 from phxqueue.admin.backup.checking import Checked, check_group, completeness
 from phxqueue.admin.backup.files import Manifest, read_manifest
+from phxqueue.admin.backup.roles import as_store, identity_of, load_node, name_of, new_token, replica_set_of
 from phxqueue.admin.clients import open_pool
 from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.errors import AdminError
 from phxqueue.admin.node_status import ask_all
 from phxqueue.admin.progress import Progress
 from phxqueue.admin.table import age, size, table
-from phxqueue.config import ConfigError, Store, StoreNode, Topic, load_lock_node, load_store_node
+from phxqueue.config import LockGroup, LockNode, Store, StoreNode, Topic
+from phxqueue.lock.client.connecting import lock_pool
 
 RATE = 32 << 20
 """Bytes per second, unless said otherwise: clients should not notice."""
@@ -29,13 +31,21 @@ RATE = 32 << 20
 
 @click.group()
 def backup() -> None:
-    """Copy a running store to another disk, and verify such copies.
+    """Copy a running store or lock group to another disk, and verify such copies.
 
     `phxqueue restore` makes nodes of them.
     """
 
 
-def _store(topic: Topic, store_id: int | None) -> Store:
+def _chosen(topic: Topic, store_id: int | None, lock_id: int | None) -> Store | LockGroup:
+    if store_id is not None and lock_id is not None:
+        raise AdminError("a backup is of one store or one lock group: give --store or --lock")
+    if lock_id is not None:
+        for lock in topic.locks:
+            if lock.lock_id == lock_id:
+                return lock
+        known = ", ".join(str(lock.lock_id) for lock in topic.locks) or "none"
+        raise AdminError(f"topic {topic.topic_name} has no lock group {lock_id}; it has {known}")
     if store_id is not None:
         return topic.store(store_id)
     if len(topic.stores) == 1:
@@ -47,28 +57,36 @@ def _store(topic: Topic, store_id: int | None) -> Store:
 @backup.command()
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--store", "store_id", type=int, metavar="N", help="The store, when the topic has several.")
+@click.option("--lock", "lock_id", type=int, metavar="N", help="A lock group instead.")
 @click.option("--node", "node_id", type=int, metavar="N", help="Copy what this node has, whoever is master.")
 @click.option("--rate", default=RATE, show_default=True, metavar="BYTES", help="Bytes per second at most; 0: no limit.")
 @cluster_command
-def create(settings: ClusterContext, directory: Path, store_id: int | None, node_id: int | None, rate: int) -> None:
-    """Copy a store that is running into DIRECTORY, and verify the copy.
+def create(
+    settings: ClusterContext,
+    directory: Path,
+    store_id: int | None,
+    lock_id: int | None,
+    node_id: int | None,
+    rate: int,
+) -> None:
+    """Copy a store or lock group that is running into DIRECTORY, and verify the copy.
 
     Everything that was acknowledged before the command began is in it. Run again, it goes on with a copy that was
-    interrupted. Lock groups are not copied: their locks end with their leases anyway.
+    interrupted.
     """
     from phxqueue.admin.backup.store_copy import StoreCopy
 
     cluster = settings.load()
     topic = settings.topic_of(cluster)
     tls = settings.tls_of(cluster)
-    store = _store(topic, store_id)
+    of = _chosen(topic, store_id, lock_id)
     began = time.monotonic()
 
     async def main(reactor: Any) -> Manifest:
-        pool = open_pool(reactor, cluster, topic, tls)
+        pool = (open_pool if isinstance(of, Store) else lock_pool)(reactor, cluster, topic, tls)
         try:
             with Progress(reactor, lambda: f"{copy.groups_done} groups, {size(copy.bytes)}") as progress:
-                copy = StoreCopy(directory, topic, store, pool, reactor, node_id=node_id, rate=rate, say=progress.say)
+                copy = StoreCopy(directory, topic, of, pool, reactor, node_id=node_id, rate=rate, say=progress.say)
                 return await copy.run()
         finally:
             await pool.close()
@@ -95,12 +113,15 @@ def _verify(directory: Path, manifest: Manifest) -> None:
     problems = completeness(manifest)
     checked: list[Checked] = []
     for group in manifest.groups:
-        checked.append(check_group(directory, group))
+        checked.append(check_group(directory, group, manifest.role))
         problems += checked[-1].problems
     if problems:
         raise AdminError(f"{directory} is not to be relied upon:\n" + "\n".join(f"  {problem}" for problem in problems))
-    queues, items = sum(one.queues for one in checked), sum(one.items for one in checked)
-    click.echo(f"verified: {len(checked)} groups, {queues} queues, {items} items; every hash and checksum is right")
+    if manifest.role == "lock":
+        found = f"{sum(one.locks for one in checked)} locks, {sum(one.strings for one in checked)} strings"
+    else:
+        found = f"{sum(one.queues for one in checked)} queues, {sum(one.items for one in checked)} items"
+    click.echo(f"verified: {len(checked)} groups, {found}; every hash and checksum is right")
 
 
 @backup.command()
@@ -148,7 +169,11 @@ def _when(at: float) -> str:
     help="File of a node (etc/store.0.conf) whose data directory is made here; may be given several times.",
 )
 @click.option(
-    "--whole-store", is_flag=True, help="All nodes of the store are made from this backup, and it begins anew."
+    "--whole-store",
+    "--whole-group",
+    "whole_store",
+    is_flag=True,
+    help="All nodes of the store (or lock group) are made from this backup, and it begins anew.",
 )
 @click.option(
     "--join", is_flag=True, help="One node is made to save it the transfer; the others live and admit it afterwards."
@@ -171,6 +196,10 @@ def restore(
     acknowledged after the backup is not in it: those items are lost, and what was consumed since then is delivered
     again. With --join nothing is lost: the node learns the rest from the others, and has no vote before
     `phxqueue members replace`.
+
+    A lock group is restored the same way (--whole-group is another name of --whole-store). Its fencing tokens go on
+    above all that were ever given, and for half a minute, or the longest lease in the backup, it grants no lock:
+    somebody may still hold one that the backup does not know of.
     """
     if whole_store == join:
         raise AdminError(
@@ -182,15 +211,13 @@ def restore(
     from phxqueue.admin.backup.restoring import Restored, check_fit, check_target
     from phxqueue.admin.backup.restoring import restore as restore_node
 
-    for path in node_files:
-        _refuse_lock_node(path)
     manifest = read_manifest(directory)
-    nodes = [load_store_node(path) for path in node_files]
+    nodes = [load_node(path, manifest.role) for path in node_files]
     for node in nodes:
         check_fit(manifest, node)
         check_target(node.data_dir)
-    number = 0 if join else _token(token)
-    store = nodes[0].store
+    number = 0 if join else _token(token, manifest.role)
+    of = replica_set_of(nodes[0])
 
     async def main(reactor: Any) -> list[Restored]:
         if whole_store:
@@ -199,14 +226,18 @@ def restore(
             return [await restore_node(directory, manifest, node, number, reactor, say=progress.say) for node in nodes]
 
     for node, restored in zip(nodes, edge.run(main), strict=True):
-        items = sum(group.items for group in restored.groups)
-        click.echo(f"{node.data_dir}: node {node.node.node_id} of store {store.store_id}, {items} items")
+        found = f"{sum(group.items for group in restored.groups)} items"
+        if manifest.role == "lock":
+            locks, strings = (sum(getattr(group, what) for group in restored.groups) for what in ("locks", "strings"))
+            found = f"{locks} locks, {strings} strings"
+        click.echo(f"{node.data_dir}: node {node.node.node_id} of {manifest.name}, {found}")
     if join:
         node_id = nodes[0].node.node_id
-        click.echo(f"Start it, then let it vote: phxqueue members replace {node_id}")
+        lock = f"--lock {manifest.set_id} " if manifest.role == "lock" else ""
+        click.echo(f"Start it, then let it vote: phxqueue members replace {lock}{node_id}")
         return
-    left = {node.node_id for node in store.nodes} - {node.node.node_id for node in nodes}
-    click.echo(f"The store is as it was at {_when(manifest.began_at)}; what came later is lost.")
+    left = {node.node_id for node in of.nodes} - {node.node.node_id for node in nodes}
+    click.echo(f"{manifest.name.capitalize()} is as it was at {_when(manifest.began_at)}; what came later is lost.")
     if left and token is None:
         click.echo(
             f"Before any node is started, make nodes {', '.join(map(str, sorted(left)))} from the same backup with "
@@ -214,23 +245,9 @@ def restore(
         )
 
 
-def _refuse_lock_node(path: Path) -> None:
-    """Say what to do instead. Raises AdminError; whatever else is wrong with the file is told as for a store."""
-    try:
-        node = load_lock_node(path)
-    except ConfigError:
-        return
-    lock_id, node_id = node.lock.lock_id, node.node.node_id
-    raise AdminError(
-        f"{path} is node {node_id} of lock group {lock_id}: backups are of stores only. A lock node that has lost its "
-        f"disk comes back empty, and `phxqueue members replace --lock {lock_id} {node_id}` has it copy what the others "
-        "have"
-    )
-
-
-def _token(text: str | None) -> int:
+def _token(text: str | None, role: str) -> int:
     if text is None:
-        return secrets.randbits(64) | 1
+        return new_token(role, time.time(), secrets.randbits(64))
     try:
         number = int(text, 16)
     except ValueError:
@@ -240,16 +257,19 @@ def _token(text: str | None) -> int:
     return number
 
 
-async def _refuse_running(reactor: Any, settings: ClusterContext, node: StoreNode) -> None:
-    """A store that lives must not get a second life beside it."""
-    pool = open_pool(reactor, node.cluster, node.topic, settings.tls_of(node.cluster))
+async def _refuse_running(reactor: Any, settings: ClusterContext, node: StoreNode | LockNode) -> None:
+    """A store or lock group that lives must not get a second life beside it."""
+    make = open_pool if isinstance(node, StoreNode) else lock_pool
+    pool = make(reactor, node.cluster, node.topic, settings.tls_of(node.cluster))
+    of = as_store(node.store if isinstance(node, StoreNode) else node.lock)
+    name = name_of(*identity_of(node))
     try:
-        reports = await ask_all(pool, replace(node.topic, stores=(node.store,)))
+        reports = await ask_all(pool, replace(node.topic, stores=(of,)))
     finally:
         await pool.close()
     up = [report.node.address for report in reports if report.up]
     if up:
         raise AdminError(
-            f"{', '.join(up)} of store {node.store.store_id} still runs: stop all nodes of the store first; two lives "
-            "of one store must not meet"
+            f"{', '.join(up)} of {name} still runs: stop all nodes of the {name.rsplit(' ', 1)[0]} first; two lives of "
+            "one must not meet"
         )

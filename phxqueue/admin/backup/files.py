@@ -115,8 +115,8 @@ class Manifest:
 
     @property
     def name(self) -> str:
-        """Whose backup, for people: "store 1"."""
-        return f"{self.role} {self.set_id}"
+        """Whose backup, for people: "store 1", "lock group 1"."""
+        return f"{'lock group' if self.role == 'lock' else self.role} {self.set_id}"
 
     @property
     def identity(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,8 @@ from twisted.internet.defer import Deferred
 
 from phxqueue.admin.backup.checking import Checked, check_group, completeness, entries_of, segments_of
 from phxqueue.admin.backup.files import GroupRecord, Manifest, read_state, sync_directory
+from phxqueue.admin.backup.roles import Node, beginning, check_token, identity_of, name_of, replica_set_of
 from phxqueue.admin.errors import AdminError
-from phxqueue.config import StoreNode
 from phxqueue.journal.directory import LOCK_FILE, NODE_FILE, DirectoryLock
 from phxqueue.journal.interfaces import IJournal
 from phxqueue.journal.journal import Journal
@@ -28,7 +29,6 @@ from phxqueue.paxos.entry import EntryKind, entry_checksum, make_entry
 from phxqueue.replica.admission import begin_from_backup, join_from_backup
 from phxqueue.replica.checkpoint_table import CHECKPOINTS, GROUP_KEY, MEMBERSHIP, SEGMENTS, durable
 from phxqueue.replica.formation import Beginning
-from phxqueue.store.queues import new_history
 
 SUBMISSION_BYTES = 4 << 20
 """Written in one transaction."""
@@ -67,15 +67,17 @@ def check_target(data_dir: Path) -> None:
         )
 
 
-def check_fit(manifest: Manifest, node: StoreNode) -> None:
+def check_fit(manifest: Manifest, node: Node) -> None:
     """Refuse a backup of something else than the node is configured for. Raises AdminError."""
     problems = completeness(manifest)
-    if (manifest.role, manifest.set_id) != ("store", node.store.store_id):
-        problems.append(f"it is a backup of {manifest.name}, the node is of store {node.store.store_id}")
-    if manifest.paxos_groups != node.store.paxos_groups:
+    if (manifest.role, manifest.set_id) != identity_of(node):
+        whose = name_of(manifest.role, manifest.set_id)
+        problems.append(f"it is a backup of {whose}, the node is of {name_of(*identity_of(node))}")
+    paxos_groups = replica_set_of(node).paxos_groups
+    if manifest.paxos_groups != paxos_groups:
         problems.append(
-            f"it has {manifest.paxos_groups} Paxos groups, the configuration says {node.store.paxos_groups}: queues "
-            "would change their groups; set paxos_groups to what it was"
+            f"it has {manifest.paxos_groups} Paxos groups, the configuration says {paxos_groups}: what is in them "
+            "would belong to others; set paxos_groups to what it was"
         )
     if manifest.cluster != node.cluster.name:
         problems.append(
@@ -86,14 +88,22 @@ def check_fit(manifest: Manifest, node: StoreNode) -> None:
 
 
 async def restore(
-    root: Path, manifest: Manifest, node: StoreNode, token: int, reactor: Any, *, say: Callable[[str], None]
+    root: Path,
+    manifest: Manifest,
+    node: Node,
+    token: int,
+    reactor: Any,
+    *,
+    say: Callable[[str], None],
+    wall: Callable[[], float] = time.time,
 ) -> Restored:
     """Make the data directory of `node`. Raises AdminError, JournalError, OSError; nothing is usable then.
 
     Args:
-        token: names this restore; 0: one node that joins the others, which live. The nodes of the store must be given
+        token: names this restore; 0: one node that joins the others, which live. The nodes of the set must be given
             the same, and no other restore ever: it becomes the history of the queues, by which readers notice that
-            their cursors mean nothing any more.
+            their cursors mean nothing any more, and the fence of a lock group (`roles.new_token`).
+        wall: Unix seconds.
     """
     check_fit(manifest, node)
     check_target(node.data_dir)
@@ -104,7 +114,7 @@ async def restore(
         shutil.rmtree(workplace, ignore_errors=True)
         workplace.mkdir(mode=0o700)
         sync_directory(node.data_dir)
-        restored = await _fill(root, manifest, node, workplace, token, reactor, say)
+        restored = await _fill(root, manifest, node, workplace, token, reactor, say, wall)
         for name in (DATABASE_DIRECTORY, NODE_FILE):
             (workplace / name).rename(node.data_dir / name)
         sync_directory(node.data_dir)
@@ -118,16 +128,17 @@ async def restore(
 async def _fill(
     root: Path,
     manifest: Manifest,
-    node: StoreNode,
+    node: Node,
     workplace: Path,
     token: int,
     reactor: Any,
     say: Callable[[str], None],
+    wall: Callable[[], float],
 ) -> Restored:
     failures: list[str] = []
     journal = Journal.open(
         workplace,
-        WantedIdentity(manifest.cluster, manifest.set_id, node.node.node_id, manifest.paxos_groups),
+        WantedIdentity(manifest.cluster, manifest.set_id, node.node.node_id, manifest.paxos_groups, manifest.role),
         node.journal,
         reactor,
         failures.append,
@@ -137,11 +148,16 @@ async def _fill(
         checked = []
         marks: dict[int, tuple[int, int]] = {}
         for group in manifest.groups:
-            checked.append(check_group(root, group))
-            if checked[-1].problems:
-                raise AdminError("; ".join(checked[-1].problems) + ": use another backup")
-            marks[group.group_id] = await _fill_group(root, group, token, journal)
-            say(f"group {group.group_id}: {group.entries} entries, {checked[-1].items} items")
+            found = check_group(root, group, manifest.role)
+            checked.append(found)
+            if found.problems:
+                raise AdminError("; ".join(found.problems) + ": use another backup")
+            first: bytes | None = None
+            if token:
+                check_token(manifest.role, token, wall(), manifest.ended_at, found)
+                first = beginning(manifest.role, token, found)
+            marks[group.group_id] = await _fill_group(root, group, first, journal)
+            say(f"group {group.group_id}: {group.entries} entries, {found.content}")
         origin = {"backup": f"{manifest.identity:016x}", "began_at": manifest.began_at, "token": f"{token:016x}"}
         begun = begin_from_backup(Beginning(token, marks)) if token else join_from_backup(manifest.lineage)
         await durable(journal, [PutBlob(RESTORED, b"backup", json.dumps(origin).encode()), *begun])
@@ -155,10 +171,11 @@ async def _fill(
     return Restored(incarnation, checked)
 
 
-async def _fill_group(root: Path, group: GroupRecord, token: int, journal: IJournal) -> tuple[int, int]:
+async def _fill_group(root: Path, group: GroupRecord, first: bytes | None, journal: IJournal) -> tuple[int, int]:
     """Write one group; returns its promise and chosen mark. What makes it a group comes last.
 
-    The command that begins another history is an entry of the log, so that whoever learns the log learns that, too.
+    The command that begins another life, `first`, is an entry of the log, so that whoever learns the log learns that,
+    too; None: there is none.
     """
     key = GROUP_KEY.pack(group.group_id)
     highest = 0
@@ -170,10 +187,10 @@ async def _fill_group(root: Path, group: GroupRecord, token: int, journal: IJour
         waiting = await _next(waiting, journal, writes)
     promised, chosen = highest, group.applied
     last: list[Write] = [PutBlob(CHECKPOINTS, key, read_state(root, group))]
-    if token:
+    if first is not None:
         promised = ((highest >> 16) + ROUNDS_AHEAD) << 16
         chosen += 1
-        entry = make_entry(promised, EntryKind.VALUE, new_history(token))
+        entry = make_entry(promised, EntryKind.VALUE, first)
         last.append(PutEntry(group.group_id, chosen, entry.ballot, entry.checksum, int(entry.kind), entry.payload))
     elif group.membership is not None:
         # In a set that lives its ballots are what they are, and this node has no vote before it is admitted.

@@ -1,4 +1,4 @@
-"""Copies a whole replica set: which node each group is taken from, and up to where it has to reach."""
+"""Copies a whole store or lock group: which node each Paxos group is taken from, and up to where it has to reach."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from phxqueue.admin.backup.files import MANIFEST, GroupRecord, Manifest, read_document, write_document, write_manifest
+from phxqueue.admin.backup.roles import as_store, name_of
 from phxqueue.admin.backup.taking import Caller, GroupCopy, finished
 from phxqueue.admin.errors import AdminError
 from phxqueue.admin.node_status import NodeReport, ask, master_of
-from phxqueue.config import NodeAddress, Store, Topic
+from phxqueue.config import LockGroup, NodeAddress, Store, Topic
 from phxqueue.net.address import Address
 from phxqueue.net.pool import ConnectionPool
 from phxqueue.proto.backup_pb2 import BackupOpenResponse
@@ -31,20 +32,21 @@ class Choice:
     confirmed: int | None
 
 
-def choose(store: Store, group_id: int, reports: Sequence[NodeReport], wanted: int | None) -> Choice:
+def choose(store: Store, group_id: int, reports: Sequence[NodeReport], wanted: int | None, name: str = "") -> Choice:
     """Choose the node to copy a group from: a follower that is level with the master, to spare that; or the one wanted.
 
-    Raises AdminError when nobody can vouch that the copy will be complete.
+    Raises AdminError, which calls the store by `name`, when nobody can vouch that the copy will be complete.
     """
+    name = name or f"store {store.store_id}"
     nodes = {report.node.node_id: report for report in reports}
     if wanted is not None and wanted not in nodes:
-        raise AdminError(f"store {store.store_id} has no node {wanted}; it has {', '.join(map(str, sorted(nodes)))}")
+        raise AdminError(f"{name} has no node {wanted}; it has {', '.join(map(str, sorted(nodes)))}")
     master = master_of(reports, store.store_id, group_id)
     status = None if master is None else master.group(group_id)
     if master is None or status is None or status.lease_remaining_s <= 0:
         if wanted is None:
             raise AdminError(
-                f"group {group_id} of store {store.store_id} has no master that could say what has been acknowledged: "
+                f"group {group_id} of {name} has no master that could say what has been acknowledged: "
                 "see `phxqueue status`; --node copies what one node has, whatever that may lack"
             )
         return Choice(nodes[wanted].node, None)
@@ -63,7 +65,7 @@ def _facts(origin: BackupOpenResponse) -> dict[str, Any]:
 
 
 class StoreCopy:
-    """One backup of one store.
+    """One backup of one store or lock group.
 
     Args:
         node_id: copy everything from this node; None: from whoever spares the cluster most.
@@ -75,7 +77,7 @@ class StoreCopy:
         self,
         root: Path,
         topic: Topic,
-        store: Store,
+        of: Store | LockGroup,
         pool: ConnectionPool,
         clock: Any,
         *,
@@ -88,7 +90,9 @@ class StoreCopy:
         self.groups_done = 0
         self._root = root
         self._topic = topic
-        self._store = store
+        self._role = "store" if isinstance(of, Store) else "lock"
+        self._store = as_store(of)
+        self._name = name_of(self._role, self._store.store_id)
         self._pool = pool
         self._clock = clock
         self._node_id = node_id
@@ -117,7 +121,7 @@ class StoreCopy:
             partial = {**partial, **_facts(origin)}
         manifest = Manifest(
             cluster=partial["cluster"],
-            role="store",
+            role=self._role,
             set_id=self._store.store_id,
             paxos_groups=self._store.paxos_groups,
             version=partial["version"],
@@ -136,10 +140,11 @@ class StoreCopy:
         root.mkdir(parents=True, exist_ok=True)
         if (root / MANIFEST).exists():
             raise AdminError(f"{root} holds a complete backup already: name a directory that is not there yet")
-        ours = {"set_id": self._store.store_id, "paxos_groups": self._store.paxos_groups, "topic": self._topic.topic_id}
+        ours: dict[str, Any] = {"set_id": self._store.store_id, "paxos_groups": self._store.paxos_groups}
+        ours |= {"topic": self._topic.topic_id, "role": self._role}
         partial = read_document(root / PARTIAL)
         if partial is not None:
-            other = {name: partial.get(name) for name in ours}
+            other = {"role": "store", **{name: partial[name] for name in ours if name in partial}}
             if other != ours:
                 raise AdminError(f"{root} holds the beginning of another backup ({other}, not {ours}): name another")
             self._say(f"{root} holds an unfinished backup: going on with it")
@@ -158,7 +163,7 @@ class StoreCopy:
             write_document(self._root / PARTIAL, {**partial, **_facts(origin)})
         elif known != origin.cluster or partial["lineage"] != origin.lineage:
             raise AdminError(
-                f"node {origin.node_id} is of cluster {origin.cluster!r}, life {origin.lineage:016x} of its store; "
+                f"node {origin.node_id} is of cluster {origin.cluster!r}, life {origin.lineage:016x} of {self._name}; "
                 f"what is here already is of {known!r}, {partial['lineage']:016x}: begin a new backup"
             )
 
@@ -166,7 +171,7 @@ class StoreCopy:
         return await ask(self._pool, self._topic, self._store, node, ANSWER_TIMEOUT_S)
 
     async def _copy(self, group_id: int, reports: list[NodeReport]) -> tuple[GroupRecord, BackupOpenResponse]:
-        choice = choose(self._store, group_id, reports, self._node_id)
+        choice = choose(self._store, group_id, reports, self._node_id, self._name)
         record, opened = await GroupCopy(
             self._root,
             self._store.store_id,

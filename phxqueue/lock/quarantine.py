@@ -1,0 +1,53 @@
+"""The time after a restore from a backup in which no lock is granted.
+
+Whoever got a lock after the backup was taken may believe in it until its lease has run out, and nothing here tells of
+him. So a restored table grants nothing, but for what it knows to be held goes on, until a master has counted the time
+that such leases can have at most. The table itself refuses (`LockTable.quarantine_ms`); this only ends it.
+"""
+
+from __future__ import annotations
+
+from twisted.logger import Logger
+
+from phxqueue.lock.keeping import Keeping
+from phxqueue.lock.proposals import Result
+from phxqueue.lock.records import LOCKS, TableKey
+from phxqueue.net.status import RpcError
+from phxqueue.proto.lock_pb2 import LockOperation
+from phxqueue.replica.interfaces import Clock, DelayedCall
+
+_KEY: TableKey = (LOCKS, "")
+#: When an end that could not be proposed is proposed again, in seconds.
+_RETRY_S = 0.1
+
+
+class Quarantine:
+    """Of one Paxos group, while this node is its master."""
+
+    def __init__(self, keeping: Keeping, clock: Clock) -> None:
+        self._keeping = keeping
+        self._clock = clock
+        self._timer: DelayedCall | None = None
+        self._log = Logger(namespace="phxqueue.lock.quarantine")
+
+    def begin(self) -> None:
+        """A term has begun."""
+        self.end()
+        seconds = self._keeping.table.quarantine_ms / 1000
+        if seconds:
+            self._log.warn("restored from a backup: no lock is granted for {seconds:g} s", seconds=seconds)
+            self._timer = self._clock.callLater(seconds, self._open)
+
+    def end(self) -> None:
+        """The term is over."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    def _open(self) -> None:
+        self._timer = None
+        self._keeping.change(_KEY, LockOperation(kind=LockOperation.OPEN), self._told)
+
+    def _told(self, result: Result) -> None:
+        if isinstance(result, RpcError) and self._keeping.serving() and self._timer is None:
+            self._timer = self._clock.callLater(_RETRY_S, self._open)
