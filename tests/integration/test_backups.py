@@ -12,6 +12,7 @@ from phxqueue.lock.client import LockClient, LockError
 from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster
 from tests.integration.ledger import LedgerClient, everything_handled, handled
+from tests.integration.locks import lock_master
 
 HANDLERS = {1: "tests.integration.handlers:record"}
 EAGER = {"replica": {"checkpoint_interval_s": 0.2, "checkpoint_entries": 50}, "limits": {"index_segment_rows": 16}}
@@ -103,10 +104,11 @@ async def test_a_node_is_filled_from_a_backup_and_learns_the_rest(make_cluster: 
 async def test_a_lock_group_that_lost_all_its_disks_gives_no_token_again(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(nodes=0, locks=1)
     await cluster.start()
+    await lock_master(cluster)
     file = str(cluster.directory / "etc" / "lock.0.conf")
     async with await LockClient.connect(cluster.cluster, cluster.topic.topic_id) as client:
         await client.set("s", b"kept")
-        known = await client.acquire("known", lease=None)
+        known = await client.acquire("known", lease=600)  # nothing else is granted for so long after the restore
         status, said, errors = await cluster.run("backup", "create", "copy", "--lock", "1")
         assert status == 0, errors
         assert "1 locks, 1 strings" in said
@@ -120,6 +122,7 @@ async def test_a_lock_group_that_lost_all_its_disks_gives_no_token_again(make_cl
         assert status == 0, errors
         assert "node 0 of lock group 1, 1 locks, 1 strings" in said
         await cluster.start()
+        await lock_master(cluster)
         found = await client.get("s")
         assert found is not None
         assert found.value == b"kept"
