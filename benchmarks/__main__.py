@@ -160,6 +160,15 @@ def failover(kills: int, rolling: int, directory: Path) -> None:
 
 
 @main.command()
+@click.option("--items", default=1_000_000, show_default=True, help="How many items are delayed.")
+def delayed(items: int) -> None:
+    """Delay many items: memory, what they cost those that are not delayed, and firing. The state machine alone."""
+    from benchmarks.delayed_state import measure_delayed
+
+    click.echo("\n".join(measure_delayed(items).lines()))
+
+
+@main.command()
 @click.option("--items", default=10_000_000, show_default=True, help="How many items are retained.")
 @click.option(
     "--consumed", is_flag=True, help="Acknowledge and trim them: the node that missed them needs a checkpoint."

@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 
 from benchmarks import calibration
 from benchmarks.__main__ import speed_table
+from benchmarks.delayed_state import measure_delayed
 from benchmarks.disk_witness import DiskWitness
 from benchmarks.failover import Confirmations, Gaps, summary
 from benchmarks.lock_work import Report
@@ -129,3 +130,9 @@ def test_what_a_worker_reports() -> None:
     document = report.document()
     assert (document["errors"], document["first_error"]) == (2, "ValueError: first")
     assert document["rate"] == pytest.approx(1e-12)
+
+
+def test_what_delayed_items_cost() -> None:
+    found = measure_delayed(1000)
+    assert "| waiting, each due at another time of a day | 1,000 |" in found.lines()
+    assert found.add > 0

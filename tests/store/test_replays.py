@@ -168,6 +168,29 @@ def test_the_same_id_again_is_answered_with_what_became_of_it() -> None:
     assert acked(made, 1) == 10 or made.get(group_id=1, limit=0).answer.prev_cursor == 10
 
 
+def test_no_reload_failover_or_restart_repeats_it() -> None:
+    made = store()
+    ask(made, queue_id=1, to_cursor=3)
+    read = made.get().answer
+    assert made.get(limit=0, prev_cursor=10, generation=read.generation).answer.prev_cursor == 10
+    made.clock.advance(1)
+    assert acked(made) == 10
+    for again in (made.service.reconfigure, lambda _: fail_over(made), lambda _: restart(made)):
+        again(made.node)
+        made.clock.advance(60)
+        assert acked(made) == 10
+        assert [one.id for one in listed(made)] == ["r1"]
+        assert ask(made, queue_id=1, to_cursor=3).answer.duplicate
+    assert acked(made) == 10
+
+
+def restart(made: StoreUnderTest) -> None:
+    machine = made.group.state_machine
+    checkpoint = machine.checkpoint()
+    machine.restore(checkpoint.state, checkpoint.segments)
+    fail_over(made)
+
+
 def test_two_commands_with_one_id_do_it_once() -> None:
     """A former master's, whose sender asked again, and the new one's."""
     made = store()
