@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from phxqueue.admin.lock_status import LockReport
 from phxqueue.admin.node_status import NodeReport
 from phxqueue.admin.table import table
 from phxqueue.console.events import iso_time
@@ -33,7 +34,14 @@ def audit_lines(reports: Sequence[NodeReport]) -> list[str]:
     return table(header, [(pub, group, *counts) for (pub, group), counts in sorted(sums.items())])
 
 
-def alarm_lines(reports: Sequence[NodeReport]) -> list[str]:
+def node_name(report: NodeReport | LockReport) -> str:
+    """What people call the node."""
+    if isinstance(report, LockReport):
+        return f"lock {report.lock.lock_id} node {report.node.node_id}"
+    return f"store {report.store.store_id} node {report.node.node_id}"
+
+
+def alarm_lines(reports: Sequence[NodeReport | LockReport]) -> list[str]:
     """Return the alarms that stand, each with what to do."""
     lines: list[str] = []
     for node, alarm in _alarms(reports):
@@ -48,8 +56,7 @@ def alarm_lines(reports: Sequence[NodeReport]) -> list[str]:
     return lines
 
 
-def _alarms(reports: Sequence[NodeReport]) -> Iterator[tuple[str, AlarmStatus]]:
+def _alarms(reports: Sequence[NodeReport | LockReport]) -> Iterator[tuple[str, AlarmStatus]]:
     for report in reports:
-        node = f"store {report.store.store_id} node {report.node.node_id}"
         for alarm in report.answer.alarms if report.answer is not None else ():
-            yield node, alarm
+            yield node_name(report), alarm

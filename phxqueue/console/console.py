@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from phxqueue.config.admin_settings import AdminSettings
 from phxqueue.config.certificates import TlsPaths
 from phxqueue.console.alarms import Alarms
+from phxqueue.console.condition_watch import ConditionWatch
 from phxqueue.console.desk import AlarmDesk
 from phxqueue.console.events import EventRing
 from phxqueue.console.port import AdminPort
@@ -34,6 +35,7 @@ class Console:
     Attributes:
         collectors: each returns metrics when they are asked for.
         desk: where alarms are raised.
+        watch: what is looked at every few seconds, to raise alarms about.
         alarms, events: what there is of them.
     """
 
@@ -67,6 +69,7 @@ class Console:
         self.desk = AlarmDesk(
             self.alarms, self.events, reactor.seconds, wall, () if self._webhook is None else (self._webhook.tell,)
         )
+        self.watch = ConditionWatch(reactor, self.desk)
 
     @property
     def url(self) -> str:
@@ -76,7 +79,8 @@ class Console:
     # ---- what the process tells ----------------------------------------------------------------------
 
     def open(self) -> None:
-        """Open the port, if there is to be one. Raises ListenError, TlsError."""
+        """Open the port, if there is to be one, and begin to watch. Raises ListenError, TlsError."""
+        self.watch.start()
         settings = self._settings
         if not settings.port:
             return
@@ -118,6 +122,7 @@ class Console:
 
     async def close(self) -> None:
         """Let go of the port and of what the webhook has not posted."""
+        self.watch.stop()
         if self._webhook is not None:
             self._webhook.close()
         if self._port is not None:

@@ -90,6 +90,7 @@ def _lock_table(out: Families, table: LockTableStatus) -> None:
     out.gauge("lock_table_bytes", "Bytes of keys, values and client ids.", table.bytes, **place)
     out.gauge("lock_waiters", "Calls that wait for locks.", table.waiters, **place)
     out.gauge("lock_watches", "Calls that wait for changes.", table.watches, **place)
+    out.count("lock_expired", "Locks and strings whose lease has run out.", table.expired, **place)
 
 
 def _passed_on(out: Families, status: NodeStatusResponse) -> None:

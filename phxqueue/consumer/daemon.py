@@ -14,7 +14,9 @@ from prometheus_client.metrics_core import Metric
 from twisted.application.service import MultiService
 
 from phxqueue.config import ConsumerNode, load_consumer_node
+from phxqueue.console.conditions import Condition
 from phxqueue.console.console import Console
+from phxqueue.console.consumer_conditions import ConsumerConditions, QueueState
 from phxqueue.console.consumer_families import QueueProgress, consumer_families
 from phxqueue.consumer.handlers import Handler, HandlerError, load_handlers
 from phxqueue.consumer.pool import ProcessPool
@@ -58,6 +60,8 @@ class ConsumerRole:
         self._groups: RunTimeGroups | None = None
         self.console = Console(self.name, node.admin, node.tls, reactor)
         self.console.collectors.append(self._families)
+        self._conditions = ConsumerConditions(node.consumer.address, node.handler_timeout_s)
+        self.console.watch.looks.append(self._look)
 
     async def start(self, fail: Callable[[str], None]) -> None:
         """Load the handlers and begin to consume. Raises ExpectedFailure with what to do."""
@@ -181,6 +185,23 @@ class ConsumerRole:
             slots_used=service.handlers_at_work,
             held_bytes=service.held_bytes,
         )
+
+    def _look(self, now: float) -> Iterable[Condition]:
+        service = self._service
+        if service is None:
+            return ()
+        queues = [
+            QueueState(
+                consumer_group_id=group,
+                store_id=store,
+                queue_id=queue,
+                position=lag.position,
+                resting=lag.resting,
+                unreachable=lag.unreachable,
+            )
+            for (group, store, queue), lag in sorted(service.lag().items())
+        ]
+        return self._conditions.look(now, asdict(service.stats), queues, service.held_bytes, self.node.prefetch_bytes)
 
     def reload(self) -> None:
         """Read certificates and the cluster's files again; queues are given up and taken over accordingly."""

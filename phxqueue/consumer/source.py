@@ -52,7 +52,13 @@ class QueueLag:
     Attributes:
         items: not finished, as of the last answer of the store; of other groups too, where they share a queue.
         oldest_s: age of the oldest that was fetched, since its enqueue for this attempt; 0: nothing is fetched.
+        position: everything below is finished; None: nothing that was fetched waits to be finished.
+        resting: it is paused.
+        unreachable: its store does not answer.
     """
 
     items: int
     oldest_s: float
+    position: int | None = None
+    resting: bool = False
+    unreachable: bool = False

@@ -404,15 +404,16 @@ class Worker:
     @property
     def lag(self) -> QueueLag:
         """How far this queue is behind, as far as this process knows."""
-        window = self._window
+        window, resting, unreachable = self._window, self._source.paused(), self._source.health.failing
         if window is None:
-            return QueueLag(0, 0.0)
+            return QueueLag(0, 0.0, resting=resting, unreachable=unreachable)
         oldest = window.oldest
         age_s = 0.0
         if oldest is not None:
             taken_ms = oldest.message.atime_ms or oldest.message.meta.atime_ms
             age_s = max(0.0, self._workshop.wall() - taken_ms / 1000)
-        return QueueLag(max(0, max(self._end, window.end) - window.position), age_s)
+        items = max(0, max(self._end, window.end) - window.position)
+        return QueueLag(items, age_s, None if oldest is None else window.position, resting, unreachable)
 
     @property
     def at_work(self) -> int:

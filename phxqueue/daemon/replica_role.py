@@ -23,8 +23,10 @@ from twisted.logger import Logger
 
 import phxqueue
 from phxqueue.config import LockNode, ReplicaSet, StoreNode
+from phxqueue.console.conditions import Condition
 from phxqueue.console.console import Console
 from phxqueue.console.desk import AlarmSink, alarm_statuses
+from phxqueue.console.replica_conditions import ReplicaConditions
 from phxqueue.console.replica_families import replica_families
 from phxqueue.daemon.memory import resident_bytes
 from phxqueue.daemon.role_service import ExpectedFailure
@@ -104,6 +106,10 @@ class ReplicaKind(ABC, Generic[NodeT, ServiceT]):
         return {}
 
     @abstractmethod
+    def glance(self, service: ServiceT, node: NodeT, status: NodeStatusResponse) -> None:
+        """Add what is looked at every few seconds, and has to be cheap."""
+
+    @abstractmethod
     def describe(self, service: ServiceT, node: NodeT, status: NodeStatusResponse) -> None:
         """Add what only this role has to tell an operator."""
 
@@ -125,6 +131,8 @@ class ReplicaRole(Generic[NodeT, ServiceT]):
         self._log = Logger(namespace=f"phxqueue.{kind.role.value}")
         self.console = Console(self.name, node.admin, node.tls, reactor)
         self.console.collectors.append(self._families)
+        self._conditions = ReplicaConditions(node.limits if isinstance(node, LockNode) else None)
+        self.console.watch.looks.append(self._look)
 
     async def start(self, fail: Callable[[str], None]) -> None:
         """Recover, join the other nodes, open the client port. Raises ExpectedFailure with what to do."""
@@ -224,6 +232,17 @@ class ReplicaRole(Generic[NodeT, ServiceT]):
     def _families(self) -> Iterable[Metric]:
         return replica_families(self._status(), self._kind.pubs_of_queues(self.node))
 
+    def _look(self, now: float) -> Iterable[Condition]:
+        host, service = self._host, self._service
+        if host is None or service is None:
+            return ()
+        status = NodeStatusResponse(node_id=self.node.node.node_id, accepting=host.accepting)
+        status.groups.extend(group.status() for group in host.groups.values())
+        if not host.accepting:
+            status.disk_free_bytes = _free_bytes(self.node)
+        self._kind.glance(service, self.node, status)
+        return self._conditions.look(now, status)
+
     def _mastership_event(self, group_id: int, is_master: bool) -> None:
         what = "is master now" if is_master else "is master no more"
         self.console.event("master", f"group {group_id}: this node {what}", group=group_id, is_master=is_master)
@@ -242,10 +261,9 @@ class ReplicaRole(Generic[NodeT, ServiceT]):
             status.groups.extend(group.status(state_hash=state_hash) for group in host.groups.values())
             status.notices.extend(host.notices())
             self._kind.describe(service, node, status)
-            usage = os.statvfs(node.data_dir)
             status.journal.CopyFrom(host.journal_status())
             status.alarms.extend(alarm_statuses(self.console.alarms))
-            status.disk_free_bytes = usage.f_bavail * usage.f_frsize
+            status.disk_free_bytes = _free_bytes(node)
         return status
 
     def _not_drained(self, result: object, timeout: float) -> None:
@@ -254,6 +272,11 @@ class ReplicaRole(Generic[NodeT, ServiceT]):
             name=self.name,
             timeout=timeout,
         )
+
+
+def _free_bytes(node: StoreNode | LockNode) -> int:
+    usage = os.statvfs(node.data_dir)
+    return usage.f_bavail * usage.f_frsize
 
 
 def _rpc_settings(node: StoreNode | LockNode) -> RpcSettings:

@@ -62,10 +62,14 @@ class LockKind(ReplicaKind[LockNode, LockService]):
             close = pool.close
         return LockService(node, host.groups, clock, accepting=lambda: host.accepting, caller=caller, on_close=close)
 
-    def describe(self, service: LockService, node: LockNode, status: NodeStatusResponse) -> None:
+    def glance(self, service: LockService, node: LockNode, status: NodeStatusResponse) -> None:
         """What is in its tables."""
         status.lock_id = node.lock.lock_id
         status.lock_tables.extend(service.table_statuses())
+
+    def describe(self, service: LockService, node: LockNode, status: NodeStatusResponse) -> None:
+        """The same: there is no more."""
+        self.glance(service, node, status)
 
 
 def lock_role(node: LockNode, reactor: Any) -> ReplicaRole[LockNode, LockService]:

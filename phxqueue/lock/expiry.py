@@ -47,6 +47,7 @@ class Expiry:
         self._timer: DelayedCall | None = None
         self._timer_at = 0.0
         self._running = False
+        self.expired = 0  # removed under this node
         self._silences = Silences(keeping, clock, limits, is_open, lowest_version)
 
     def term_begun(self) -> None:
@@ -118,3 +119,5 @@ class Expiry:
         if isinstance(result, RpcError):
             self._keeping.leases.again(key, stamp, self._clock.seconds() + _RETRY_S)
             self.arm()
+        else:
+            self.expired += 1

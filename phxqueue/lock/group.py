@@ -153,6 +153,7 @@ class GroupService:
             bytes=self.table.size,
             waiters=len(self.acquiring.waiters),
             watches=len(self.watches),
+            expired=self._expiry.expired,
         )
 
     def stop_waiting(self, refuse: Callable[[], RpcError]) -> None:

@@ -365,6 +365,7 @@ class LockTableStatus(_message.Message):
     BYTES_FIELD_NUMBER: _builtins.int
     WAITERS_FIELD_NUMBER: _builtins.int
     WATCHES_FIELD_NUMBER: _builtins.int
+    EXPIRED_FIELD_NUMBER: _builtins.int
     group_id: _builtins.int
     locks: _builtins.int
     """held"""
@@ -375,6 +376,8 @@ class LockTableStatus(_message.Message):
     """calls waiting for locks"""
     watches: _builtins.int
     """calls waiting for changes"""
+    expired: _builtins.int
+    """locks and strings whose lease has run out under this node since it started"""
     def __init__(
         self,
         *,
@@ -384,10 +387,11 @@ class LockTableStatus(_message.Message):
         bytes: _builtins.int = ...,
         waiters: _builtins.int = ...,
         watches: _builtins.int = ...,
+        expired: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "group_id", b"group_id", "locks", b"locks", "strings", b"strings", "waiters", b"waiters", "watches", b"watches"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "expired", b"expired", "group_id", b"group_id", "locks", b"locks", "strings", b"strings", "waiters", b"waiters", "watches", b"watches"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

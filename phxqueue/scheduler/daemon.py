@@ -12,7 +12,9 @@ from twisted.logger import Logger
 
 from phxqueue.config import Consumer, SchedulerNode, Topic, load_scheduler_node
 from phxqueue.config.topic_settings import TopicSettings
+from phxqueue.console.conditions import Condition
 from phxqueue.console.console import Console
+from phxqueue.console.scheduler_conditions import scheduler_conditions
 from phxqueue.console.scheduler_families import scheduler_families
 from phxqueue.daemon.options import NodeOptions
 from phxqueue.daemon.role_service import ExpectedFailure, process_of
@@ -49,6 +51,7 @@ class SchedulerRole:
         self._log = Logger(namespace="phxqueue.scheduler")
         self.console = Console(self.name, node.admin, node.tls, reactor)
         self.console.collectors.append(self._families)
+        self.console.watch.looks.append(self._look)
 
     async def start(self, fail: Callable[[str], None]) -> None:
         """Open the port and stand for mastership. Raises ExpectedFailure with what to do."""
@@ -105,6 +108,19 @@ class SchedulerRole:
     def _families(self) -> Iterable[Metric]:
         service = self._service
         return () if service is None else scheduler_families(service.term, service.weights(), service.loads())
+
+    def _look(self, now: float) -> Iterable[Condition]:
+        service = self._service
+        if service is None:
+            return ()
+        topic = self.node.topic
+        return scheduler_conditions(
+            topic.topic_name,
+            bool(service.term),
+            "" if self._mastership is None else self._mastership.failing,
+            [consumer.address for consumer in topic.consumers if consumer.scale],
+            service.loads(),
+        )
 
     def reload(self) -> None:
         """Read certificates and the cluster's files again; raises TlsError or ConfigError and changes nothing then."""

@@ -55,7 +55,7 @@ class Mastership:
         self._begin = begin
         self._end = end
         self._retry_s = retry_s
-        self._failing = False  # one log line per change, not per attempt
+        self.failing = ""  # why the lock cannot be asked for; "": it can, or it is held
         self._run: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -78,7 +78,7 @@ class Mastership:
             except LockError as error:
                 await self._wait(error)
                 continue
-            self._failing = False
+            self.failing = ""
             await self._be_master(held)
 
     async def _be_master(self, held: Held) -> None:
@@ -107,8 +107,8 @@ class Mastership:
             )
 
     async def _wait(self, error: LockError) -> None:
-        if not self._failing:
-            self._failing = True
+        failing, self.failing = self.failing, str(error)
+        if not failing:  # one log line per change, not per attempt
             self.log.warn(
                 "cannot ask for the lock {key}: {reason}; trying until it works. Consumers keep their queues meanwhile",
                 key=self._key,

@@ -55,6 +55,10 @@ class StoreKind(ReplicaKind[StoreNode, StoreService]):
         """Of all queues that the store serves."""
         return pubs_of_queues(node.topic, node.store)
 
+    def glance(self, service: StoreService, node: StoreNode, status: NodeStatusResponse) -> None:
+        """Which store it is."""
+        status.store_id = node.store.store_id
+
     def describe(self, service: StoreService, node: StoreNode, status: NodeStatusResponse) -> None:
         """Its queues, and what an operator should know of them."""
         status.store_id = node.store.store_id

@@ -119,8 +119,11 @@ class FakeKind(ReplicaKind[LockNode, FakeService]):
     def reconfigure(self, service: FakeService, node: LockNode) -> None:
         self._diary.note("service reconfigured")
 
-    def describe(self, service: FakeService, node: LockNode, status: NodeStatusResponse) -> None:
+    def glance(self, service: FakeService, node: LockNode, status: NodeStatusResponse) -> None:
         status.lock_id = node.lock.lock_id
+
+    def describe(self, service: FakeService, node: LockNode, status: NodeStatusResponse) -> None:
+        self.glance(service, node, status)
 
 
 def lock_node() -> LockNode:
