@@ -80,7 +80,7 @@ class RoutedCall(Generic[ResponseT]):
         self._route = route
         self._method = method
         self._request = request
-        self._searching = request if searching is None else searching  # sent while the master is not known
+        self._searching = request if searching is None else searching  # sent while nothing may keep it waiting
         self._started = started
         self._deadline_s = deadline_s
         self._end = started + deadline_s
@@ -208,7 +208,8 @@ class RoutedCall(Generic[ResponseT]):
             handover = self._clock.callLater(self._settings.handover_s, search.hand_over, turn)
         search.asking[address] += 1
         try:
-            request = self._request if turn is None else self._searching
+            # Nor is there a wait that the deadline leaves no time for: it would be broken off, and told as a failure.
+            request = self._request if turn is None and left >= self._try_s else self._searching
             response = await self._ask(address, request, min(left, self._try_s))
         except RpcError as error:
             if error.status in ONLY_MASTERS_SAY:

@@ -68,9 +68,9 @@ class MasterClient:
 
         Args:
             try_timeout_s: instead of the settings' (a long poll needs its waiting time on top).
-            searching: sent instead of the request while the master is not known. For a long poll, the same without
-                waiting: what is answered at once finds the master for all calls that wait for it, one long poll after
-                another would keep them waiting.
+            searching: sent instead of the request while the master is not known, or when less than `try_timeout_s` is
+                left. For a long poll, the same without waiting: what is answered at once finds the master for all calls
+                that wait for it, one long poll after another would keep them waiting.
 
         Fails with `RpcError`: what the master says when a retry is of no use; RESOURCE_EXHAUSTED when
         it stays overloaded; UNAVAILABLE when there is no master; DEADLINE_EXCEEDED. `maybe_executed`

@@ -296,10 +296,13 @@ class GetCall:
     # ---- waiting ------------------------------------------------------------------------------------
 
     def _nothing(self, due_ms: int | None) -> GetResponse | None:
-        """Nothing to return now: wait for items, or until a delayed one is due, or answer that there is nothing."""
+        """Nothing to return now: wait for items, or until a delayed one is due, or answer that there is nothing.
+
+        A reader that is not where its group stands is not kept waiting: what it has in hand counts no more.
+        """
         reading = self._reading
         left = self._deadline - reading.clock.seconds()
-        if left <= 1e-6 or reading.polls.full:
+        if left <= 1e-6 or self._reset or reading.polls.full:
             return self._finish(GetResponse())
         if due_ms is not None:
             left = min(left, max(due_ms - reading.wall_ms(), 1) / 1000)

@@ -367,7 +367,7 @@ def test_many_long_polls_find_the_master_at_once(cluster: Cluster) -> None:
 
     cluster.set(no_master, parks, no_master)
     for _ in range(100):
-        cluster.client.call(ROUTE, ADD, poll, 60.0, try_timeout_s=60.0, searching=question)
+        cluster.client.call(ROUTE, ADD, poll, 65.0, try_timeout_s=60.0, searching=question)
     cluster.advance(0.001)
     assert len(cluster.nodes[B].pending) == 99, "one was answered at once, the others wait at the master"
     assert cluster.nodes[A].count() + cluster.nodes[C].count() <= 2
@@ -376,6 +376,26 @@ def test_many_long_polls_find_the_master_at_once(cluster: Cluster) -> None:
     cluster.nodes[B].kill()
     cluster.advance(0.2)
     assert len(cluster.nodes[C].pending) == 98, "the same after a failover"
+
+
+def test_a_long_poll_that_has_searched_for_long_is_answered_at_once(cluster: Cluster) -> None:
+    """What is left of its time is less than it may be kept waiting at the master that is found."""
+    poll, question = AddRequest(topic_id=9), AddRequest()
+
+    def parks(node: Node) -> Deferred[AddResponse]:
+        return Deferred() if node.request.topic_id else succeed(AddResponse())
+
+    cluster.set(parks, parks, parks)
+    cluster.call()  # finds the master
+    cluster.set(no_master, no_master, no_master)
+    results = [
+        Result(cluster, cluster.client.call(ROUTE, ADD, poll, 12.0, try_timeout_s=11.0, searching=question))
+        for _ in range(3)
+    ]
+    cluster.advance(1.5)
+    cluster.set(no_master, parks, no_master)
+    cluster.advance(1.0)
+    assert all(result.ok for result in results)
 
 
 def test_a_thousand_calls_without_a_master_ask_no_more_than_one_does(monkeypatch: pytest.MonkeyPatch) -> None:

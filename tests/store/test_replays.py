@@ -289,6 +289,24 @@ def test_whoever_waits_is_given_what_comes_again(tell: bool) -> None:
     made.clock.advance(6)
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_replay_is_told_at_once_also_where_nothing_comes_again(waits: bool) -> None:
+    """Else its reader would go on with what it has in hand, for as long as its Get may wait."""
+    made = store()
+    made.added(batch(1, 5, mask=0b10))
+    made.get(group_id=1, next_cursor=10, prev_cursor=10, generation=0)
+    assert made.get(group_id=1, limit=0, prev_cursor=15, generation=0).answer.prev_cursor == 15
+    made.clock.advance(1)
+    get = {"group_id": 1, "next_cursor": 15, "generation": 0, "wait_ms": 5000}
+    waiting = made.get(**get) if waits else None
+    ask(made, queue_id=1, to_cursor=10)
+    made.clock.advance(0)
+    answer = (waiting or made.get(**get)).answer
+    assert (answer.reset, answer.prev_cursor, answer.next_cursor, len(answer.batches)) == (True, 10, 15, 0)
+    assert made.get(group_id=1, next_cursor=15, generation=answer.generation, wait_ms=5000).pending, "it has heard it"
+    made.clock.advance(6)
+
+
 @pytest.mark.parametrize("tell", [True, False])
 @pytest.mark.parametrize("deposed", [True, False])
 def test_an_acknowledgement_from_before_is_void(tell: bool, deposed: bool) -> None:
