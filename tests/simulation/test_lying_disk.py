@@ -29,7 +29,10 @@ def lose(made: PeacefulCluster, node_id: int, seconds: float) -> tuple[int, int]
     disk = made.cluster.disks[node_id]
     kept = copy.deepcopy((disk.groups, disk.blobs))
     made.run_for(seconds)
+    links = made.cut_off(node_id)  # the others apply what it has confirmed before it is gone
+    made.run_for(0.1)
     told = max(disk.group(0).log)
+    made.cluster.network.cut -= links
     made.cluster.crash(node_id, noticed=True)
     disk.groups, disk.blobs = kept
     return told, max(disk.group(0).log)

@@ -22,7 +22,7 @@ from phxqueue.proto.store_pb2 import (
     PollCheckBacksRequest,
     ShowHalfRequest,
 )
-from tests.store.fakes import NO_CONTEXT, NOW_MS, Call, StoreUnderTest, batch
+from tests.store.fakes import NOW_MS, Call, Context, StoreUnderTest, batch
 
 U32 = st.one_of(st.integers(0, 3), st.integers(0, 2**32 - 1), st.just(2**32 - 1))
 U64 = st.one_of(st.integers(0, 30), st.integers(0, 2**64 - 1), st.just(2**64 - 1))
@@ -104,7 +104,7 @@ POLLS = st.builds(
 
 @given(st.lists(st.one_of(ADDS, ADDS, GETS, CANCELS, LISTS, DECISIONS, HALVES, SHOWS, POLLS), max_size=12))
 def test_every_request_ends_in_an_answer_or_a_stated_refusal(requests: list[Any]) -> None:
-    store = StoreUnderTest(paxos_groups=2)
+    store, context = StoreUnderTest(paxos_groups=2), Context()
     store.added(batch(0, count=5))
     handlers: dict[type[Any], Any] = {
         AddRequest: store.service.add,
@@ -118,7 +118,7 @@ def test_every_request_ends_in_an_answer_or_a_stated_refusal(requests: list[Any]
     }
     for request in requests:
         handler = handlers[type(request)]
-        call = Call(lambda handler=handler, request=request: handler(request, NO_CONTEXT))  # type: ignore[misc]
+        call = Call(lambda handler=handler, request=request: handler(request, context))  # type: ignore[misc]
         store.clock.advance(0)  # a fencing token is replicated first
         store.clock.advance(40)
         store.clock.advance(0)
@@ -145,7 +145,7 @@ def test_any_bytes_that_parse_as_an_add_are_handled(raw: bytes) -> None:
     except DecodeError:  # the RPC layer's business
         return
     store = StoreUnderTest()
-    call = Call(lambda: store.service.add(request, NO_CONTEXT))
+    call = Call(lambda: store.service.add(request, Context()))
     store.clock.advance(0)
     assert not call.pending
     if isinstance(call.outcome, BaseException):

@@ -46,7 +46,7 @@ def restarted(machine: StoreQueues, blobs: dict[bytes, bytes]) -> StoreQueues:
     blobs.update(checkpoint.segments)
     for key in checkpoint.dropped:
         blobs.pop(key, None)
-    copy = StoreQueues(machine._segment_rows)
+    copy = StoreQueues(segment_rows=16)
     copy.restore(checkpoint.state, blobs.items())
     assert copy.state_hash() == machine.state_hash()
     return copy

@@ -84,9 +84,16 @@ def delayed_items_are_delayed_for_ever(patch: Patch) -> None:
 
     def change(come_due: Callable[..., Any]) -> Callable[..., Any]:
         def _come_due(
-            self: Ledger, number: int, queue_id: int, cursor: int, pub_id: int, mask: int, count: int
+            self: Ledger,
+            number: int,
+            queue_id: int,
+            cursor: int,
+            pub_id: int,
+            mask: int,
+            sums: tuple[int, int],
+            added: int,
         ) -> None:
-            come_due(self, number, queue_id, cursor, pub_id, mask, 0)
+            come_due(self, number, queue_id, cursor, pub_id, mask, (0, 0), added)
 
         return _come_due
 

@@ -10,7 +10,7 @@ from phxqueue.store.batcher import Batcher
 from phxqueue.store.fencing import Fencing
 from phxqueue.store.get import GetCall
 from phxqueue.store.index import QueueIndex
-from phxqueue.store.positions import Positions
+from phxqueue.store.positions import Positions, Reader
 from phxqueue.store.proposals import Proposals
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.state import QueueState
@@ -84,8 +84,8 @@ def delivered_counts_as_acknowledged(patch: Patch) -> None:
     """What was handed out counts as done."""
 
     def change(deliver: Callable[..., Any]) -> Callable[..., Any]:
-        def _deliver(self: Positions, key: Any, cursor: int) -> None:
-            deliver(self, key, cursor)
+        def _deliver(self: Positions, key: Any, cursor: int, reader: Reader = None) -> None:
+            deliver(self, key, cursor, reader)
             self.acknowledge(key, cursor, 0)
 
         return _deliver
