@@ -59,7 +59,11 @@ class Asking(Generic[AnswerT]):
 
     def _ask(self) -> None:
         self._timer = None
-        asking: Deferred[Any] | None = self._question()
+        asking: Deferred[Any] | None = None
+        try:
+            asking = self._question()
+        except Exception:
+            self.log.failure("a defect of the consumer itself: {what} cannot be asked for", what=self._what)
         if asking is None:
             self._again(None)
             return

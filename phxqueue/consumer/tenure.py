@@ -110,11 +110,13 @@ class Tenure:
         if self._waiting is not None:
             self._waiting.cancel()
         worker, self.worker = self.worker, None
-        if worker is not None:
-            await self._stopped(worker)
-        if self._ending is not None:
-            await self._ending
-        await self._release()
+        try:
+            if worker is not None:
+                await self._stopped(worker)
+            if self._ending is not None:
+                await self._ending
+        finally:
+            await self._release()
 
     # ---- the lock ----------------------------------------------------------------------
 
@@ -153,10 +155,13 @@ class Tenure:
         self.log.warn("{place}: the lock is lost ({reason}); stopping", place=worker.place, reason=str(reason))
         worker.abort()
         self._ending = Deferred.fromCoroutine(self._ended(worker))
-        self._ending.addErrback(lambda failure: self.log.failure("stopping failed", failure))
+        self._ending.addErrback(lambda failure: self.log.failure("a defect of the consumer itself", failure))
 
     async def _ended(self, worker: Worker) -> None:
-        await worker.stop()
+        try:
+            await worker.stop()
+        except Exception:  # a defect there must not leave the queue to nobody
+            self.log.failure("{place}: stopping failed", place=worker.place)
         await self._release()
         self._ending = None
         if not self._left:

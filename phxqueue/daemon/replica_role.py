@@ -128,6 +128,7 @@ class ReplicaRole(Generic[NodeT, ServiceT]):
         self._listener: RpcListener | None = None
         self._server_tls: ServerTls | None = None
         self._client_tls: ClientTls | None = None
+        self._pubs_of_queues = kind.pubs_of_queues(node)
         self._log = Logger(namespace=f"phxqueue.{kind.role.value}")
         self.console = Console(self.name, node.admin, node.tls, reactor)
         self.console.collectors.append(self._families)
@@ -218,6 +219,7 @@ class ReplicaRole(Generic[NodeT, ServiceT]):
             self._kind.reconfigure(self._service, node)
         if self._host is not None:
             self._host.reconfigure(self._kind.replica_set(node))
+        self._pubs_of_queues = self._kind.pubs_of_queues(node)
 
     def status(self, request: NodeStatusRequest, context: CallContext) -> NodeStatusResponse:
         """Tell an operator about this node."""
@@ -230,7 +232,7 @@ class ReplicaRole(Generic[NodeT, ServiceT]):
         return ClearAlarmResponse(cleared=stood)
 
     def _families(self) -> Iterable[Metric]:
-        return replica_families(self._status(), self._kind.pubs_of_queues(self.node))
+        return replica_families(self._status(), self._pubs_of_queues)
 
     def _look(self, now: float) -> Iterable[Condition]:
         host, service = self._host, self._service

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from phxqueue.config.settings import JournalSettings
 from phxqueue.journal import bdb
+from phxqueue.journal.directory import write_all
 from phxqueue.journal.errors import START_OVER, Corrupt, JournalError, Unusable
 from phxqueue.journal.log_check import UNSYNCED
 
@@ -346,7 +347,7 @@ def probe(directory: Path) -> int:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _FILE_MODE)
         try:
-            os.write(fd, bytes(_PROBE_BYTES))
+            write_all(fd, bytes(_PROBE_BYTES))
             os.fsync(fd)
         finally:
             os.close(fd)

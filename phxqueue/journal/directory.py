@@ -152,12 +152,19 @@ def write_durably(path: Path, data: bytes) -> None:
     temporary = path.with_name(path.name + ".new")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, data)
+        write_all(fd, data)
         os.fsync(fd)
     finally:
         os.close(fd)
     os.replace(temporary, path)
     sync_directory(path.parent)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of it, however little a file system takes at a time: one that fills up takes a part first."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(fd, left) :]
 
 
 def sync_directory(directory: Path) -> None:

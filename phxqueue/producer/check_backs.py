@@ -111,8 +111,12 @@ class CheckBacks:
                 answer = await self._all.caller.call(
                     route, POLL_CHECK_BACKS, request, WAIT_S + GRACE_S, try_timeout_s=WAIT_S + GRACE_S
                 )
-            except RpcError:
+            except CancelledError:
+                raise
+            except Exception as error:
                 # A node that is down, or no master of anything, is nothing to tell anybody: others are polled as well.
+                if not isinstance(error, RpcError):
+                    self.log.failure("a defect of the producer itself, while it polled {what}", what=route.what)
                 await deferLater(self._all.clock, pause * self._all.random.uniform(0.5, 1.0))
                 pause = min(pause * 2, AGAIN_MAX_S)
                 continue

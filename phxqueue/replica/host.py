@@ -132,6 +132,8 @@ class ReplicaHost:
 
         def replica_failed(reason: str) -> None:
             self._failed = True
+            if self._node is not None:
+                self._node.journal_failed()
             fail(reason)
 
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
@@ -138,6 +137,7 @@ class ReplicaNode:
         self._learning, self._teaching = Pace(settings.catch_up_bytes), Pace(settings.catch_up_bytes)
         self._server = CheckpointServer(self.groups, self._tables, journal, clock, self._checkpoint_for_peer)
         self._started = False
+        self._last_checkpoints: list[Deferred[None]] = []
         self._may_vote = True
         self._log = Logger(namespace="phxqueue.replica.node")
 
@@ -325,20 +325,41 @@ class ReplicaNode:
         )
 
     async def close(self) -> None:
-        """Take a last checkpoint of every group and stop taking part. The journal stays open for its owner to close."""
+        """Take a last checkpoint of every group and stop taking part. The journal stays open for its owner to close.
+
+        A journal that fails meanwhile costs the checkpoints; its owner has to say so: see `journal_failed`.
+        """
         if self._tick_call is not None and self._tick_call.active():
             self._tick_call.cancel()
         self._server.close()
         for fetch in self._fetches.values():
             fetch.close()
-        written: list[Deferred[Any]] = []
         for group in self.groups.values():
             if group.state_machine.applied > self._checkpointed[group.group_id].applied and not group.failed:
-                waiting: Deferred[Any] = Deferred()
-                if self.checkpoint(group, partial(waiting.callback, None)) is not None:
-                    written.append(waiting)
+                self._last_checkpoint(group)
             group.close()
         self._started = False
         self._outbox.clear()
-        for waiting in written:
-            await waiting
+        for written in self._last_checkpoints:
+            await written
+
+    def _last_checkpoint(self, group: GroupRuntime) -> None:
+        written: Deferred[None] = Deferred()
+
+        def done() -> None:
+            if not written.called:
+                written.callback(None)
+
+        try:
+            if self.checkpoint(group, done) is not None:
+                self._last_checkpoints.append(written)
+        except JournalFailed as error:
+            self._log.warn("group {group}: no last checkpoint: {error}", group=group.group_id, error=str(error))
+        except Exception:  # the next start has more to replay; the others are to be closed
+            self._log.failure("the last checkpoint of group {group} failed", group=group.group_id)
+
+    def journal_failed(self) -> None:
+        """Nothing becomes durable any more: what `close` waits for does not come. Called by the journal's owner."""
+        for written in self._last_checkpoints:
+            if not written.called:
+                written.callback(None)

@@ -219,7 +219,12 @@ class PeerLinks:
         link.failing = False
         self._log.info("connected to node {node} at {address}", node=link.node_id, address=address)
         connection.on_lost(lambda reason: self._lost(link, connection, reason))
-        self._on_greeting(link.node_id, theirs)
+        try:
+            self._on_greeting(link.node_id, theirs)
+        except BaseException:
+            link.connection = None  # it is dialled again
+            connection.close()
+            raise
 
     def _hello(self) -> PeerHelloRequest:
         me, greeting = self._roster, self._greeting()

@@ -86,7 +86,7 @@ class QueueIndex:
         # Of rows with REFERENCE: their first cursors, and which batches of their entries they are.
         self._reference_firsts = array("Q")
         self._reference_places = array("Q")  # position of the first batch << 32 | number of batches
-        self._lowest: int | None = None  # of `instances`, when it is known and not simply the first
+        self._lowest: int | None = None  # of `instances`; None: looked for when it is asked for
 
     def __len__(self) -> int:
         return len(self.firsts)
@@ -137,9 +137,12 @@ class QueueIndex:
         uniform: bool = True,
     ) -> None:
         """Add a row of delayed batches that were stored in `instance`; `place`: see `reference`."""
+        if not self._reference_firsts:
+            self._lowest = self.instances[0] if self.instances else instance
+        if self._lowest is not None:
+            self._lowest = min(self._lowest, instance)
         self._reference_firsts.append(self.end_cursor)
         self._reference_places.append(place[0] << 32 | place[1])
-        self._lowest = None
         self.append(instance, count, mask, timestamp_ms, size, digest, REFERENCE | (UNIFORM if uniform else 0))
 
     def reference(self, row: int) -> tuple[int, int]:
@@ -176,8 +179,9 @@ class QueueIndex:
             self._reference_firsts.insert(at, first)
             self._reference_places.insert(at, place)
             self.flags[row] = self.flags[row] & UNIFORM | REFERENCE
+        if self.instances[row] == self._lowest:
+            self._lowest = None
         self.instances[row] = instance
-        self._lowest = None
 
     def row_at(self, first_cursor: int) -> int | None:
         """The row that begins at that cursor."""
@@ -210,12 +214,13 @@ class QueueIndex:
 
     def drop(self, rows: int) -> list[tuple[int, int]]:
         """Forget the oldest rows. Returns (segment, rows) for those of them that are in sealed segments."""
+        if self._lowest is not None and rows and min(self.instances[:rows]) <= self._lowest:
+            self._lowest = None
         for column in self._columns():
             del column[:rows]
         if self._reference_firsts:
             gone = bisect_left(self._reference_firsts, self.first_cursor)
             del self._reference_firsts[:gone], self._reference_places[:gone]
-            self._lowest = None
         if self.relocated:
             self.relocated = {cursor: now for cursor, now in self.relocated.items() if cursor >= self.first_cursor}
         left = min(rows, self.sealed)

@@ -123,9 +123,9 @@ class Relocating:
         """What the entry holds of it; nothing, when it has moved or gone while we read."""
         if pin.timer_number or pin.half_number:
             return [stored.batch for stored in entry.referenced(pin.ordinal, 1)]
-        index = self._machine.queues[pin.queue_id]
-        row = index.row_at(pin.first_cursor)
-        if row is None or index.instances[row] != pin.instance:
+        index = self._machine.queues.get(pin.queue_id)  # another member's checkpoint may have taken the state's place
+        row = None if index is None else index.row_at(pin.first_cursor)
+        if index is None or row is None or index.instances[row] != pin.instance:
             return []
         return [stored.batch for stored in entry.of_row(index, row)]
 

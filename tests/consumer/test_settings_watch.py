@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from phxqueue.config import Store
+from phxqueue.consumer.asking import Asking
 from phxqueue.consumer.limits import Limit, Throttle
 from phxqueue.consumer.settings_watch import SettingsWatch
 from phxqueue.consumer.throttle_settings import limit_key, pause_key, read_throttle
@@ -75,6 +76,23 @@ def test_a_defect_is_logged_and_asking_goes_on(logged_errors: Any) -> None:
     assert len(caller.asked) == 3
     assert len(logged_errors.flush(ZeroDivisionError)) == 2
     watch.stop()
+
+
+def test_a_question_that_cannot_be_asked_is_asked_again(logged_errors: Any) -> None:
+    clock, asked, told = Clock(), list[int](), list[int]()
+
+    def ask() -> Deferred[int]:
+        asked.append(1)
+        if len(asked) == 2:
+            raise ZeroDivisionError
+        return succeed(len(asked))
+
+    asking = Asking(clock, ask, told.append, "a number", 1.0)
+    asking.start()
+    clock.pump([1.0] * 2)
+    assert told == [1, 3]
+    assert len(logged_errors.flush(ZeroDivisionError)) == 1
+    asking.stop()
 
 
 def test_what_is_written_is_read_again() -> None:

@@ -10,6 +10,7 @@ from twisted.logger import capturedLogs
 
 from phxqueue.consumer.tenure import LockHealth, Tenure
 from phxqueue.lock.client import LockLost, Unavailable
+from tests.conftest import LoggedErrors
 
 
 class FakeWorker:
@@ -139,6 +140,31 @@ def test_a_worker_that_does_not_come_to_an_end_is_cut_off() -> None:
     assert "2 items still at work after 30 s" in logged[0]["log_format"].format(**logged[0])
     assert rig.workers[0].aborted == 1
     assert rig.left == [None]
+
+
+def test_a_worker_that_cannot_even_stop_leaves_its_queue_to_another(logged_errors: LoggedErrors) -> None:
+    rig = Rig(stops_at_once=False)
+    held = rig.grant(17)
+    held.lose()
+    stopping = rig.workers[0].stopping
+    assert stopping is not None
+    if not stopping.called:
+        stopping.errback(ZeroDivisionError("a defect"))
+    assert len(logged_errors.flush(ZeroDivisionError)) == 1
+    assert len(rig.asked) == 2, "it waits for the lock again"
+    rig.grant(18)
+    assert rig.workers[-1].token == 18
+
+
+def test_the_lock_is_given_back_even_if_the_worker_could_not_stop() -> None:
+    rig = Rig(stops_at_once=False)
+    held = rig.grant(17)
+    rig.leave()
+    stopping = rig.workers[0].stopping
+    assert stopping is not None
+    stopping.errback(ZeroDivisionError("a defect"))
+    assert held.released
+    assert [failure.type for failure in rig.left] == [ZeroDivisionError]
 
 
 def test_leaving_while_it_waits_waits_no_more() -> None:

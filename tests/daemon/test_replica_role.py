@@ -222,6 +222,18 @@ def test_a_reload_that_cannot_read_the_files_changes_nothing(diary: Diary) -> No
     assert diary.lines == ["service reconfigured", "host reconfigured"]
 
 
+def test_after_a_reload_metrics_name_the_pubs_of_the_new_files(diary: Diary, monkeypatch: pytest.MonkeyPatch) -> None:
+    role, kind, _ = made(diary)
+    outcome(role.start(lambda reason: None))
+    named: list[Any] = []
+    monkeypatch.setattr(replica_role, "replica_families", lambda status, pubs: named.append(pubs) or ())
+    monkeypatch.setattr(kind, "pubs_of_queues", lambda node: {5: (1, 2)})
+    assert not list(role._families())
+    role.reload()
+    assert not list(role._families())
+    assert named == [{}, {5: (1, 2)}]
+
+
 def test_the_status_has_what_every_replica_tells_and_what_only_this_role_does(diary: Diary) -> None:
     role, _, _ = made(diary)
     outcome(role.start(lambda reason: None))

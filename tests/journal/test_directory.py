@@ -7,11 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import pytest_twisted
 
 from phxqueue.journal import database
+from phxqueue.journal.directory import write_durably
 from phxqueue.journal.errors import Corrupt, DirectoryLocked, Unusable, WrongIdentity
 from phxqueue.journal.records import WantedIdentity
 from tests.journal.rig import NODE, Rig, durable, entry
@@ -49,6 +51,15 @@ async def test_the_directory_of_another_node_is_refused(rig: Rig, other: WantedI
         assert f"node {node.node_id} of store {node.store_id} of cluster '{node.cluster}' {groups}" in str(
             refusal.value
         )
+
+
+def test_a_file_is_written_whole_however_little_is_taken_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, bytes(data[:7])))
+    write_durably(tmp_path / "NODE", bytes(range(100)))
+    assert (tmp_path / "NODE").read_bytes() == bytes(range(100))
 
 
 def test_a_second_process_is_refused(rig: Rig) -> None:

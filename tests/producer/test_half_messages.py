@@ -24,6 +24,7 @@ from phxqueue.proto.store_pb2 import (
     HalfState,
     PollCheckBacksResponse,
 )
+from tests.conftest import LoggedErrors
 from tests.producer.fake_store import make_topic
 
 
@@ -154,6 +155,18 @@ def test_an_application_that_does_not_answer_is_asked_about_others_all_the_same(
     rig.polls[-1].callback(PollCheckBacksResponse(halves=[half_message(3, b"later")]))
     assert asked == [b"hangs", b"answered", b"later"]
     rig.close()
+
+
+def test_a_defect_does_not_end_the_polls(logged_errors: LoggedErrors) -> None:
+    rig = Rig(check_back=lambda half: Decision.COMMIT)
+    nodes = len(rig.polls)
+    for poll in list(rig.polls):
+        poll.errback(ZeroDivisionError("a defect"))
+    assert len(logged_errors.flush(ZeroDivisionError)) == nodes
+    rig.clock.pump([0.1] * 10)
+    assert len(rig.polls) == 2 * nodes
+    rig.close()
+    assert len(rig.polls) == 2 * nodes
 
 
 def half_message(number: int, buffer: bytes) -> HalfMessage:

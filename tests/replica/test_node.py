@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from zope.interface import implementer
 
 from phxqueue.journal.errors import CorruptEntry, JournalFailed, JournalOverloaded
@@ -427,6 +428,35 @@ def test_closing_takes_a_last_checkpoint_and_waits_for_it(rig: Rig) -> None:
     rig.journal.commit()
     assert closed == [None]
     assert rig.clock.getDelayedCalls() == []
+
+
+def test_closing_does_not_wait_for_a_journal_that_has_failed(rig: Rig) -> None:
+    rig.start()
+    rig.heartbeat()
+    rig.accept(b"a")
+    rig.heartbeat(chosen=0)
+    closed = Deferred.fromCoroutine(rig.node.close())
+    assert not closed.called
+    rig.node.journal_failed()
+    assert closed.called
+    rig.journal.commit()
+
+
+def test_closing_a_node_whose_journal_has_failed_closes_all_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(groups=(3, 4))
+    rig.start()
+    rig.heartbeat()
+    rig.accept(b"a")
+    rig.heartbeat(chosen=0)
+
+    def submit(*_: Any) -> None:
+        raise JournalFailed("the journal has stopped: the disk is gone")
+
+    monkeypatch.setattr(rig.journal, "submit", submit)
+    with capturedLogs() as logged:
+        assert Deferred.fromCoroutine(rig.node.close()).called
+    assert [event["log_level"].name for event in logged] == ["warn"]
+    assert all(group._closed for group in rig.node.groups.values())
 
 
 def test_a_closed_node_says_nothing_more(rig: Rig) -> None:

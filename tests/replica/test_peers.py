@@ -498,6 +498,31 @@ async def test_both_sides_hear_what_the_other_says_of_itself(members: Members) -
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_greeting_that_nobody_can_take_costs_its_connection_and_is_tried_again(
+    members: Members, logged_errors: LoggedErrors
+) -> None:
+    one, two = await members.node(0), await members.node(1)
+    made: list[RpcConnection | None] = []
+
+    def greeted(node_id: int, greeting: Greeting) -> None:
+        made.append(one.links._links[1].connection)
+        if len(made) == 1:
+            raise ZeroDivisionError("a defect")
+
+    one.make_links()
+    one.links._on_greeting = greeted
+    one.links.start()
+    await until(lambda: len(made) == 2 and one.links.reachable() == {1})
+    assert len(logged_errors.flush(ZeroDivisionError)) == 1
+    first, second = made
+    assert first is not None
+    assert first is not second
+    await until(lambda: first is not None and not first.is_open)
+    one.send(1)
+    await until(lambda: two.heard)
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_answer_to_a_greeting_says_how_things_were_before_it(members: Members) -> None:
     """Else the news that lets this node vote would keep the other from hearing that it had not voted."""
     node = await members.node(0)

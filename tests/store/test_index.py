@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -118,6 +120,49 @@ def test_rows_of_delayed_batches_say_which_also_after_trimming(rows: list[Row], 
     assert index.has_references == bool(referring)
     if left:
         assert index.lowest_instance == min(index.instances)
+
+
+class Unread(array):  # type: ignore[type-arg]
+    """A column that may grow, but not be gone through."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("all rows are looked at")
+
+
+def test_items_that_come_due_do_not_have_all_rows_looked_at() -> None:
+    index = QueueIndex(1)
+    for instance in (3, 4, 5):
+        index.append(instance, 1, 1, 0, 10, 0, 0)
+    index.instances = Unread("Q", index.instances)
+    for instance, lowest in ((4, 3), (1, 1), (2, 1)):
+        index.append_reference(instance, (0, 1), 1, 1, 0, 10, 0)
+        assert index.lowest_instance == lowest
+    index.append(6, 1, 1, 0, 10, 0, 0)
+    index.instances = Unread("Q", index.instances)
+    assert index.lowest_instance == 1
+
+
+@given(ROWS, st.data())
+def test_the_lowest_instance_is_right_whatever_happened(rows: list[Row], data: st.DataObject) -> None:
+    index = QueueIndex(1)
+    instance = 0
+    for row in rows:
+        instance += row.instances
+        if row.refers:
+            index.append_reference(max(instance - row.refers, 0), (0, 1), 1, 1, 0, 1, 0)
+        else:
+            index.append(instance, 1, 1, 0, 1, 0, 0)
+        if data.draw(st.booleans()):
+            assert index.lowest_instance == min(index.instances)
+        what = data.draw(st.sampled_from(["drop", "relocate", ""]))
+        if what == "drop":
+            index.drop(data.draw(st.integers(0, len(index))))
+        elif what == "relocate" and len(index):
+            place = data.draw(st.integers(0, len(index) - 1))
+            instance += 1
+            index.relocate(index.firsts[place], index.instances[place], (instance, 0, 1))
+        if len(index):
+            assert index.lowest_instance == min(index.instances)
 
 
 def test_a_row_says_at_most_4_gib_of_itself() -> None:

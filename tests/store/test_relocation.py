@@ -18,6 +18,7 @@ from phxqueue.proto.store_pb2 import QueueTrim, Relocation, StoreCommand
 from phxqueue.store.entries import ParsedEntry
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.relocation import RELOCATION_VERSION, Pin, RelocationBounds, plan
+from tests.conftest import LoggedErrors
 from tests.store.fakes import NOW_MS, VALUE, StoreUnderTest, batch, command, move
 
 BOUNDS = RelocationBounds(log_bytes=1000, command_bytes=1000, item_bytes=5000)
@@ -363,6 +364,19 @@ def test_what_went_while_it_was_read_stays_gone() -> None:
     made.group.append(StoreCommand(version=2, timestamp_ms=NOW_MS, trims=[trim]).SerializeToString())
     made.group.finish_read()
     assert first_needed(made) == len(made.group.log) == 25
+
+
+def test_a_checkpoint_of_another_member_may_take_the_place_of_the_state_meanwhile(logged_errors: LoggedErrors) -> None:
+    made = store()
+    made.service._groups[0].reading.parsed._entries.clear()
+    made.group.uncached.add(0)
+    made.clock.advance(1.1)
+    other = StoreUnderTest()
+    other.added(batch(2, 1, items=items("other"), mask=1))
+    taken = other.group.state_machine.checkpoint()
+    made.group.state_machine.restore(taken.state, taken.segments)
+    made.group.finish_read()
+    assert logged_errors.flush() == []
 
 
 @pytest.mark.parametrize("reason", ["an old member", "no master"])
