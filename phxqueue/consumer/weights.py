@@ -89,6 +89,7 @@ class Weights:
         self._interval_s = float(topic.settings.scheduler_get_scale_interval_s)
         self._term = self._version = 0
         self._silent = False  # one log line per change
+        self._heard = False  # the last report was answered
         self._timer: IDelayedCall | None = None
         self._impatience: IDelayedCall | None = None
         self._call: Deferred[ReportResponse] | None = None
@@ -138,6 +139,7 @@ class Weights:
 
     def _answered(self, response: ReportResponse) -> None:
         self._call = None
+        self._heard = True
         if self._silent:
             self._silent = False
             self.log.info("the scheduler answers again")
@@ -155,18 +157,27 @@ class Weights:
         if self._stopped:
             return
         failure.trap(RpcError)
+        self._heard = False
         if not self._silent:
             self._silent = True
             self.log.warn(
-                "the scheduler does not answer: {reason}; the weights stay as they are",
+                "the scheduler does not answer: {reason}; {meanwhile}",
                 reason=failure.getErrorMessage(),
+                meanwhile="the weights stay as they are" if self.known else "there are no weights yet; asking on",
             )
 
     def _give_up_waiting(self) -> None:
         if not self.known:
             self.known = True
-            self.log.warn(
-                "no scheduler has answered for {seconds:g} s: the weights of consumerconfig.conf hold until one does",
+            # A new master listens to the consumers before it says anything: that is no fault of its.
+            say, why = (
+                (self.log.info, "the scheduler has no weights yet, after")
+                if self._heard
+                else (self.log.warn, "no scheduler has answered for")
+            )
+            say(
+                "{why} {seconds:g} s: the weights of consumerconfig.conf hold until it gives some",
+                why=why,
                 seconds=self._patience_s,
             )
             self._on_change()

@@ -127,7 +127,15 @@ def _open_tables(database: Database, directory: Path, text: bytes | None, wanted
         stored = encode_identity(identity, wanted.paxos_groups)
         database.commit([Put(Table.STATE, layout.IDENTITY_KEY, stored)])
         sync_directory(database.home)
-        _log.info("{directory}: made for {identity}", directory=directory, identity=identity)
+        _log.info(
+            "{directory}: made for {role} {set} node {node} of cluster {cluster}, incarnation {incarnation:016x}",
+            directory=directory,
+            role=identity.role,
+            set=identity.store_id,
+            node=identity.node_id,
+            cluster=identity.cluster,
+            incarnation=identity.incarnation,
+        )
     identity = check_identity(stored, directory, wanted)
     if text is None:
         write_node_file(directory, stored)

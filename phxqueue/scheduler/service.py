@@ -32,7 +32,7 @@ from phxqueue.scheduler.share_desk import ShareDesk
 
 #: More than any machine has: a thousand cores.
 _MOST_PERCENT = 100_000.0
-_NOT_MASTER = "another scheduler is the master; ask the others of schedulerconfig.conf"
+_NOT_MASTER = "this scheduler is not the master; ask the others of schedulerconfig.conf"
 
 
 class SchedulerService:

@@ -93,7 +93,7 @@ class ShareDesk:
         for asker in self._askers.values():
             waiting, asker.waiting = asker.waiting, None
             if waiting is not None:
-                waiting.errback(RpcError(Status.NOT_MASTER, "another scheduler is the master"))
+                waiting.errback(RpcError(Status.NOT_MASTER, "this scheduler is the master no more"))
         self._askers.clear()
         self._books.clear()
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 
 from phxqueue.config import NodeAddress, Topic, TopicSettings
 from phxqueue.consumer.weights import Usage, Weights
@@ -124,6 +124,34 @@ def test_without_any_scheduler_the_configuration_holds_after_a_while(rig: Rig) -
     assert (rig.weights.known, rig.weights.current, rig.changes) == (True, None, 1)
     rig.answer(7, 1, me=400)
     assert (rig.weights.current, rig.changes) == ({ME: 400}, 2)
+
+
+def lines(logged: list[Any]) -> list[str]:
+    return [text for event in logged if (text := formatEvent(event))]
+
+
+def test_a_scheduler_that_answers_without_weights_is_not_called_silent(rig: Rig) -> None:
+    with capturedLogs() as logged:
+        rig.refuse()
+        rig.clock.advance(1.0)
+        rig.answer(7, 0)
+        rig.clock.advance(2.0)
+    assert lines(logged) == [
+        "the scheduler does not answer: UNAVAILABLE: nobody there; there are no weights yet; asking on",
+        "the scheduler answers again",
+        "the scheduler has no weights yet, after 3 s: the weights of consumerconfig.conf hold until it gives some",
+    ]
+
+
+def test_one_that_is_silent_is_called_so(rig: Rig) -> None:
+    with capturedLogs() as logged:
+        rig.answer(7, 0)
+        rig.clock.advance(1.0)
+        rig.refuse()
+        rig.clock.advance(2.0)
+    assert lines(logged)[1:] == [
+        "no scheduler has answered for 3 s: the weights of consumerconfig.conf hold until it gives some"
+    ]
 
 
 def test_one_report_at_a_time(rig: Rig) -> None:

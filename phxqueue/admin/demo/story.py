@@ -45,7 +45,7 @@ CATCH_UP_TIMEOUT_S = 20.0
 CATCH_UP_LOOK_S = 0.1
 
 NEXT_STEPS = """
-The cluster is running. Some things to try:
+The cluster is running. Some things to try, after `. .venv/bin/activate`:
 
   phxqueue status                          nodes, masters, replicas, backlogs
   phxqueue locks list queue/               which consumer owns which queue
