@@ -14,6 +14,11 @@ from phxqueue.admin.dlq.queue import DeadLetters, Taken
 from phxqueue.admin.errors import AdminError
 from phxqueue.consumer import Result
 from phxqueue.producer import NewItem, Refused
+from phxqueue.producer.attempts import next_attempt
+from phxqueue.producer.routes import store_route
+from phxqueue.proto.methods import CREATE_GROUP, DELETE_GROUP
+from phxqueue.proto.store_pb2 import CreateGroup, CreateGroupRequest, DeleteGroupRequest
+from phxqueue.store.group_table import RunTimeGroup
 from phxqueue.testing import InMemoryCluster, small_topic
 
 
@@ -115,6 +120,48 @@ async def test_nothing_is_taken_when_its_replacement_is_not_durable(logged_error
         with pytest.raises(Refused, match="no room"):
             await queue.take(Filter(), 9, lambda letter: fail(Refused("no room")), lambda letter: succeed(None))
         assert sorted(await contents(cluster)) == [b"one", b"two"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_letters_of_groups_that_the_files_do_not_know_are_there_too(logged_errors: Any) -> None:
+    """Groups of run time, and such as are gone: nobody else would ever see what they could not handle."""
+    async with InMemoryCluster({1: Sick()}, small_topic([1], attempts=1)) as cluster:
+        created = CreateGroup(pub_ids=[1], start_ms=RunTimeGroup.EARLIEST)
+        await of_group_five(cluster, CREATE_GROUP, CreateGroupRequest(create=created))
+        queue = await sickened(cluster, logged_errors, b"one", b"two")
+        for letter in [one async for one in queue.read()]:
+            copy = next_attempt(cluster.topic, letter.item, 5, 1, "no good", dead=True).item
+            await cluster.producer.enqueue_again(copy, dead=True)
+        assert [(one.group, one.item.buffer) async for one in queue.read()] == [
+            (1, b"one"), (1, b"two"), (5, b"one"), (5, b"two")
+        ]  # fmt: skip
+        done = await taken(cluster, Filter(group=5, error="no good"), most=1)
+        assert (done.seen, done.taken, done.moved) == (4, 1, 1)
+        assert (await taken(cluster, Filter(group=1))).taken == 2
+        assert [(one.group, one.item.buffer) async for one in queue.read()] == [(5, b"two")]
+        [audits] = [group.reading.audits.total() for group in cluster._stores._services[1]._groups.values()]
+        assert audits.disputed == audits.unclaimed == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_deleted_group_left_among_the_letters_can_be_dropped(logged_errors: Any) -> None:
+    async with InMemoryCluster({1: Sick()}, small_topic([1], attempts=1)) as cluster:
+        await of_group_five(cluster, CREATE_GROUP, CreateGroupRequest(create=CreateGroup(pub_ids=[1])))
+        queue = await sickened(cluster, logged_errors, b"one")
+        [letter] = [one async for one in queue.read()]
+        copy = next_attempt(cluster.topic, letter.item, 5, 1, "no good", dead=True).item
+        await cluster.producer.enqueue_again(copy, dead=True)
+        await of_group_five(cluster, DELETE_GROUP, DeleteGroupRequest())
+        assert [one.group async for one in queue.read()] == [1, 5]
+        with pytest.raises(Refused, match="consumer groups 5, pub 1 has 1"):
+            await taken(cluster, Filter(group=5), requeue=True)
+        assert (await taken(cluster, Filter(group=5))).taken == 1
+        assert [one.group async for one in queue.read()] == [1]
+
+
+async def of_group_five(cluster: InMemoryCluster, method: Any, request: Any) -> None:
+    request.topic_id, request.store_id, request.consumer_group_id = cluster.topic.topic_id, 1, 5
+    await cluster._stores.call(store_route(cluster.topic, 1, 0), method, request, 5.0)
 
 
 @pytest.mark.parametrize("text", ["", "1-2", "1-2-x", "1-2-3-4"])

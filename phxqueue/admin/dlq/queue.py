@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,10 @@ class Taken:
 
 
 class DeadLetters:
-    """The dead letters of one pub in one store."""
+    """The dead letters of one pub in one store: of whichever consumer groups, also ones that our files do not know.
+
+    Groups may have been created at run time, or be gone: letters say whose they are.
+    """
 
     def __init__(self, caller: Caller, topic: Topic, store_id: int, pub_id: int) -> None:
         self.store_id = store_id
@@ -64,7 +67,7 @@ class DeadLetters:
         Raises:
             RpcError: as the store answers.
         """
-        async for page in self._pages():
+        async for page in self._pages(frozenset()):
             for letter in page:
                 if self._is_there(letter):
                     yield letter
@@ -83,7 +86,7 @@ class DeadLetters:
         """
         done = Taken()
         groups = await self._groups_of(wanted, most)
-        async for page in self._pages():
+        async for page in self._pages(groups):
             puts: list[Deferred[Any]] = []
             for letter in page:
                 if not self._is_there(letter):
@@ -120,35 +123,30 @@ class DeadLetters:
         standing = self._standings.get(letter.group)
         return standing is not None and letter.place.cursor >= standing.acked
 
-    async def _pages(self) -> AsyncIterator[list[Letter]]:
-        """Everything from where the first group stands to where the queue ends now, letters and what was one."""
+    async def _pages(self, taken_from: Collection[int]) -> AsyncIterator[list[Letter]]:
+        """Everything from the oldest that is kept to where the queue ends now, letters and what was one.
+
+        Args:
+            taken_from: groups whose letters will be acknowledged: what each passes is added up from its position on.
+        """
         self._standings = {}
-        for group in sorted(self._topic.pub(self.pub_id).consumer_group_ids):
-            response = await self._get(GetRequest(consumer_group_id=group))
-            self._standings[group] = Standing(response.prev_cursor)
-        if not self._standings:
-            return
-        self._position = await self._start()
-        end = (await self._get(GetRequest(random=True))).end_cursor
+        for group in sorted(taken_from):
+            await self._find_standing(group)
+        response = await self._get(GetRequest(random=True))
+        self._position, end = response.next_cursor, response.end_cursor
         while self._position < end:
             request = GetRequest(next_cursor=self._position, limit=FETCH_ITEMS, limit_bytes=FETCH_BYTES, random=True)
             response = await self._get(request)
             page = [letter for batch in response.batches for letter in self._letters(batch)]
+            for group in sorted({letter.group for letter in page}.difference(self._standings, {0})):  # 0: nobody's
+                await self._find_standing(group)
             if response.next_cursor <= self._position:
                 return
             self._position = response.next_cursor
             yield page
 
-    async def _start(self) -> int:
-        """The lowest position of a group, as far as it is still there."""
-        position = min(standing.acked for standing in self._standings.values())
-        try:
-            await self._get(GetRequest(next_cursor=position, random=True))
-        except RpcError as error:
-            if error.status is not Status.OUT_OF_RANGE:
-                raise
-            position = (await self._get(GetRequest(random=True))).next_cursor
-        return position
+    async def _find_standing(self, group: int) -> None:
+        self._standings[group] = Standing((await self._get(GetRequest(consumer_group_id=group))).prev_cursor)
 
     def _letters(self, batch: GetBatch) -> list[Letter]:
         """The letters of a batch that begins where it may, and what each adds to every group's sums."""
