@@ -185,7 +185,8 @@ class Sender:
                 continue
             status = Status.from_wire(result.status)
             failed = RpcError(status, result.message, retry_after_ms=result.retry_after_ms)
-            part.maybe_written = part.maybe_written or failed.maybe_executed
+            # Who no longer remembers cannot say that it was not written: by a try of which only the call knew, say.
+            part.maybe_written = part.maybe_written or failed.maybe_executed or status is NEVER_ANY_MORE
             if status.retry is Retry.NEVER:
                 self._tell(part, failed)
                 if not _has_to_settle(part) or status is NEVER_ANY_MORE:

@@ -32,7 +32,8 @@ class Accounts:
 
     Attributes:
         open: items (signed) and digest sum mod 2^64.
-        vouching: whether sequences are kept: since a producer has vouched for some.
+        vouching: whether sequences are kept: from the opening of the books on; of books that were opened by an earlier
+            program, since a producer has vouched for some.
         unconfirmed: items that are stored although their producers vouch that they were not confirmed.
     """
 
@@ -76,6 +77,12 @@ class Accounts:
             if count > 0 and not any(_may_share(key, other) for other in self._of_producer[producer_id]):
                 self._remove(key)
                 self._write_off(key, count)
+
+    def restored(self) -> None:
+        """The state came out of a backup. What is open may have been reported after that was taken: no later word of
+        its producer says that it was not confirmed.
+        """
+        self._stretches.clear()
 
     def _write_off(self, key: Key, count: int) -> None:
         self.unconfirmed[key] = self.unconfirmed.get(key, 0) + count

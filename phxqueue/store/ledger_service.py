@@ -92,7 +92,10 @@ class LedgerService:
         if not understood(group, machine, LEDGER_VERSION):
             return
         bounds = ledger_bounds(self.settings)
-        version = WHOLE_LEDGER_VERSION if understood(group, machine, WHOLE_LEDGER_VERSION) else LEDGER_VERSION
+        version = LEDGER_VERSION
+        for later in (WHOLE_LEDGER_VERSION, VOUCH_VERSION):
+            if understood(group, machine, later):
+                version = later
         complete = machine.ledger.whole or version < WHOLE_LEDGER_VERSION
         if complete and machine.ledger.bounds == (bounds.retention_minutes, bounds.most_rows):
             return

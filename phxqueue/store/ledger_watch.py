@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime, timezone
 
 from phxqueue.console.alarms import Alarm
@@ -47,6 +47,7 @@ class LedgerWatch:
         self._wall = wall
         self._next = 0.0
         self._told: dict[tuple[str, Place], int] = {}  # kind and place -> items told of
+        self._unreported_since: dict[Place, float] = {}
 
     def statuses(self) -> list[LedgerStatus]:
         """What the books say is wrong, for NODE_STATUS; nothing of what is well."""
@@ -74,19 +75,35 @@ class LedgerWatch:
         self._next = self._clock.seconds() + LOOK_S
         settled = self._settled()
         standing: dict[tuple[str, Place], tuple[int, Finding]] = {}
+        unreported: dict[Place, Finding] = {}
         for group_id, ledger in self._ledgers():
             for (pub_id, group), one in findings(ledger, settled).items():
                 if one.difference:
                     standing[DIFFERENCE, (group_id, pub_id, group)] = one.difference, one
                 if one.unreported:
-                    standing[UNREPORTED, (group_id, pub_id, group)] = one.unreported, one
+                    unreported[group_id, pub_id, group] = one
+        for place in self._still_unreported(unreported):
+            standing[UNREPORTED, place] = unreported[place].unreported, unreported[place]
         for key in [key for key in self._told if key not in standing]:
             del self._told[key]
-            self._alarms.clear(self._name(*key), "the ledger balances again, or another node looks after it")
+            why = "the ledger balances, or keeps that minute apart no longer, or another node looks after it"
+            self._alarms.clear(self._name(*key), why)
         for key, (items, one) in standing.items():
             if items > self._told.get(key, 0):  # what was told, and perhaps cleared by hand, is not told again
                 self._alarms.raise_alarm(self._alarm(*key, one))
             self._told[key] = items
+
+    def _still_unreported(self, found: Collection[Place]) -> Iterator[Place]:
+        """Those that have been for so long that a next report would have come.
+
+        After an outage of the store (or of its producer) the report from before it comes first, and the one about the
+        rest of that minute after it.
+        """
+        now, since = self._clock.seconds(), self._unreported_since
+        self._unreported_since = {place: since.get(place, now) for place in found}
+        for place, began in self._unreported_since.items():
+            if now - began >= self._served().ledger_settle_s:
+                yield place
 
     def _settled(self) -> int:
         return int((self._wall() - self._served().ledger_settle_s) // 60) - 1
@@ -118,7 +135,6 @@ class LedgerWatch:
             cause=f"{minutes}: {_cause(kind, one)}",
             remedy=f"`phxqueue reconcile --pub {place[1]} --group {place[2]}`; docs/operations/reconciliation.md",
             facts=facts,
-            lasting=kind == DIFFERENCE,
             warning=kind == UNREPORTED,
         )
 

@@ -69,7 +69,7 @@ HISTORY_VERSION = 6
 LEDGER_VERSION = 10
 #: From a command with `ledger` of this version on the books are whole: see Ledger.
 WHOLE_LEDGER_VERSION = 12
-#: Reports that vouch for sequences.
+#: Reports that vouch for sequences; books that are opened by such a command keep them from the beginning on.
 VOUCH_VERSION = 15
 #: Consumer groups are numbered 1..64: one bit each.
 MAX_CONSUMER_GROUP_ID = 64
@@ -186,6 +186,7 @@ class StoreQueues(QueueState):
         relocate(self, instance, command)
         if command.history:
             self.history = command.history
+            self.ledger.accounts.restored()
         self.version = max(self.version, command.version)
         self.applied = instance
         return Outcomes(outcomes, self.clock_ms if counted else 0)
@@ -194,6 +195,8 @@ class StoreQueues(QueueState):
         self.ledger.open(command.ledger, self.clock_ms)
         if command.version >= WHOLE_LEDGER_VERSION and not self.ledger.whole:
             complete_books(self)
+        if command.version >= VOUCH_VERSION:  # else from the first word of a producer on
+            self.ledger.accounts.vouching = True
 
     def _skip(self, instance: int, message: str) -> Refusal:
         self.unreadable += 1

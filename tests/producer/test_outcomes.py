@@ -103,6 +103,15 @@ def test_a_batch_that_the_store_no_longer_remembers_is_settled_too() -> None:
     assert rig.only_item().buffer == b"second"
 
 
+def test_what_a_store_no_longer_remembers_may_be_written() -> None:
+    """By a try of which only the call knew, say: other nodes and time-outs are its business."""
+    rig = Rig()
+    rig.store.forgotten = {1}
+    first = watch(rig.producer.enqueue(1, 1, b"first"))
+    rig.run(0.1)
+    assert isinstance(first[0], OutcomeUnknown)
+
+
 @pytest.mark.parametrize("fault", [Fault.REQUEST_LOST, Fault.REPLY_LOST])
 def test_an_unknown_batch_is_settled_before_younger_items_of_its_uins_leave(fault: Fault) -> None:
     rig = Rig(backoff_first_s=0.1, backoff_max_s=0.1)

@@ -176,6 +176,62 @@ def test_the_watch_tells_once_and_again_only_of_more() -> None:
     assert watch.statuses() == []
 
 
+class Watched:
+    """Books that are looked at."""
+
+    def __init__(self, hold_s: float = 3600.0) -> None:
+        self.books, self.clock = Books(), Clock()
+        self.desk = AlarmDesk(
+            Alarms(most=10, repeat_s=0, hold_s=hold_s), EventRing(100), self.clock.seconds, self.clock.seconds
+        )
+        topic = two_pubs("alarm")
+        served = ServedQueues(topic, topic.stores[0])
+        self.watch = LedgerWatch(
+            lambda: [(0, self.books.ledger)],
+            self.desk,
+            self.clock,
+            lambda: served,
+            lambda: BEGIN * 60 + self.clock.seconds(),
+        )
+
+    def go_by(self, seconds: float) -> set[str]:
+        """Kinds of the alarms that stand then; it is looked every ten seconds."""
+        for _ in range(int(seconds // 10)):
+            self.clock.advance(10)
+            self.watch.look()
+            self.desk.look()
+        return {one.alarm.kind for one in self.desk.alarms.standing.values()}
+
+
+def test_a_difference_stands_until_it_is_cleared_or_forgotten() -> None:
+    watched = Watched(hold_s=60)
+    watched.books.report(10)  # of which nothing is stored
+    assert watched.go_by(3600) == {"difference"}
+    for group in (1, 2):
+        watched.desk.clear(f"difference store 1 paxos group 0 pub 1 group {group}", "by hand")
+    assert watched.go_by(3600) == set()
+
+
+def test_after_an_outage_what_is_reported_in_two_steps_is_no_alarm() -> None:
+    """The report from before it comes first, the one about the rest of that minute after it."""
+    watched = Watched()
+    watched.books.store(10)
+    watched.go_by(600)
+    watched.books.report(4, digest=200, at=10)
+    assert watched.go_by(20) == set()
+    watched.books.report(6, digest=300, at=10)
+    assert watched.go_by(600) == set()
+
+
+def test_what_a_producer_goes_on_not_reporting_is_a_warning() -> None:
+    watched = Watched()
+    watched.books.store(10)
+    watched.books.report(0, at=3)
+    assert watched.go_by(180) == {"unreported"}
+    watched.books.report(at=3)
+    assert watched.go_by(10) == set()
+
+
 def test_a_dispute_about_items_from_before_the_books_is_one_of_their_pub() -> None:
     books = Books()
     told = AckDispute(queue_id=5, consumer_group_id=2, stop=10, stored_count=10, claimed_count=7, pub_id=3)
@@ -247,6 +303,18 @@ def test_what_was_stored_before_anybody_vouched_is_not_judged() -> None:
     books.report(0, vouched=(0, 1))
     books.report(0, vouched=(0, 2))
     assert books.red(-1) == {}
+
+
+def test_what_was_open_in_a_backup_is_not_judged() -> None:
+    """It may have been reported after the backup was taken, and then nobody reports it again."""
+    books = vouching()
+    books.store(sequence=2)
+    books.ledger.accounts.restored()
+    books.report(0, vouched=(0, 2))
+    assert books.red(-1) == {}
+    books.store(minute=1, sequence=3)
+    books.report(0, vouched=(0, 3))
+    assert books.red(-1) == {(1, 1): (10, 0), (1, 2): (10, 0)}, "what came later is"
 
 
 def test_what_is_unconfirmed_survives_checkpoints_and_stays_in_its_row_when_it_is_old() -> None:

@@ -34,7 +34,7 @@ from phxqueue.reconcile.rows import LedgerRow, Picture
 from phxqueue.replica.errors import NotServing, OutcomeUnknown
 from phxqueue.store.ledger_service import LedgerService, ledger_bounds
 from phxqueue.store.outcomes import Duplicate
-from phxqueue.store.queues import COMMAND_VERSION, LEDGER_VERSION, StoreQueues
+from phxqueue.store.queues import COMMAND_VERSION, LEDGER_VERSION, StoreQueues, new_history
 from tests.store.fakes import NOW_MS, StoreUnderTest, batch, command
 
 VALUE = 0
@@ -406,6 +406,22 @@ def test_a_master_opens_the_books_when_everybody_knows_them() -> None:
     store.group.lowest_version = COMMAND_VERSION
     store.clock.advance(store.node.limits.retention_interval_s)
     assert store.group.state_machine.ledger.bounds == (24 * 60, 20_000)
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_books_of_a_new_store_judge_the_first_that_is_vouched_for_and_restored_ones_nothing_older(
+    restored: bool,
+) -> None:
+    store = opened()
+    store.clock.advance(1)
+    add(store, sent(3))
+    machine = store.group.state_machine
+    if restored:
+        machine.apply(machine.applied + 1, VALUE, new_history(5))
+    vouch = StoreCommand(version=COMMAND_VERSION, reports=[ProducedReport(producer_id=7, sequence=1, vouched_to=1)])
+    machine.apply(machine.applied + 1, VALUE, vouch.SerializeToString())
+    assert sum(machine.ledger.accounts.unconfirmed.values()) == (0 if restored else 3)
+    assert [count for count, _ in machine.ledger.accounts.open.values()] == ([3] if restored else [])
 
 
 def test_bounds_follow_the_configuration() -> None:
