@@ -30,6 +30,9 @@ LEDGER_VARIABLE = "PHXQUEUE_TEST_LEDGER"
 LOOK_AGAIN_S = 0.02
 #: A daemon that must not come up has so long to say why, on a machine with other things to do.
 REFUSAL_TIMEOUT_S = 60.0
+#: Of a topic. A busy machine may take longer over an election than producers are to wait for one; where the claim is
+#: that a fault costs them nothing, the machine must not decide.
+PATIENT = {"producer_no_master_patience_s": 20}
 
 
 class TestedCluster(ProcessCluster):

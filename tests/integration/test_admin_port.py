@@ -20,7 +20,7 @@ from phxqueue.producer import NewItem
 from phxqueue.proto.methods import GET
 from phxqueue.proto.store_pb2 import AckClaim, GetRequest, GetResponse
 from tests.console.test_port import fetch
-from tests.integration.cluster import TestedCluster
+from tests.integration.cluster import PATIENT, TestedCluster
 from tests.integration.conftest import MakeCluster
 
 
@@ -88,7 +88,9 @@ async def test_a_consumer_that_lies_is_seen_through_every_window(make_cluster: M
             consumers=1,
             consumer_groups=(1,),
             handlers={1: "tests.integration.handlers:record"},
+            store={"master_lease_ms": 3000},  # alarms are told by the master of that time: let it be one
             store_node={"log": {"format": "json"}},
+            topic=PATIENT,
         )
         url = f"http://127.0.0.1:{hook.getHost().port}/alarms"
         for node, port in enumerate(ports.ports[:3]):

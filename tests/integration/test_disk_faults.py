@@ -11,7 +11,7 @@ import pytest_twisted
 from phxqueue.admin.processes.child import Child
 from tests.faults import disk
 from tests.faults.disk import DiskFaults
-from tests.integration.cluster import TestedCluster
+from tests.integration.cluster import PATIENT, TestedCluster
 from tests.integration.conftest import MakeCluster
 from tests.integration.ledger import LedgerClient, everything_handled
 
@@ -45,7 +45,7 @@ async def loaded(cluster: TestedCluster) -> LedgerClient:
 
 @pytest_twisted.ensureDeferred
 async def test_a_node_whose_disk_lied_about_flushes_does_not_vote_again(make_cluster: MakeCluster, shim: Path) -> None:
-    cluster = make_cluster(queues=1)
+    cluster = make_cluster(queues=1, topic=PATIENT)
     every = [struck(cluster, number, shim, power_loss=True) for number in range(3)]
     await cluster.start()
     client = await loaded(cluster)
@@ -72,7 +72,7 @@ async def test_a_node_whose_disk_lied_about_flushes_does_not_vote_again(make_clu
 
 @pytest_twisted.ensureDeferred
 async def test_a_failing_flush_ends_that_node_and_no_other(make_cluster: MakeCluster, shim: Path) -> None:
-    cluster = make_cluster(queues=2, consumers=1, handlers=HANDLERS)
+    cluster = make_cluster(queues=2, consumers=1, handlers=HANDLERS, topic=PATIENT)
     every = [struck(cluster, number, shim) for number in range(3)]
     await cluster.start()
     client = await loaded(cluster)
@@ -98,7 +98,7 @@ async def test_a_failing_flush_ends_that_node_and_no_other(make_cluster: MakeClu
 @pytest_twisted.ensureDeferred
 async def test_a_slow_disk_moves_no_mastership(make_cluster: MakeCluster, shim: Path, whose: str) -> None:
     # A long lease: a busy machine must not do what the disk must not.
-    cluster = make_cluster(queues=2, consumers=1, handlers=HANDLERS, store={"master_lease_ms": 3000})
+    cluster = make_cluster(queues=2, consumers=1, handlers=HANDLERS, store={"master_lease_ms": 3000}, topic=PATIENT)
     every = [struck(cluster, number, shim) for number in range(3)]
     await cluster.start()
     client = await loaded(cluster)
@@ -118,7 +118,7 @@ async def test_a_slow_disk_moves_no_mastership(make_cluster: MakeCluster, shim: 
 
 @pytest_twisted.ensureDeferred
 async def test_a_damaged_log_is_refused_with_a_remedy_that_works(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster(queues=2, consumers=1, handlers=HANDLERS)
+    cluster = make_cluster(queues=2, consumers=1, handlers=HANDLERS, topic=PATIENT)
     await cluster.start()
     client = await loaded(cluster)
     victim = (await cluster.followers())[0]

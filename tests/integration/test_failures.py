@@ -9,6 +9,7 @@ import pytest
 import pytest_twisted
 
 from phxqueue.producer import EnqueueError, Refused
+from tests.integration.cluster import PATIENT
 from tests.integration.conftest import MakeCluster, later
 from tests.integration.ledger import LedgerClient, everything_handled
 
@@ -17,7 +18,7 @@ HANDLERS = {1: "tests.integration.handlers:record"}
 
 @pytest_twisted.ensureDeferred
 async def test_every_node_in_turn_is_killed_under_load(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster(queues=4, consumers=1, handlers=HANDLERS)
+    cluster = make_cluster(queues=4, consumers=1, handlers=HANDLERS, topic=PATIENT)
     await cluster.start()
     client = LedgerClient(cluster.reactor, await cluster.producer())
     client.start()
@@ -119,7 +120,7 @@ async def test_a_master_that_hangs_is_replaced_and_wakes_up_harmless(make_cluste
 
 @pytest_twisted.ensureDeferred
 async def test_a_graceful_stop_of_the_master_loses_nothing(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster(consumers=1, handlers=HANDLERS)
+    cluster = make_cluster(consumers=1, handlers=HANDLERS, topic=PATIENT)
     await cluster.start()
     client = LedgerClient(cluster.reactor, await cluster.producer())
     client.start()

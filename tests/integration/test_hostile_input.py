@@ -40,7 +40,7 @@ from phxqueue.proto.methods import ADD, GET, NODE_STATUS, PEER_HELLO
 from phxqueue.proto.paxos_pb2 import PeerHelloRequest
 from phxqueue.proto.status_pb2 import NodeStatusRequest
 from phxqueue.proto.store_pb2 import AddRequest, GetRequest
-from tests.integration.cluster import TestedCluster
+from tests.integration.cluster import PATIENT, TestedCluster
 from tests.integration.ledger import LedgerClient
 
 pytestmark = pytest.mark.shared_reactor
@@ -52,7 +52,9 @@ THROWERS = 7
 
 @pytest_twisted.async_yield_fixture(scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TestedCluster]:
-    started = TestedCluster(reactor, tmp_path_factory.mktemp("hostile") / "cluster", ClusterSpec(queues=2))
+    # A long lease: a busy machine must not move the mastership that garbage must not.
+    spec = ClusterSpec(queues=2, store={"master_lease_ms": 3000}, topic=PATIENT)
+    started = TestedCluster(reactor, tmp_path_factory.mktemp("hostile") / "cluster", spec)
     await started.start()
     yield started
     await started.close()

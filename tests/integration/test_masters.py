@@ -8,17 +8,17 @@ from typing import Any
 import pytest_twisted
 
 from phxqueue.admin.processes.child import Child
-from tests.integration.cluster import TestedCluster
+from tests.integration.cluster import PATIENT, TestedCluster
 from tests.integration.conftest import MakeCluster
 from tests.integration.ledger import LedgerClient
 
 GROUPS = 3
-#: A lease that a busy machine does not outlast; patience for the election at the start, which takes as long.
+#: A lease that a busy machine does not outlast.
 SPEC = {
     "queues": 6,
     "store": {"paxos_groups": GROUPS, "master_lease_ms": 1500},
     "store_node": {"replica": {"return_mastership_after_s": 0.5, "transfer_interval_s": 0.1}},
-    "topic": {"producer_no_master_patience_s": 20},
+    "topic": PATIENT,
 }
 
 

