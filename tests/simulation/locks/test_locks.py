@@ -18,6 +18,12 @@ SEEDS = 200
 PER_TEST = 20
 
 KNOWN: dict[str, tuple[int, ...]] = {
+    "a_restored_group_gives_its_tokens_again": (2,),
+    "a_restored_group_grants_after_a_restart": (4,),
+    "a_restored_group_grants_at_once": (2,),
+    "a_restored_group_never_grants": (2,),
+    "a_restored_group_waits_for_too_short_a_time": (36,),
+    "a_silence_counts_in_every_later_term": (48,),
     "renewed_in_memory_while_silent": (56,),
     "renewed_while_an_expiry_is_under_way": (78,),
     "renewed_without_a_lease": (21,),
@@ -40,6 +46,10 @@ def test_seeds(first: int) -> None:
 def test_every_profile_is_tried_in_them() -> None:
     profiles = Counter(plan(seed).profile for seed in range(SEEDS))
     assert {profile for profile in PROFILES if not profile.upgrade_every} == set(profiles)
+
+
+def test_restored_groups_are_among_them() -> None:
+    assert SEEDS // 10 < sum(plan(seed).restored for seed in range(SEEDS)) < SEEDS // 4
 
 
 def test_a_seed_decides_everything() -> None:

@@ -46,8 +46,7 @@ class Mutant:
         with pytest.MonkeyPatch.context() as patch:
             self.apply(patch)
             outcome = run(seed)
-        if any(mistake in outcome.violation for mistake in _MISTAKES):
-            raise BrokenMutant(f"{self.name}, seed {seed}: {outcome.violation}")
+        check_fits(self.name, outcome)
         return outcome if outcome.violation else None
 
     def promising(self, seeds: int) -> list[int]:
@@ -59,6 +58,15 @@ class Mutant:
             return True
         drawn = plan(seed)
         return drawn.profile.name in (self.profiles or (drawn.profile.name,)) and (self.nodes in (0, drawn.shape.nodes))
+
+
+def check_fits(name: str, outcome: Outcome) -> None:
+    """Refuse a run that a mutant's own mistake has ended.
+
+    :raises BrokenMutant: it is such a run.
+    """
+    if any(mistake in outcome.violation for mistake in _MISTAKES):
+        raise BrokenMutant(f"{name}, seed {outcome.seed}: {outcome.violation}")
 
 
 MUTANTS: list[Mutant] = []
@@ -77,14 +85,18 @@ def mutant(
 
 
 def replace(patch: Patch, owner: type, name: str, new: Callable[..., Any]) -> None:
-    """Put another method in the place of one that takes the same parameters.
+    """Put another method in the place of one that takes the same parameters; one that takes any (`*_, **__`) fits.
 
     :raises BrokenMutant: there is no such method in this class, or it takes others.
     """
     if name not in vars(owner):
         raise BrokenMutant(f"{owner.__name__} has no {name} of its own any more")
     old = vars(owner)[name]
-    if list(inspect.signature(old).parameters) != list(inspect.signature(new).parameters):
+    parameters = inspect.signature(new).parameters
+    takes_any = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} <= {
+        parameter.kind for parameter in parameters.values()
+    }
+    if not takes_any and list(inspect.signature(old).parameters) != list(parameters):
         raise BrokenMutant(f"{owner.__name__}.{name}{inspect.signature(old)} takes other parameters now")
     patch.setattr(owner, name, new)
 

@@ -24,15 +24,18 @@ class LockBooks:
         recorder: what the users of strings did.
         operations: calls that were answered.
         contenders: all of them; they renew each other's locks.
+
+    Args:
+        fence: of a lock group that was restored from a backup; else 0.
     """
 
-    def __init__(self, world: World, paxos_groups: int) -> None:
+    def __init__(self, world: World, paxos_groups: int, fence: int = 0) -> None:
         self.exclusion = Exclusion(world)
         self.recorder = Recorder(lambda: world.now)
         self.operations = 0
         self.contenders: list[Any] = []
         self._world = world
-        self._references = [LockReference() for _ in range(paxos_groups)]
+        self._references = [LockReference(fence) for _ in range(paxos_groups)]
         self._floors = [-1] * paxos_groups
         self._history = xxhash.xxh3_64()
 

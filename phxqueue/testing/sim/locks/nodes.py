@@ -15,6 +15,7 @@ from phxqueue.config.settings import LockLimits
 from phxqueue.lock.service import LockService
 from phxqueue.lock.table import LockTable
 from phxqueue.net.service import Registered, RpcService
+from phxqueue.proto.lock_pb2 import LockRestored
 from phxqueue.replica.node import ReplicaNode
 from phxqueue.testing.sim.cluster import Applied, ClusterShape
 from phxqueue.testing.sim.journal import SimJournal
@@ -38,9 +39,11 @@ LIMITS = LockLimits(
 class ReportingTable(LockTable):
     """The real state machine; it only tells what it has applied."""
 
-    def __init__(self, report: Applied) -> None:
+    def __init__(self, report: Applied, restored: LockRestored | None) -> None:
         super().__init__()
         self._report = report
+        if restored is not None:
+            self._begin_again(restored, 0)
 
     def apply(self, instance: int, kind: int, payload: bytes) -> Any:
         """Apply one chosen entry."""
@@ -72,10 +75,15 @@ class SimLockNode:
 
 
 class LockFactory:
-    """Builds what runs on a simulated node."""
+    """Builds what runs on a simulated node.
 
-    def __init__(self, world: World, shape: ClusterShape) -> None:
+    Args:
+        restored: the lock group begins as one that was restored from a backup in which nothing was held.
+    """
+
+    def __init__(self, world: World, shape: ClusterShape, restored: LockRestored | None = None) -> None:
         self._world = world
+        self._restored = restored
         addresses = tuple(NodeAddress(node_id, "10.0.0.1", node_id, 1000 + node_id) for node_id in range(shape.nodes))
         lock = LockGroup(lock_id=LOCK_ID, nodes=addresses, paxos_groups=shape.paxos_groups)
         topic = Topic(topic_id=TOPIC_ID, topic_name="simulated", locks=(lock,))
@@ -87,7 +95,7 @@ class LockFactory:
 
     def state_machine(self, node_id: int, group_id: int, report: Applied) -> LockTable:
         """Build the state machine of one group."""
-        return ReportingTable(report)
+        return ReportingTable(report, self._restored)
 
     def service(self, node_id: int, node: ReplicaNode, journal: SimJournal, clock: ProcessClock) -> SimLockNode:
         """Build what answers clients on a node that has recovered."""

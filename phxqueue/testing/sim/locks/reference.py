@@ -24,10 +24,17 @@ class _Key:
 
 
 class LockReference:
-    """The locks of one Paxos group. A place is a point of the log: an operation's version, in effect after it."""
+    """The locks of one Paxos group. A place is a point of the log, in effect after an operation.
 
-    def __init__(self) -> None:
+    Args:
+        fence: a version is the place of its operation and this; above 0: the group was restored from a backup, and
+            grants nothing until an entry says so.
+    """
+
+    def __init__(self, fence: int = 0) -> None:
         self.end = 0
+        self._fence = fence
+        self._granting = not fence
         self._term = 0
         self._keys: dict[str, _Key] = {}
 
@@ -46,16 +53,20 @@ class LockReference:
     def _carry_out(self, operation: LockOperation, place: int) -> None:
         kinds, key = LockOperation.Kind, self._keys.setdefault(operation.key, _Key())
         holder, version = held = key.values[-1]
+        stamp = place + self._fence
         own = (operation.client_id, operation.expected_version) == held
         if operation.kind == kinds.ACQUIRE:
             if holder and holder == operation.client_id:
-                key.stamp = place
+                key.stamp = stamp
                 return
             expected = not operation.HasField("expected_version") or operation.expected_version == version
-            if expected and (not holder or operation.force):
-                self._change(key, place, (operation.client_id, place))
+            if expected and (operation.force or (not holder and self._granting)):
+                self._change(key, place, (operation.client_id, stamp))
+                key.stamp = stamp
         elif operation.kind == kinds.RENEW and own and holder:
-            key.stamp = place
+            key.stamp = stamp
+        elif operation.kind == kinds.OPEN:
+            self._granting = True
         elif (operation.kind == kinds.RELEASE and holder and (own or operation.force)) or (
             operation.kind == kinds.EXPIRE_LOCK and holder and key.stamp == operation.expected_version
         ):
@@ -65,7 +76,6 @@ class LockReference:
     def _change(key: _Key, place: int, value: tuple[str, int]) -> None:
         key.places.append(place)
         key.values.append(value)
-        key.stamp = place
 
     def find(self, name: str, value: tuple[str, int], floor: int) -> int:
         """The first place, not before `floor`, at which a lock was so. Raises Violation when there is none."""

@@ -17,6 +17,7 @@ from phxqueue.testing.sim.locks.books import LockBooks
 from phxqueue.testing.sim.locks.contenders import FORCED, Contender
 from phxqueue.testing.sim.locks.nodes import LockFactory
 from phxqueue.testing.sim.locks.readers import Reader, StringUser
+from phxqueue.testing.sim.locks.unknown_holders import FENCE, LEASE, RESTORED, believe
 from phxqueue.testing.sim.profiles import CALM, PROFILES, Profile
 from phxqueue.testing.sim.run import LogWatch, Outcome
 from phxqueue.testing.sim.watch import Watch
@@ -28,6 +29,8 @@ RECOVERY_SECONDS = 3.0
 """From healing to the first lock that a client who knows nothing gets, in every Paxos group."""
 LIVENESS_SECONDS = 90.0
 """From healing to the end of everything else: every contender has had its turns, one behind the other."""
+RESTORED_SHARE, RESTORE_SALT = 0.15, 0x45B
+"""Share of the seeds in which the group was restored from a backup, while others hold locks that are not in it."""
 _LOCK_PROFILES = tuple(profile for profile in PROFILES if not profile.upgrade_every)  # there is one command version
 
 
@@ -50,6 +53,7 @@ class Plan:
     locks: int
     contenders: int
     turns: int
+    restored: bool
 
 
 def plan(seed: int) -> Plan:
@@ -63,7 +67,8 @@ def plan(seed: int) -> Plan:
     )
     if profile.leave_every:  # it is about trimming
         shape = replace(shape, checkpoint_interval=0.2, checkpoint_entries=20)
-    return Plan(profile, shape, random.choice((1, 2, 3)), random.choice((2, 4, 8)), random.choice((3, 6)))
+    restored = Random(seed ^ RESTORE_SALT).random() < RESTORED_SHARE
+    return Plan(profile, shape, random.choice((1, 2, 3)), random.choice((2, 4, 8)), random.choice((3, 6)), restored)
 
 
 def run(seed: int) -> LockOutcome:
@@ -78,13 +83,17 @@ class LockSimulation:
         shape = drawn.shape
         self.outcome = LockOutcome(seed, drawn.profile.name)
         self.world = World(seed)
-        self.books = LockBooks(self.world, shape.paxos_groups)
-        factory = LockFactory(self.world, shape)
+        self.books = LockBooks(self.world, shape.paxos_groups, FENCE if drawn.restored else 0)
+        factory = LockFactory(self.world, shape, RESTORED if drawn.restored else None)
         self.watch = Watch(self.books, shape.nodes, drawn.profile is CALM, _version_of)
         self.cluster = Cluster(self.world, shape, self.watch, factory.state_machine, factory.service)
         walls = WallClocks(self.world, shape.nodes, 1.0)
         self.injector = FaultInjector(self.cluster, drawn.profile, walls, SAFETY_SECONDS)
-        names = [*(f"lock {number}" for number in range(drawn.locks)), FORCED]
+        locks = [f"lock {number}" for number in range(drawn.locks)]
+        names = [*locks, FORCED]
+        self._quarantine = LEASE if drawn.restored else 0.0
+        if drawn.restored:
+            believe(self.books.exclusion, locks, Random(~seed))
         self.contenders = [
             Contender(self.cluster, self.books, number, names, drawn.turns) for number in range(drawn.contenders)
         ]
@@ -136,7 +145,8 @@ class LockSimulation:
         probes = [Contender(cluster, self.books, 1000 + number, [f"probe {number}"], 1) for number in range(4)]
         for probe in probes:
             probe.start()
-        expect("a first lock in every group", lambda: all(probe.has_held for probe in probes), RECOVERY_SECONDS)
+        soon = RECOVERY_SECONDS + self._quarantine
+        expect("a first lock in every group", lambda: all(probe.has_held for probe in probes), soon)
         recovery = world.now - healed
         expect("every contender has had its turns", lambda: all(one.done for one in (*self.contenders, *probes)))
         expect("strings are read and written", lambda: all(user.done for user in self.users))
