@@ -8,14 +8,19 @@ from phxqueue.console.alarms import Alarm
 from phxqueue.console.conditions import Condition
 
 NO_LOCK, NO_CONSUMER, SILENT = "scheduler-no-lock", "no-consumer", "consumer-silent"
-#: The lock service may elect a master meanwhile.
-NO_LOCK_S = 30.0
+#: Beyond lock_patience_s, after which it shows that the lock service answers again.
+NO_LOCK_S = 15.0
 #: Consumers may all be restarted at once.
 SILENT_S = 30.0
 
 
 def scheduler_conditions(
-    topic: str, master: bool, failing: str, configured: Collection[str], alive: Mapping[str, object]
+    topic: str,
+    master: bool,
+    failing: str,
+    configured: Collection[str],
+    alive: Mapping[str, object],
+    lock_patience_s: float,
 ) -> Iterable[Condition]:
     """What holds now.
 
@@ -24,6 +29,7 @@ def scheduler_conditions(
         failing: why it cannot ask for the master's lock, or "".
         configured: addresses of the consumers that are to have queues.
         alive: of those that report.
+        lock_patience_s: an attempt to get the lock fails when nobody has answered for so long.
     """
     subject = (("topic", topic),)
     if failing:
@@ -35,7 +41,7 @@ def scheduler_conditions(
                 remedy="see to the lock service (`phxqueue masters list`): until then no scheduler can become the "
                 "master, and consumers keep the queues that they have",
             ),
-            NO_LOCK_S,
+            lock_patience_s + NO_LOCK_S,
         )
     if not master or not configured:
         return

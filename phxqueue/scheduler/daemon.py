@@ -91,6 +91,7 @@ class SchedulerRole:
             self._reactor,
             begin=service.begin,
             end=service.end,
+            patience_s=settings.lock_patience_s,
         )
         self._mastership.start()
 
@@ -120,6 +121,7 @@ class SchedulerRole:
             "" if self._mastership is None else self._mastership.failing,
             [consumer.address for consumer in topic.consumers if consumer.scale],
             service.loads(),
+            topic.settings.lock_patience_s,
         )
 
     def reload(self) -> None:

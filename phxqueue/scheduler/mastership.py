@@ -15,6 +15,9 @@ from twisted.logger import Logger
 
 from phxqueue.lock.client import Held, LockError
 
+#: An attempt that fails ends at most so long after its patience, in seconds.
+_SLACK_S = 5.0
+
 
 class Locks(Protocol):
     """What is needed of a lock client (`LockClient` is one)."""
@@ -33,6 +36,7 @@ class Mastership:
         begin: called with the fencing token when mastership begins ...
         end: ... and when it is over.
         retry_s: pause when the lock service cannot be reached.
+        patience_s: asking for the lock fails when nobody has answered for so long (lock_patience_s).
     """
 
     log = Logger(namespace="phxqueue.scheduler")
@@ -47,6 +51,7 @@ class Mastership:
         begin: Callable[[int], None],
         end: Callable[[], None],
         retry_s: float = 1.0,
+        patience_s: float = 30.0,
     ) -> None:
         self._locks = locks
         self._key = key
@@ -55,6 +60,7 @@ class Mastership:
         self._begin = begin
         self._end = end
         self._retry_s = retry_s
+        self._patience_s = patience_s
         self.failing = ""  # why the lock cannot be asked for; "": it can, or it is held
         self._run: Deferred[None] | None = None
 
@@ -74,12 +80,25 @@ class Mastership:
     async def _hold_on(self) -> None:
         while True:
             try:
-                held = await self._locks.acquire(self._key, self._lease_s, None)
+                held = await self._ask()
             except LockError as error:
                 await self._wait(error)
                 continue
-            self.failing = ""
+            self._answered()
             await self._be_master(held)
+
+    async def _ask(self) -> Held:
+        # Who waits in the lock's queue, behind the master, waits for ever, and is told nothing meanwhile; but it would
+        # have failed by then if nobody had answered.
+        answered = self._clock.callLater(self._patience_s + _SLACK_S, self._answered)
+        try:
+            return await self._locks.acquire(self._key, self._lease_s, None)
+        finally:
+            if answered.active():
+                answered.cancel()
+
+    def _answered(self) -> None:
+        self.failing = ""
 
     async def _be_master(self, held: Held) -> None:
         """Until the lock is lost, or somebody stops us: then it is given back."""

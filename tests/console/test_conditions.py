@@ -158,7 +158,7 @@ def test_a_storm_of_leases_that_run_out() -> None:
 
 
 def scheduler(*, master: bool = True, failing: str = "", alive: tuple[str, ...] = ("a", "b")) -> list[str]:
-    present = scheduler_conditions("test", master, failing, ["a", "b"], dict.fromkeys(alive))
+    present = scheduler_conditions("test", master, failing, ["a", "b"], dict.fromkeys(alive), 30.0)
     return [one.alarm.name for one in present]
 
 

@@ -118,6 +118,31 @@ def test_a_lock_service_that_is_away_is_asked_again_and_said_once() -> None:
     assert rig.events == [3]
 
 
+def test_who_waits_behind_the_master_is_not_failing() -> None:
+    """Waiting in the lock's queue ends only when the lock comes; an attempt that nobody answers would have failed."""
+    rig = Rig()
+    rig.waiting.pop().errback(Unavailable("nobody there"))
+    rig.clock.advance(1.0)
+    assert rig.mastership.failing == "nobody there"
+    rig.clock.advance(30.0)
+    assert rig.mastership.failing == "nobody there", "it might yet fail"
+    rig.clock.advance(5.0)
+    assert not rig.mastership.failing
+
+
+def test_a_lock_service_that_stays_away_is_failing_all_the_time() -> None:
+    rig = Rig()
+    rig.waiting.pop().errback(Unavailable("nobody there"))
+    for _ in range(3):
+        rig.clock.advance(1.0)
+        rig.clock.pump([1.0] * 31)
+        assert rig.mastership.failing
+        rig.waiting.pop().errback(Unavailable("nobody there"))
+    rig.clock.advance(1.0)
+    rig.grant(3)
+    assert not rig.mastership.failing
+
+
 def test_stopping_while_it_pauses_leaves_no_timer() -> None:
     rig = Rig()
     rig.waiting.pop().errback(Unavailable("nobody there"))
