@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import click
@@ -18,10 +19,19 @@ from phxqueue.admin.table import age, size, table
 if TYPE_CHECKING:
     from phxqueue.admin.queue_reader import Caller
     from phxqueue.config import Topic
-    from phxqueue.proto.store_pb2 import DelayedBatch
+    from phxqueue.producer.delayed import DelayedId
+    from phxqueue.proto.store_pb2 import DelayedBatch, ListDelayedResponse
 
 DEADLINE_S = 5.0
 PAGE = 1000
+
+
+class Found(Enum):
+    """What was there of a message to cancel, as told."""
+
+    WAITING = "is cancelled"
+    CANCELLED = "does not wait for its time: the last number in it is that of a message that was cancelled before"
+    NOWHERE = "is not there: it has been delivered, or there never was one"
 
 
 @click.group()
@@ -69,18 +79,17 @@ def list_command(settings: ClusterContext, queue: str | None, pub: int | None, c
 def cancel(settings: ClusterContext, ids: tuple[str, ...]) -> None:
     """Take messages back, by the ids of `delayed list` or of the receipts of `enqueue`.
 
-    Exit status 1 when one of them was delivered already.
+    One that was cancelled before is told as such. Exit status 1 when one of them was delivered already.
     """
     topic = settings.topic_of(settings.load())
     late = []
 
     async def main(caller: Caller) -> None:
         for text in ids:
-            if await cancelled(caller, topic, text):
-                click.echo(f"{text} is cancelled")
-            else:
+            found = await cancelled(caller, topic, text)
+            click.echo(f"{text} {found.value}", err=found is Found.NOWHERE)
+            if found is Found.NOWHERE:
                 late.append(text)
-                click.echo(f"{text} is not there: it has been delivered, or there never was one", err=True)
 
     with_caller(settings, topic, main)
     if late:
@@ -112,8 +121,8 @@ async def waiting(
         request.after_ms, request.after_number = page.after_ms, page.after_number
 
 
-async def cancelled(caller: Caller, topic: Topic, text: str) -> bool:
-    """Cancel one; False: it is not there.
+async def cancelled(caller: Caller, topic: Topic, text: str) -> Found:
+    """Cancel one, and say what was there.
 
     Raises:
         AdminError: the text is no id.
@@ -137,13 +146,36 @@ async def cancelled(caller: Caller, topic: Topic, text: str) -> bool:
         timer_number=name.timer_number,
     )
     route = store_route(topic, name.store_id, topic.store(name.store_id).group_of_queue(name.queue_id))
+    waiting_there = await _look(caller, topic, name)
+    if waiting_there is not None and waiting_there.queue_id != name.queue_id:
+        return Found.NOWHERE  # the store would go by the rest of the id
     try:
         await caller.call(route, CANCEL_DELAYED, request, DEADLINE_S, try_timeout_s=DEADLINE_S / 2)
     except RpcError as error:
         if error.status is Status.NOT_FOUND:
-            return False
+            return Found.NOWHERE
         raise
-    return True
+    return Found.CANCELLED if waiting_there is None else Found.WAITING
+
+
+async def _look(caller: Caller, topic: Topic, name: DelayedId) -> DelayedBatch | None:
+    """What waits under this time and number: of what was cancelled, a store remembers the number alone."""
+    from phxqueue.producer.routes import store_route
+    from phxqueue.proto.methods import LIST_DELAYED
+    from phxqueue.proto.store_pb2 import ListDelayedRequest
+
+    request = ListDelayedRequest(
+        topic_id=topic.topic_id, store_id=name.store_id, queue_id=name.queue_id, limit=1,
+        after_ms=name.deliver_at_ms, after_number=max(name.timer_number - 1, 0),
+    )  # fmt: skip
+    route = store_route(topic, name.store_id, topic.store(name.store_id).group_of_queue(name.queue_id))
+    page: ListDelayedResponse = await caller.call(
+        route, LIST_DELAYED, request, DEADLINE_S, try_timeout_s=DEADLINE_S / 2
+    )
+    for one in page.batches:
+        if (one.deliver_at_ms, one.timer_number) == (name.deliver_at_ms, name.timer_number):
+            return one
+    return None
 
 
 def _groups(topic: Topic) -> list[tuple[int, int, bool]]:

@@ -137,6 +137,11 @@ class Options(NodeOptions):
 
     def load(self, path: Path) -> DevCluster:
         """Return the nodes; makes certificates that are missing."""
+        if not path.exists():
+            raise ConfigError(
+                f"{path} does not exist: go to the directory that has it (a checkout has {DEFAULT_CONFIG}), or name "
+                "the cluster's file with -c"
+            )
         try:
             found = DevCluster.load(path)
             if found.cluster.certificates is not None:

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import click
 from twisted.internet.task import deferLater
 
 from phxqueue.admin import edge
-from phxqueue.admin.clients import open_pool
+from phxqueue.admin.clients import open_master_client, open_pool
 from phxqueue.admin.context import ClusterContext, cluster_command
+from phxqueue.admin.limits import TopicSettingsClient
 from phxqueue.admin.node_status import ANSWER_TIMEOUT_S, Backlog, NodeReport, ask_all, backlogs, without_master
 from phxqueue.admin.table import age, table
 from phxqueue.config import DEAD_LETTER_BASE, Topic
+from phxqueue.consumer.throttle_settings import read_throttle
+from phxqueue.net.routing import MasterClient
+from phxqueue.net.status import RpcError
+
+Pauses = frozenset[tuple[int, int]]
+"""(consumer group id, pub id) that `phxqueue pause` holds back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +37,7 @@ class Lag:
         backlog: items that are not acknowledged.
         oldest_s: age of the oldest of them, since its enqueue for this attempt; None: there is none.
         rate_in, rate_out: items per second enqueued, and acknowledged, between the two looks.
+        paused: `phxqueue pause` holds all of it (all pubs that it belongs to); partly: some of it.
     """
 
     consumer_group_id: int
@@ -39,6 +47,8 @@ class Lag:
     oldest_s: float | None
     rate_in: float
     rate_out: float
+    paused: bool = False
+    partly: bool = False
 
     @property
     def drain_s(self) -> float | None:
@@ -80,31 +90,64 @@ def lag(
     topic = settings.topic_of(cluster)
     tls = settings.tls_of(cluster)
 
-    async def main(reactor: Any) -> tuple[list[NodeReport], list[NodeReport], float]:
+    async def main(reactor: Any) -> tuple[list[NodeReport], list[NodeReport], float, Pauses | None]:
         pool = open_pool(reactor, cluster, topic, tls)
         try:
             first, began = await ask_all(pool, topic, timeout), reactor.seconds()
             await deferLater(reactor, interval)
             second = await ask_all(pool, topic, timeout)
-            return first, second, reactor.seconds() - began
+            seconds = reactor.seconds() - began
+            return (
+                first,
+                second,
+                seconds,
+                await _pauses(open_master_client(reactor, cluster, topic, pool), topic, timeout),
+            )
         finally:
             await pool.close()
 
-    first, second, seconds = edge.run(main)
+    first, second, seconds, pauses = edge.run(main)
     found = [
         each
-        for each in lags(backlogs(first), backlogs(second), seconds)
+        for each in with_pauses(topic, lags(backlogs(first), backlogs(second), seconds), pauses or frozenset())
         if (not groups or each.consumer_group_id in groups) and (not queues or each.queue_id in queues)
     ]
     if as_json:
         click.echo(json.dumps(as_document(topic, found), indent=2))
     else:
         click.echo("\n".join(as_text(found, everything=everything)))
+    if pauses is None:
+        click.echo("what is paused is not known: the store that keeps it does not answer", err=True)
     masterless = without_master(topic, second)
     for store, group_id in masterless:
         click.echo(f"store {store.store_id} group {group_id} has no master: its queues are missing here", err=True)
     if masterless:
         raise click.exceptions.Exit(1)
+
+
+async def _pauses(caller: MasterClient, topic: Topic, timeout_s: float) -> Pauses | None:
+    """What is paused; None: nobody can say."""
+    try:
+        settings = await TopicSettingsClient(topic, caller).read(timeout_s)
+    except RpcError:
+        return None
+    return read_throttle(settings)[0].paused
+
+
+def with_pauses(topic: Topic, found: Iterable[Lag], pauses: Pauses) -> list[Lag]:
+    """Note which queues are paused: of groups that only the stores know, too, as far as our files have their queues."""
+    pubs_of = {pub.pub_id: frozenset(topic.queues_of_pub(pub.pub_id)) for pub in topic.pubs}
+    in_files = {group.consumer_group_id for group in topic.consumer_groups}
+    noted = []
+    for one in found:
+        group = one.consumer_group_id
+        states = [
+            (group, pub.pub_id) in pauses
+            for pub in topic.pubs
+            if one.queue_id in pubs_of[pub.pub_id] and (group in pub.consumer_group_ids or group not in in_files)
+        ]
+        noted.append(replace(one, paused=bool(states) and all(states), partly=any(states) and not all(states)))
+    return noted
 
 
 def lags(first: Iterable[Backlog], second: Iterable[Backlog], seconds: float) -> list[Lag]:
@@ -132,6 +175,8 @@ def lags(first: Iterable[Backlog], second: Iterable[Backlog], seconds: float) ->
 def total(parts: Sequence[Lag], consumer_group_id: int) -> Lag:
     """All queues of a group together."""
     ages = [part.oldest_s for part in parts if part.oldest_s is not None]
+    behind = [part for part in parts if part.backlog]
+    paused = bool(behind) and all(part.paused for part in behind)
     return Lag(
         consumer_group_id=consumer_group_id,
         store_id=None,
@@ -140,6 +185,8 @@ def total(parts: Sequence[Lag], consumer_group_id: int) -> Lag:
         oldest_s=max(ages, default=None),
         rate_in=sum(part.rate_in for part in parts),
         rate_out=sum(part.rate_out for part in parts),
+        paused=paused,
+        partly=not paused and any(part.paused or part.partly for part in behind),
     )
 
 
@@ -181,5 +228,12 @@ def as_text(found: Sequence[Lag], *, everything: bool = False) -> list[str]:
 
 def _row(name: str, one: Lag) -> tuple[object, ...]:
     oldest = "" if one.oldest_s is None else age(one.oldest_s)
-    drained = "" if not one.backlog else "never" if one.drain_s is None else age(one.drain_s)
-    return name, one.backlog, oldest, f"{one.rate_in:.1f}", f"{one.rate_out:.1f}", drained
+    return name, one.backlog, oldest, f"{one.rate_in:.1f}", f"{one.rate_out:.1f}", _drained(one)
+
+
+def _drained(one: Lag) -> str:
+    if not one.backlog:
+        return ""
+    if one.drain_s is not None:
+        return age(one.drain_s)
+    return "paused" if one.paused else "partly paused" if one.partly else "never"

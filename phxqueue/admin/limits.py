@@ -38,11 +38,11 @@ class TopicSettingsClient:
     topic: Topic
     caller: MasterClient
 
-    async def read(self) -> dict[str, bytes]:
+    async def read(self, deadline_s: float = DEADLINE_S) -> dict[str, bytes]:
         """All of them."""
         topic = self.topic
         request = GetSettingsRequest(topic_id=topic.topic_id, store_id=settings_store(topic).store_id)
-        response = await self.caller.call(settings_route(topic), GET_SETTINGS, request, DEADLINE_S)
+        response = await self.caller.call(settings_route(topic), GET_SETTINGS, request, deadline_s)
         return dict(response.settings)
 
     async def set(self, key: str, value: bytes | None) -> None:
@@ -93,6 +93,7 @@ def limits() -> None:
 
 def _matching(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
+        click.option("--all", "everything", is_flag=True, help="All items: without any of the other options."),
         click.option(
             "--queue-info", "queue_info_id", type=int, default=-1, help="Only in the queues of this queue_info."
         ),
@@ -110,9 +111,10 @@ def _matching(function: Callable[..., Any]) -> Callable[..., Any]:
     "--per-minute", type=click.IntRange(0, 2**31 - 1), required=True, help="Items per minute; 0: no limit at all."
 )
 @cluster_command
-def set_limit(context: ClusterContext, per_minute: int, **ids: int) -> None:
+def set_limit(context: ClusterContext, per_minute: int, everything: bool, **ids: int) -> None:
     """Set a limit, in place of one of the files that is about the same items. Consumers keep to it within seconds."""
     limit = Limit(per_minute=per_minute, **ids)
+    _check_meant(limit, everything)
 
     async def use(settings: TopicSettingsClient) -> None:
         check_ids(settings.topic, limit, await settings.pubs_by_group(limit))
@@ -125,9 +127,10 @@ def set_limit(context: ClusterContext, per_minute: int, **ids: int) -> None:
 @limits.command("unset")
 @_matching
 @cluster_command
-def unset_limit(context: ClusterContext, **ids: int) -> None:
+def unset_limit(context: ClusterContext, everything: bool, **ids: int) -> None:
     """Take out a limit that was set; what the files say of the same items is in force again."""
     limit = Limit(**ids)
+    _check_meant(limit, everything)
 
     async def use(settings: TopicSettingsClient) -> bool:
         there = limit_key(limit) in await settings.read()
@@ -173,6 +176,15 @@ def resume(context: ClusterContext, consumer_group_id: int, pub_id: int) -> None
     """Have a consumer group go on with a pub."""
     _pause(context, consumer_group_id, pub_id, None)
     click.echo(f"group {consumer_group_id} goes on with pub {pub_id}")
+
+
+def _check_meant(limit: Limit, everything: bool) -> None:
+    """Raises AdminError unless it was said which items are meant: forgetting it must not hold back a whole topic."""
+    unspecific = limit == Limit()
+    if unspecific and not everything:
+        raise AdminError("say which items: by --pub, --group, --handle, --queue-info, or --all for everything together")
+    if everything and not unspecific:
+        raise AdminError(f"--all is about everything, and you named {describe(limit)}: which do you mean?")
 
 
 def _pause(context: ClusterContext, consumer_group_id: int, pub_id: int, value: bytes | None) -> None:

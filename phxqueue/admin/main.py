@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 import traceback
 from typing import Any
@@ -62,6 +63,13 @@ class CommandTable(click.Group):
             formatter.write_dl([(name, text) for name, (_, _, text) in sorted(COMMANDS.items())])
 
     def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return self._invoke(ctx)
+        except KeyboardInterrupt:  # where no reactor ran: click would say "Aborted!", with status 1
+            click.echo("interrupted", err=True)
+            raise click.exceptions.Exit(128 + signal.SIGINT) from None
+
+    def _invoke(self, ctx: click.Context) -> Any:
         from phxqueue.admin.edge import Interrupted
 
         try:

@@ -71,6 +71,16 @@ def test_certificates_that_cannot_be_made_end_it_with_a_sentence() -> None:
     assert "stray.pem" in str(caught.value)
 
 
+def test_in_a_directory_without_a_cluster_it_says_where_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    with pytest.raises(SystemExit) as caught:
+        Options().parseOptions([])
+    assert "phxqueue-dev: etc/globalconfig.conf does not exist: go to the directory" in str(caught.value)
+    assert list(empty.iterdir()) == []
+
+
 class Slow(Service):
     def __init__(self, name: str, events: list[str]) -> None:
         self.name = name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phxqueue.admin.lag import Lag, as_document, as_text, lags, total
+from phxqueue.admin.lag import Lag, as_document, as_text, lags, total, with_pauses
 from phxqueue.admin.node_status import Backlog
 from phxqueue.config import DEAD_LETTER_BASE
 from tests.producer.fake_store import make_topic
@@ -59,6 +59,30 @@ def test_the_document_has_groups_with_their_queues() -> None:
     assert second["queues"] == [
         {
             "consumer_group_id": 2, "store_id": 1, "queue_id": 0, "backlog": 20, "oldest_s": 1.0, "rate_in": 10.0,
-            "rate_out": 0.0, "drain_s": None,
+            "rate_out": 0.0, "paused": False, "partly": False, "drain_s": None,
         }
     ]  # fmt: skip
+
+
+def test_what_is_paused_is_told_so_instead_of_never() -> None:
+    """Queue 0 belongs to pubs 1 and 2, queue 10 to pub 1; group 2 reads pub 1 only, group 60 came at run time."""
+    queues = [(1, 0), (1, 10), (2, 0), (60, 0)]
+    found = [Lag(group, 1, queue, 5, 1.0, 1.0, 0.0) for group, queue in queues]
+    noted = with_pauses(make_topic(), found, frozenset({(1, 1), (2, 1), (60, 2)}))
+    assert [(one.paused, one.partly) for one in noted] == [(False, True), (True, False), (True, False), (False, True)]
+    ends = [" ".join(line.split()[-2:]) for line in as_text(noted)[1:]]
+    assert ends == [
+        "partly paused",
+        "partly paused",
+        "0.0 paused",
+        "0.0 paused",
+        "0.0 paused",
+        "partly paused",
+        "partly paused",
+    ]
+    assert [line.split()[-1] for line in as_text(with_pauses(make_topic(), found, frozenset()))[1:]] == ["never"] * 7
+
+
+def test_a_pause_that_consumers_have_not_heard_of_yet() -> None:
+    [one] = with_pauses(make_topic(), [Lag(2, 1, 0, 5, 1.0, 1.0, 9.0)], frozenset({(2, 1)}))
+    assert as_text([one])[2].endswith("0.6 s")

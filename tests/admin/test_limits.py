@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from phxqueue.admin import limits
 from phxqueue.admin.errors import AdminError
 from phxqueue.admin.limits import as_document, as_text, check_ids, describe, rate
 from phxqueue.config import FreqInfo, UnknownIdError
 from phxqueue.consumer.limits import Limit
+from tests.admin.conftest import Invoke
 from tests.producer.fake_store import make_topic
 
 
@@ -47,6 +51,23 @@ def test_a_limit_on_a_group_is_refused_when_it_would_match_nothing() -> None:
         check_ids(make_topic(), Limit(pub_id=1, consumer_group_id=7), pubs_by_group)
     check_ids(make_topic(), Limit(pub_id=2, consumer_group_id=7), pubs_by_group)
     check_ids(make_topic(), Limit(consumer_group_id=7), pubs_by_group)
+
+
+@pytest.mark.parametrize("command", [("set", "--per-minute", "60"), ("unset",)], ids=["set", "unset"])
+def test_everything_is_only_meant_by_who_says_so(
+    command: tuple[str, ...], invoke: Invoke, cluster_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(cluster_directory)
+    reached: list[None] = []
+    monkeypatch.setattr(limits, "with_settings", lambda context, use: reached.append(None) or (make_topic(), True))
+    result = invoke("limits", *command)
+    assert (result.exit_code, reached) == (1, [])
+    assert "say which items" in result.stderr
+    result = invoke("limits", *command, "--all", "--pub", "1")
+    assert (result.exit_code, reached) == (1, [])
+    assert "--all is about everything, and you named pub 1" in result.stderr
+    assert invoke("limits", *command, "--all").exit_code == invoke("limits", *command, "--pub", "1").exit_code == 0
+    assert reached == [None, None]
 
 
 def test_words() -> None:

@@ -80,8 +80,9 @@ def test_a_defect_is_called_one_and_debug_shows_where(invoke: Invoke, monkeypatc
     assert "Traceback" in invoke("--debug", "status").stderr
 
 
-def test_ctrl_c(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge, "run", raises(Interrupted(2)))
+@pytest.mark.parametrize("interruption", [Interrupted(2), KeyboardInterrupt()], ids=["running", "before the reactor"])
+def test_ctrl_c(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, interruption: BaseException) -> None:
+    monkeypatch.setattr(edge, "run", raises(interruption))
     result = invoke("status")
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
 
