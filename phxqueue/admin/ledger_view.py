@@ -121,9 +121,10 @@ def _dispute(store_id: int, one: LedgerDispute) -> str:
 def _account(store_id: int, group: int, one: LedgerAccount) -> str:
     count = f"{one.count} items" if one.count else "other items than were stored"
     kind, groups = Kind(one.kind).name.lower(), ", ".join(map(str, groups_of(one.consumer_group_ids)))
+    places = ", ".join(f"queue {place.queue_id} cursors {place.start} to {place.stop - 1}" for place in one.places)
     return (
         f"store {store_id} Paxos group {group} producer {one.producer_id:x}: {count} ({kind}) of pub {one.pub_id} for "
-        f"groups {groups}, {minute_text(one.minute)}"
+        f"groups {groups}, {minute_text(one.minute)}; that minute is in {places or 'no queue any more'}"
     )
 
 
@@ -143,19 +144,22 @@ def as_document(picture: Picture) -> dict[str, Any]:
             }
             for store_id, group, one in picture.disputes
         ],
-        "unstored": [
-            {
-                "store_id": store_id,
-                "paxos_group": group,
-                "producer_id": f"{one.producer_id:x}",
-                "minute": one.minute,
-                "pub_id": one.pub_id,
-                "consumer_group_ids": groups_of(one.consumer_group_ids),
-                "kind": Kind(one.kind).name.lower(),
-                "count": one.count,
-            }
-            for store_id, group, one in picture.unstored
-        ],
+        "unstored": [_account_document(*one) for one in picture.unstored],
+        "unconfirmed": [_account_document(*one) for one in picture.unconfirmed],
+    }
+
+
+def _account_document(store_id: int, group: int, one: LedgerAccount) -> dict[str, Any]:
+    return {
+        "store_id": store_id,
+        "paxos_group": group,
+        "producer_id": f"{one.producer_id:x}",
+        "minute": one.minute,
+        "pub_id": one.pub_id,
+        "consumer_group_ids": groups_of(one.consumer_group_ids),
+        "kind": Kind(one.kind).name.lower(),
+        "count": one.count,
+        "places": [{"queue_id": place.queue_id, "start": place.start, "stop": place.stop} for place in one.places],
     }
 
 

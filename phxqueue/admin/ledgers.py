@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from phxqueue.admin.gather import gather
@@ -12,6 +12,7 @@ from phxqueue.net.status import RpcError
 from phxqueue.producer.routes import store_route
 from phxqueue.proto.ledger_pb2 import GetLedgerRequest, GetLedgerResponse
 from phxqueue.proto.methods import GET_LEDGER
+from phxqueue.reconcile.kinds import groups_of
 from phxqueue.reconcile.rows import Picture
 
 
@@ -43,9 +44,28 @@ async def ask_ledgers(caller: Caller, topic: Topic, wanted: Wanted, timeout_s: f
             picture.take(store_id, group_id, answer[0])
             for page in answer[1:]:
                 picture.take_rows(page)
-    if wanted.since_minute:
-        picture.rows = {key: row for key, row in picture.rows.items() if key[0] >= wanted.since_minute}
+    _leave_out(picture, wanted)
     return picture
+
+
+def _leave_out(picture: Picture, wanted: Wanted) -> None:
+    """Keep what was asked for: stores tell all disputes and accounts, and the sum of what is older."""
+
+    def fits(minute: int, pub_id: int, groups: Collection[int]) -> bool:
+        return (
+            minute >= wanted.since_minute
+            and wanted.pub_id in (0, pub_id)
+            and (not wanted.consumer_group_id or wanted.consumer_group_id in groups)
+        )
+
+    picture.rows = {key: row for key, row in picture.rows.items() if key[0] >= wanted.since_minute}
+    picture.disputes = [
+        told for told in picture.disputes if fits(told[2].minute, told[2].pub_id, [told[2].consumer_group_id])
+    ]
+    for accounts in (picture.unstored, picture.unconfirmed):
+        accounts[:] = [
+            told for told in accounts if fits(told[2].minute, told[2].pub_id, groups_of(told[2].consumer_group_ids))
+        ]
 
 
 async def _ask(

@@ -452,6 +452,33 @@ class LedgerDispute(_message.Message):
 Global___LedgerDispute: _TypeAlias = LedgerDispute  # noqa: Y015
 
 @_typing.final
+class LedgerPlace(_message.Message):
+    """Items of a queue with cursors from `start` up to `stop`, which is the first beyond."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_ID_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    queue_id: _builtins.int
+    start: _builtins.int
+    stop: _builtins.int
+    def __init__(
+        self,
+        *,
+        queue_id: _builtins.int = ...,
+        start: _builtins.int = ...,
+        stop: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["queue_id", b"queue_id", "start", b"start", "stop", b"stop"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerPlace: _TypeAlias = LedgerPlace  # noqa: Y015
+
+@_typing.final
 class LedgerAccount(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -461,6 +488,7 @@ class LedgerAccount(_message.Message):
     CONSUMER_GROUP_IDS_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
+    PLACES_FIELD_NUMBER: _builtins.int
     producer_id: _builtins.int
     minute: _builtins.int
     pub_id: _builtins.int
@@ -468,6 +496,10 @@ class LedgerAccount(_message.Message):
     kind: _builtins.int
     count: _builtins.int
     """in `unstored`: confirmed and not stored; 0: as many, but not the same ones"""
+    @_builtins.property
+    def places(self) -> _containers.RepeatedCompositeFieldContainer[Global___LedgerPlace]:
+        """What is stored of that minute, pub and any of these groups, from whomever: at most 10, none of dead letters."""
+
     def __init__(
         self,
         *,
@@ -477,10 +509,11 @@ class LedgerAccount(_message.Message):
         consumer_group_ids: _builtins.int = ...,
         kind: _builtins.int = ...,
         count: _builtins.int = ...,
+        places: _abc.Iterable[Global___LedgerPlace] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_ids", b"consumer_group_ids", "count", b"count", "kind", b"kind", "minute", b"minute", "producer_id", b"producer_id", "pub_id", b"pub_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group_ids", b"consumer_group_ids", "count", b"count", "kind", b"kind", "minute", b"minute", "places", b"places", "producer_id", b"producer_id", "pub_id", b"pub_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

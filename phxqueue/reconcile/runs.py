@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 
 class Runs:
@@ -51,6 +51,13 @@ class Runs:
             if high > low:
                 yield self.minutes[run], self.pubs[run], self.masks[run], high - low
             run += 1
+
+    def of_minutes(self, minutes: Container[int], end: int) -> Iterator[tuple[int, int, int, int, int]]:
+        """The runs of some minutes: (first cursor, one past the last, minute, pub id, mask). `end`: of the queue."""
+        for run, minute in enumerate(self.minutes):
+            if minute in minutes:
+                stop = self.starts[run + 1] if run + 1 < len(self.starts) else end
+                yield self.starts[run], stop, minute, self.pubs[run], self.masks[run]
 
     def forget(self, first_cursor: int) -> None:
         """The queue has no items below this cursor any more."""

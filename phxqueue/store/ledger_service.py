@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -34,6 +34,7 @@ from phxqueue.reconcile.disputes import Dispute
 from phxqueue.reconcile.findings import open_by_group
 from phxqueue.reconcile.kinds import groups_of
 from phxqueue.reconcile.ledger import EARLIER, Ledger
+from phxqueue.reconcile.places import places_of
 from phxqueue.replica.errors import ReplicaError
 from phxqueue.store import verify
 from phxqueue.store.batcher import frame_field
@@ -167,7 +168,15 @@ class LedgerService:
         response.disputes.extend(_dispute(one) for one in ledger.disputes.known)
         response.unstored.extend(_unstored(ledger))
         response.unconfirmed.extend(_unconfirmed(ledger))
+        self._add_places([*response.unstored, *response.unconfirmed])
         return response
+
+    def _add_places(self, accounts: Sequence[LedgerAccount]) -> None:
+        keys = [(one.producer_id, one.minute, one.pub_id, one.consumer_group_ids, one.kind) for one in accounts]
+        found = places_of(self._machine.ledger, keys, self._machine.end_cursor)
+        for one, key in zip(accounts, keys, strict=True):
+            for queue_id, start, stop in found[key]:
+                one.places.add(queue_id=queue_id, start=start, stop=stop)
 
     def _add_in_hand(self, rows: dict[tuple[int, int, int], LedgerRow], ledger: Ledger) -> None:
         for queue_id, group in sorted(self._positions.keys()):

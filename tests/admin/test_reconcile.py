@@ -12,7 +12,14 @@ from phxqueue.admin.ledger_view import as_document, as_text, minute_text
 from phxqueue.admin.ledgers import Wanted, ask_ledgers
 from phxqueue.admin.verifying import Verified, verdict_of
 from phxqueue.net.status import RpcError, Status
-from phxqueue.proto.ledger_pb2 import GetLedgerRequest, GetLedgerResponse, LedgerAccount, LedgerDispute, LedgerRow
+from phxqueue.proto.ledger_pb2 import (
+    GetLedgerRequest,
+    GetLedgerResponse,
+    LedgerAccount,
+    LedgerDispute,
+    LedgerPlace,
+    LedgerRow,
+)
 from phxqueue.reconcile.rows import Picture
 from phxqueue.testing import small_topic
 
@@ -64,6 +71,26 @@ async def test_since_leaves_out_what_is_older() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_disputes_and_accounts_that_were_not_asked_for_are_left_out() -> None:
+    def accounts() -> list[LedgerAccount]:
+        return [
+            LedgerAccount(minute=minute, pub_id=pub, consumer_group_ids=mask)
+            for minute, pub, mask in ((MINUTE, 1, 0b01), (MINUTE, 1, 0b10), (MINUTE, 2, 0b01), (MINUTE - 1, 1, 0b01))
+        ]
+
+    disputes = [
+        LedgerDispute(minute=minute, pub_id=pub, consumer_group_id=group)
+        for minute, pub, group in ((MINUTE, 1, 1), (MINUTE, 1, 2), (MINUTE, 2, 1), (MINUTE - 1, 1, 1))
+    ]
+    answer = told(disputes=disputes, unstored=accounts(), unconfirmed=accounts())
+    everything = await ask_ledgers(Answers(answer), TOPIC, Wanted(), 1.0)
+    assert [len(told) for told in (everything.disputes, everything.unstored, everything.unconfirmed)] == [4, 4, 4]
+    some = await ask_ledgers(Answers(answer), TOPIC, Wanted(since_minute=MINUTE, pub_id=1, consumer_group_id=1), 1.0)
+    assert [told for _, _, told in some.disputes] == disputes[:1]
+    assert [told for _, _, told in some.unstored] == [told for _, _, told in some.unconfirmed] == accounts()[:1]
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_does_not_answer_is_missing() -> None:
     silent = await ask_ledgers(Answers(RpcError(Status.NO_MASTER, "no majority")), TOPIC, Wanted(), 1.0)
     assert as_text(silent, minutes=False)[-1] == "cannot tell: store 1, Paxos group 0: no majority"
@@ -106,15 +133,27 @@ def test_a_difference_is_shown_where_it_is() -> None:
             LedgerDispute(queue_id=3, consumer_group_id=1, start=15, stop=20, stored_count=5, refused=True, times=4),
         ],
         unstored=[LedgerAccount(producer_id=0xBEEF, minute=MINUTE, pub_id=1, consumer_group_ids=0b101, count=2)],
+        unconfirmed=[
+            LedgerAccount(
+                producer_id=0xCAFE, minute=MINUTE, pub_id=1, consumer_group_ids=1, count=3,
+                places=[LedgerPlace(queue_id=4, start=7, stop=12), LedgerPlace(queue_id=5, start=0, stop=1)],
+            )
+        ],
     )  # fmt: skip
     text = "\n".join(as_text(picture, minutes=False))
     assert "the ledgers DO NOT BALANCE: a difference of 3 items" in text
     assert "minutes with a difference:\n  MINUTE" in text
-    assert text.count(minute_text(MINUTE)) == 3
+    assert text.count(minute_text(MINUTE)) == 4
     assert "store 1 queue 3 group 1 cursors 10 to 14: altered; stored 5 items, digests 00000000000000ab" in text
     assert "cursors 15 to 19: 5 lost" in text
     assert "(refused, open, 4 times" in text
     assert "producer beef: 2 items (new) of pub 1 for groups 1, 3" in text
+    assert "that minute is in no queue any more" in text
+    assert "producer cafe: 3 items (new) of pub 1 for groups 1, " in text
+    assert "that minute is in queue 4 cursors 7 to 11, queue 5 cursors 0 to 0" in text
+    document = as_document(picture)
+    assert [one["producer_id"] for one in document["unstored"] + document["unconfirmed"]] == ["beef", "cafe"]
+    assert document["unconfirmed"][0]["places"][0] == {"queue_id": 4, "start": 7, "stop": 12}
 
 
 def test_the_document_is_json() -> None:

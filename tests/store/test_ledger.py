@@ -14,6 +14,7 @@ from phxqueue.proto.item_pb2 import ItemBatch
 from phxqueue.proto.ledger_pb2 import (
     GetLedgerRequest,
     GetLedgerResponse,
+    LedgerAccount,
     LedgerBounds,
     ProducedReport,
     ProducedRow,
@@ -220,6 +221,23 @@ def test_a_batch_from_before_the_books_has_no_minute() -> None:
     machine.apply(1, VALUE, opening.SerializeToString())
     again = machine.recall(7, 1, 1)
     assert getattr(again, "stored_ms", None) == 0
+
+
+def test_what_is_wrong_is_told_with_the_cursors_of_its_minute() -> None:
+    books = Books()
+    for sequence, count in enumerate((3, 4, 5), 1):
+        books.store(sent(count, sequence=sequence))
+        books.now_ms += 60_000
+    books.store(sent(6, sequence=4, mask=0b10))
+    books.report(produced(5, minute=MINUTE + 1), produced(1, minute=MINUTE + 3, mask=0b1))
+    vouch = ProducedReport(producer_id=7, sequence=2, vouched_to=2)
+    books.apply(StoreCommand(reports=[vouch]))
+
+    def places(accounts: Iterable[LedgerAccount]) -> dict[int, list[tuple[int, int, int]]]:
+        return {one.minute - MINUTE: [(at.queue_id, at.start, at.stop) for at in one.places] for one in accounts}
+
+    assert places(books.told.unconfirmed) == {0: [(1, 0, 3)]}
+    assert places(books.told.unstored) == {1: [(1, 3, 7)], 3: []}, "of group 1 there is nothing"
 
 
 def test_retries_and_dead_letters_have_their_columns() -> None:
