@@ -66,6 +66,8 @@ def force_new(settings: ClusterContext, node_file: Path, confirm: str | None) ->
     What was acknowledged by a majority that this node was not part of is LOST, and nobody can say what that is. Choose
     the survivor that has come furthest: this command shows how far its directory is before it asks. Prefer starting
     the other nodes, and, if they are gone, prefer this to a backup only when the backup is older.
+
+    Stores only: a lock group that is lost comes back from a backup, by `phxqueue restore --whole-group`.
     """
     node = load_store_node(node_file)
     name = f"store {node.store.store_id}"

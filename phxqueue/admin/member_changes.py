@@ -221,7 +221,10 @@ class MemberChanges:
                 raise AdminError(f"node {node_id} is no member of {self._name}: `phxqueue members add {node_id}`")
             elif not member.running:
                 where = f" at {member.paxos_address}" if member.paxos_address else ""
-                await self._wait(f"node {node_id} has not connected to the master of group {group_id}: start it{where}")
+                await self._wait(
+                    f"node {node_id} has not connected to the master of group {group_id}: start it{where}; if it runs, "
+                    "its log says why"
+                )
             elif itself is not None and member.running != itself:
                 await self._wait(
                     f"node {node_id} has not told the master of group {group_id} yet that it runs on another data "

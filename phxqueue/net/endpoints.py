@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, fail, succeed
@@ -23,6 +25,18 @@ from phxqueue.net.turn import TurnEnd
 
 BACKLOG = 511  # connections the kernel completes before we accept them
 REFUSED_AT_ONCE = 16  # connections over the limit that are kept just long enough to be told so
+
+
+def connect_failure(error: BaseException | None, limit_s: float) -> str:
+    """Say for a person why there is no connection; `limit_s` is how long it may have taken."""
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused (is the node running?)"
+    if isinstance(error, TimeoutError):
+        return f"no connection within {limit_s:g} s (connect_timeout_s)"
+    number = error.osError if isinstance(error, ConnectError) else None  # Twisted keeps errno there
+    if number in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN):
+        return f"{os.strerror(number).lower()} (is the machine up, and the network to it?)"
+    return os.strerror(number) if isinstance(number, int) else str(error)
 
 
 class ListenError(Exception):
@@ -235,14 +249,7 @@ class _ClientFactory(ClientFactory):
 
     def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
         """Twisted: not connected."""
-        if reason.check(ConnectionRefusedError):
-            text = "connection refused (is the node running?)"
-        elif reason.check(TimeoutError):
-            text = f"no connection within {self._settings.connect_timeout_s:g} s (connect_timeout_s)"
-        else:
-            error = reason.value
-            text = str(getattr(error, "osError", None) or error) if isinstance(error, ConnectError) else str(error)
-        self._finish(self._unavailable(text))
+        self._finish(self._unavailable(connect_failure(reason.value, self._settings.connect_timeout_s)))
 
     def _admit(self, connection: RpcConnection) -> None:
         expected = self._expected

@@ -73,9 +73,11 @@ def differences(configured: Iterable[NodeAddress], members: Iterable[Member]) ->
 def _different(node: NodeAddress, member: Member) -> list[str]:
     found = []
     if KINDS[node.kind] is not member.kind:
+        # Only a learner becomes something else; whoever votes leaves, or stays what it is.
+        promote = f"`phxqueue members promote {node.node_id}`, or " if member.kind is MemberKind.LEARNER else ""
         found.append(
             f"node {node.node_id} is a {node.kind} by the configuration and a {kind_name(member.kind)} by the "
-            f"membership: `phxqueue members promote {node.node_id}`, or correct the file"
+            f"membership: {promote}correct the file"
         )
     place = MemberPlace.decode(member.info)
     if place is not None and str(place.paxos) != node.paxos_address:

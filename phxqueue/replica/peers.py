@@ -27,6 +27,9 @@ from phxqueue.replica.interfaces import DelayedCall, ITransport, RequestT, Respo
 from phxqueue.replica.roster import Greeting, Roster
 from phxqueue.replica.told import read_marks, written_marks
 
+#: So many reasons why one member cannot be reached are logged until it is reached again.
+_REASONS_TOLD = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerSettings:
@@ -46,7 +49,7 @@ class _Link:
         self.turn = 0  # which of them is tried
         self.connection: RpcConnection | None = None
         self.pause = 0.0
-        self.failing = False  # one log line per change, not per attempt
+        self.told: set[str] = set()  # why it failed since it last worked: one log line per reason, not per attempt
         self.retry: DelayedCall | None = None
         self.connecting: Deferred[Any] | None = None
         self.dialled_at = 0.0
@@ -216,7 +219,7 @@ class PeerLinks:
         link.connecting = None
         link.connection = connection
         link.pause = 0.0
-        link.failing = False
+        link.told.clear()
         self._log.info("connected to node {node} at {address}", node=link.node_id, address=address)
         connection.on_lost(lambda reason: self._lost(link, connection, reason))
         try:
@@ -244,21 +247,28 @@ class PeerLinks:
         link.connecting = None
         if self._closed or failure.check(CancelledError) or self._links.get(link.node_id) is not link:
             return
-        if failure.check(RpcError) is None:
+        if isinstance(failure.value, RpcError):
+            self._tell(link, failure.value)
+        else:
             self._log.failure("dialling node {node} failed unexpectedly", failure, node=link.node_id)
-        elif not link.failing:
-            self._log.warn(
-                "cannot reach node {node} at {address}: {reason}; trying on",
-                node=link.node_id,
-                address=link.address,
-                reason=failure.getErrorMessage(),
-            )
-        link.failing = True
         link.turn = (link.turn + 1) % len(link.addresses)
         if link.turn == 0:
             link.pause = min(max(self._settings.reconnect_min, link.pause * 2), self._settings.reconnect_max)
             self._on_unreachable(link.node_id)
         link.retry = self._reactor.callLater(link.pause * self._random.uniform(0.5, 1.0), self._dial, link)
+
+    def _tell(self, link: _Link, error: RpcError) -> None:
+        """Say once that it is not there, and each reason for which it turns us away: they want different remedies."""
+        reason = str(error) if error.status != Status.UNAVAILABLE else ""
+        if reason in link.told or len(link.told) >= _REASONS_TOLD:
+            return
+        link.told.add(reason)
+        self._log.warn(
+            "cannot reach node {node} at {address}: {reason}; trying on",
+            node=link.node_id,
+            address=link.address,
+            reason=str(error),
+        )
 
     def _lost(self, link: _Link, connection: RpcConnection, reason: RpcError) -> None:
         if link.connection is not connection:

@@ -128,8 +128,8 @@ class Roster:
         up = [node for node in voters if node == self.node_id or node in reachable]
         if 2 * len(up) > len(voters):
             return f"{self.name} is electing a master ({len(up)} of {len(voters)} nodes reachable); try again"
-        listed = ", ".join(str(self.addresses[node][0]) for node in up)
+        listed = f" ({', '.join(str(self.addresses[node][0]) for node in up)})" if up else ""
         down = ", ".join(str(self.addresses[node][0]) for node in voters if node not in up)
-        return (
-            f"no majority: {len(up)} of {len(voters)} nodes of {self.name} reachable ({listed}); start another ({down})"
-        )
+        missing = len(voters) // 2 + 1 - len(up)
+        start = "start another" if missing == 1 else f"start {missing} more"
+        return f"no majority: {len(up)} of {len(voters)} nodes of {self.name} reachable{listed}; {start} ({down})"

@@ -120,7 +120,9 @@ def test_a_node_that_does_not_run_is_waited_for_and_named(rig: Rig) -> None:
         True,
         None,
     )
-    assert rig.said[0] == "waiting: node 2 has not connected to the master of group 0: start it"
+    assert rig.said[0] == (
+        "waiting: node 2 has not connected to the master of group 0: start it; if it runs, its log says why"
+    )
 
 
 def test_what_passes_is_waited_for_what_does_not_is_told(rig: Rig) -> None:

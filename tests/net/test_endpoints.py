@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -15,13 +16,14 @@ import pytest_twisted
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, NoRouteError, TimeoutError
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from phxqueue.net.address import Address
-from phxqueue.net.endpoints import ListenError, RpcListener, connect, listen
+from phxqueue.net.endpoints import ListenError, RpcListener, connect, connect_failure, listen
 from phxqueue.net.identity import ANONYMOUS, Identity, Role
 from phxqueue.net.pool import ConnectionPool
 from phxqueue.net.routing import MasterClient, Route
@@ -384,6 +386,24 @@ async def test_nobody_listens(network: Network) -> None:
         await connect(reactor, address, None, settings=SETTINGS)
     assert caught.value.message == f"{address}: connection refused (is the node running?)"
     assert (caught.value.status, caught.value.maybe_executed) == (Status.UNAVAILABLE, False)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "connection refused (is the node running?)"),
+        (TimeoutError(), "no connection within 2 s (connect_timeout_s)"),
+        (NoRouteError(errno.EHOSTUNREACH, "x"), "no route to host (is the machine up, and the network to it?)"),
+        (
+            ConnectError(errno.ENETUNREACH, "x"),
+            "network is unreachable (is the machine up, and the network to it?)",
+        ),
+        (ConnectError(errno.EADDRNOTAVAIL, "x"), "Cannot assign requested address"),
+        (DNSLookupError("no results for hostname lookup: x"), "DNS lookup failed: no results for hostname lookup: x."),
+    ],
+)
+def test_why_there_is_no_connection_is_said_in_words(error: Exception, text: str) -> None:
+    assert connect_failure(error, 2.0) == text
 
 
 @pytest_twisted.ensureDeferred

@@ -49,9 +49,19 @@ def test_a_node_only_in_the_membership() -> None:
 def test_another_kind_and_another_address() -> None:
     files = (*FILES[:2], NodeAddress(2, "10.0.0.2", 5102, 5202, kind="witness"))
     first, second = differences(files, MEMBERS)
-    assert first.startswith("node 2 is a witness by the configuration and a voter by the membership: `phxqueue")
+    assert first == "node 2 is a witness by the configuration and a voter by the membership: correct the file"
     assert second.startswith("node 2 is at 10.0.0.2:5202 by the configuration and at 127.0.0.1:5202 by the membership")
     assert "`phxqueue members replace 2`" in second
+
+
+def test_a_learner_that_was_promoted_is_not_to_be_promoted_again() -> None:
+    learner = (*FILES[:2], NodeAddress(2, "127.0.0.1", 5102, 5202, kind="learner"))
+    assert differences(learner, MEMBERS) == [
+        "node 2 is a learner by the configuration and a voter by the membership: correct the file"
+    ]
+    members = (*MEMBERS[:2], Member(2, MemberKind.LEARNER, info=place(2)))
+    [line] = differences(FILES, members)
+    assert line.endswith("a learner by the membership: `phxqueue members promote 2`, or correct the file")
 
 
 def test_members_of_unknown_places_have_the_files_places() -> None:

@@ -13,6 +13,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from phxqueue.net.address import Address
 from phxqueue.net.endpoints import RpcListener, connect, listen
@@ -50,6 +51,7 @@ class Node:
         self.roster = roster
         self.paths = paths
         self.fresh = False
+        self.lineage = 0
         self.dialling = DIALLING
         self.heard: list[Message] = []
         self.missed: list[int] = []
@@ -72,7 +74,7 @@ class Node:
         )
 
     def greeting(self) -> Greeting:
-        return Greeting(self.roster.incarnation, self.fresh)
+        return Greeting(self.roster.incarnation, self.fresh, lineage=self.lineage)
 
     def greeted(self, node_id: int, greeting: Greeting) -> None:
         self.greetings.append((node_id, greeting))
@@ -441,6 +443,25 @@ async def test_a_new_member_is_dialled_and_let_in(members: Members) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_new_reason_to_be_turned_away_is_told_and_none_is_told_twice(members: Members) -> None:
+    first = await members.node(0)
+    second = await members.node(1, addresses={0: (first.address,), 1: (Address("127.0.0.1", 1),)})
+    first.roster = replace(first.roster, addresses={0: (first.address,)})
+    first.lineage, second.lineage = 7, 8
+    with capturedLogs() as logged:
+        members.relink(first)
+        members.relink(second)
+        await until(lambda: len(second.missed) >= 3)  # turned away: it is no member yet
+        first.follow(addresses={0: (first.address,), 1: (second.address,)})
+        missed = len(second.missed)
+        await until(lambda: len(second.missed) >= missed + 3)  # it is one, and of another life
+    lines = [formatEvent(event) for event in logged if event["log_level"] is LogLevel.warn]
+    no_member, strife = [line for line in lines if line.startswith("cannot reach node 0 ")]
+    assert "is not a member" in no_member
+    assert "two lives of one store" in strife
+
+
+@pytest_twisted.ensureDeferred
 async def test_who_is_no_member_any_more_is_dropped_and_not_listened_to(members: Members) -> None:
     first, second = await pair(members)
     first.follow(addresses={0: (first.address,)})
@@ -584,6 +605,10 @@ def test_members_are_described_with_a_remedy() -> None:
     assert roster.describe(frozenset()) == (
         "no majority: 1 of 3 nodes of store 1 reachable (127.0.0.1:5100); "
         "start another (127.0.0.1:5101, 127.0.0.1:5102)"
+    )
+    learner = replace(roster, node_id=3)
+    assert learner.describe(frozenset()) == (
+        "no majority: 0 of 3 nodes of store 1 reachable; start 2 more (127.0.0.1:5100, 127.0.0.1:5101, 127.0.0.1:5102)"
     )
     assert roster.describe(frozenset({2})) == ("store 1 is electing a master (2 of 3 nodes reachable); try again")
 
