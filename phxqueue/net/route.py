@@ -72,6 +72,8 @@ class RoutingSettings:
         max_cached_routes: masters remembered.
         handover_s: how long the call that searches may hold up the others of its route.
         max_retry_after_s: longest wait that a RESOURCE_EXHAUSTED answer can impose.
+        least_try_s: with less time left (or a tenth of the call's, if that is less) no other try is made of what was
+            surely not carried out so far: it would most likely only put that in doubt.
     """
 
     try_timeout_s: float = 1.0
@@ -83,6 +85,7 @@ class RoutingSettings:
     max_cached_routes: int = 4096
     handover_s: float = 0.05
     max_retry_after_s: float = 5.0
+    least_try_s: float = 0.1
 
 
 DEFAULT_ROUTING = RoutingSettings()

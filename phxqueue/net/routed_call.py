@@ -85,6 +85,8 @@ class RoutedCall(Generic[ResponseT]):
         self._deadline_s = deadline_s
         self._end = started + deadline_s
         self._try_s = try_s
+        self._least_try_s = min(settings.least_try_s, deadline_s / 10)
+        self._tried = False
         self._maybe_executed = False
         self._hint: Address | None = None  # whom to ask first in the next round
         self._search = masters.join_search(route)
@@ -185,7 +187,7 @@ class RoutedCall(Generic[ResponseT]):
         self._masters.remember(self._route, address)
         wait = min(error.retry_after_ms / 1000, self._settings.max_retry_after_s)
         wait = max(wait, self._settings.backoff_first_s) * self._random.uniform(1.0, 1.5)
-        if self._clock.seconds() + wait >= self._end:
+        if self._clock.seconds() + wait >= self._end - self._reserve_s:
             error.maybe_executed = self._maybe_executed
             raise error
         await self._sleep(wait)
@@ -195,12 +197,17 @@ class RoutedCall(Generic[ResponseT]):
         timer: IDelayedCall = self._clock.callLater(seconds, lambda: waking.callback(None))
         await waking
 
+    @property
+    def _reserve_s(self) -> float:
+        """How much of the time is left unused, so that a call which nobody has carried out ends as just that."""
+        return self._least_try_s if self._tried and not self._maybe_executed else 0.0
+
     # ---- one try ---------------------------------------------------------------------------------------
 
     async def _try(self, address: Address, turn: object | None = None) -> ResponseT:
         """Ask one node. Raises _TryFailed, or RpcError when no other try can help."""
         left = self._end - self._clock.seconds()
-        if left <= 0:
+        if left <= self._reserve_s:
             raise self._deadline_error()
         search = self._search
         handover: IDelayedCall | None = None
@@ -268,6 +275,7 @@ class RoutedCall(Generic[ResponseT]):
         return self._noted(address, sight, error)
 
     def _noted(self, address: Address, sight: Sight, error: RpcError) -> _TryFailed:
+        self._tried = True
         self._maybe_executed |= error.maybe_executed
         self._search.noted(address, Observation(sight, error))
         return _TryFailed(sight, error)

@@ -211,7 +211,7 @@ class Dispatch:
 
     def _expire_waiting(self, now: float) -> None:
         settings = self.settings
-        for entry in self._admission.expire(now - settings.deadline_s + settings.min_try_s):
+        for entry in self._admission.expire(now - settings.deadline_s + settings.least_try_s):
             self.stats.refused += entry.count
             text = f"no room in the producer's buffer within {settings.deadline_s:g} s; nothing was written"
             entry.fail(BufferFull(text, Status.DEADLINE_EXCEEDED))

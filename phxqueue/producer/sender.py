@@ -233,7 +233,9 @@ class Sender:
         pause = min(settings.backoff_max_s, settings.backoff_first_s * 2.0 ** min(request.pauses, 20))
         request.pauses += 1
         pause = max(pause * self._all.random.uniform(0.5, 1.0), error.retry_after_ms / 1000)
-        if self._all.clock.seconds() + pause >= self._end_of(request) or self._is_pointless(request):
+        in_doubt = request.settle_until is not None or any(part.maybe_written for part in request.parts)
+        reserve = 0.0 if in_doubt else settings.least_try_s  # another try of what is surely refused could only spoil it
+        if self._all.clock.seconds() + pause >= self._end_of(request) - reserve or self._is_pointless(request):
             self._conclude(request, error)
         else:
             self._pauses[request] = self._all.clock.callLater(pause, self._resend, request)
@@ -349,7 +351,7 @@ class Sender:
     def _expire_waiting(self, now: float) -> None:
         """Refuse what has waited so long that sending it would be pointless."""
         settings = self._all.settings
-        for entry in self._lane.expire(now - settings.deadline_s + settings.min_try_s):
+        for entry in self._lane.expire(now - settings.deadline_s + settings.least_try_s):
             self._all.left(entry.count, entry.size)
             error = Refused(
                 f"{self.route.what}: not sent within {settings.deadline_s:g} s, because it was busy with earlier "

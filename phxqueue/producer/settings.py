@@ -18,7 +18,8 @@ class ProducerSettings:
         eager_in_flight: with fewer requests than this under way to a Paxos group, a batch leaves at once.
         max_in_flight: most requests under way to a Paxos group of a store.
         deadline_s: longest an enqueue tries, waiting for room in the buffer and all retries included.
-        min_try_s: with less time left than this an item is refused instead of sent.
+        min_try_s: with less time left than this (or a tenth of deadline_s, if that is less) an item is refused instead
+            of sent, and what the store has surely refused is not sent again: an answer might come too late.
         settle_s: how much longer the producer goes on asking, after an outcome was told to be unknown, before
             items that have to come after it may leave.
         buffer_items, buffer_size: unconfirmed items held; beyond them enqueue waits.
@@ -39,7 +40,7 @@ class ProducerSettings:
     eager_in_flight: int = 1
     max_in_flight: int = 16
     deadline_s: float = 30.0
-    min_try_s: float = 0.01
+    min_try_s: float = 0.25
     settle_s: float = 60.0
     buffer_items: int = 100_000
     buffer_size: int = 64 << 20
@@ -75,6 +76,11 @@ class ProducerSettings:
             report_interval_s=settings.producer_report_interval_s,
             report_rows=settings.producer_report_rows,
         )
+
+    @property
+    def least_try_s(self) -> float:
+        """See min_try_s."""
+        return min(self.min_try_s, self.deadline_s / 10)
 
     @property
     def lane_limits(self) -> LaneLimits:

@@ -587,6 +587,34 @@ def test_the_deadline_holds_whatever_happens(cluster: Cluster, deadline_s: float
     assert cluster.clock.getDelayedCalls() == []
 
 
+def test_what_nobody_has_carried_out_is_not_tried_again_at_the_last_moment(cluster: Cluster) -> None:
+    """A try that has no time for its answer would turn a sure failure into an unknown outcome."""
+    cluster.nodes[A].up = cluster.nodes[B].up = False
+    result = cluster.call(1.0)
+    cluster.advance(0.901)
+    cluster.nodes[C].answer = hangs
+    cluster.advance(0.2)
+    assert (result.error.status in (Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED), result.error.maybe_executed) == (
+        True,
+        False,
+    )
+    assert max(at for name, at in cluster.asked if name == "C") <= 0.9
+
+
+def test_what_may_have_been_carried_out_is_tried_up_to_the_end(cluster: Cluster) -> None:
+    cluster.set(says(Status.UNAVAILABLE), no_master, no_master)
+    result = cluster.call(1.0)
+    cluster.advance(0.95)
+    cluster.nodes[B].answer = master
+    cluster.advance(0.049)
+    assert result.ok
+
+
+def test_a_first_try_is_made_however_little_time_there_is(cluster: Cluster) -> None:
+    cluster.set(master, redirects_to(A), redirects_to(A))
+    assert cluster.call(0.001).ok
+
+
 def test_nodes_that_do_not_accept_our_certificate_end_the_call_at_once(cluster: Cluster) -> None:
     for address in (A, B, C):
         cluster.connect_error[address] = RpcError(

@@ -166,6 +166,50 @@ def test_with_no_time_left_an_item_is_refused_rather_than_sent() -> None:
     assert len(rig.store.adds) == 1
 
 
+def test_with_little_time_left_an_item_is_refused_rather_than_put_in_doubt() -> None:
+    """The answer would come after the deadline: nobody would know any more."""
+    rig = Rig(deadline_s=2.0, batch_items=1, max_in_flight=1, latency_s=1.85)
+    first, second = (watch(rig.producer.enqueue(1, 1, b"x")) for _ in range(2))
+    rig.run(2.1)
+    assert isinstance(first[0], Receipt)
+    assert isinstance(second[0], Refused)
+    assert "nothing was written" in str(second[0])
+    assert len(rig.store.adds) == 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_surely_refused_is_not_sent_again_at_the_last_moment(seed: int) -> None:
+    rig = Rig(seed=seed, deadline_s=2.0, backoff_max_s=0.05)
+    late = rig.clock.seconds() + 1.8
+    rig.store.fault = lambda name, request: Fault.BATCH_OVERLOADED if rig.clock.seconds() < late else Fault.SILENT
+    done = watch(rig.producer.enqueue(1, 1, b"x", uin=1))
+    rig.run(2.1)
+    [error] = done
+    assert isinstance(error, Refused)
+    assert error.status is Status.RESOURCE_EXHAUSTED
+
+
+def test_what_is_in_doubt_is_asked_about_up_to_the_end() -> None:
+    rig = Rig(deadline_s=2.0, backoff_first_s=0.02, backoff_max_s=0.02)
+    original, late = rig.store._add, rig.clock.seconds() + 1.9
+    rig.store.fault = lambda name, request: (
+        Fault.BATCH_OVERLOADED if len(rig.store.adds) > 1 and rig.clock.seconds() < late else Fault.NONE
+    )
+
+    def add(request: Any) -> Any:
+        response = original(request)
+        if len(rig.store.adds) == 1:  # stored, and it does not know that
+            response.results[0].Clear()
+            response.results[0].status = Status.UNAVAILABLE
+        return response
+
+    rig.store._add = add  # type: ignore[method-assign]
+    done = watch(rig.producer.enqueue(1, 1, b"x", uin=1))
+    rig.run(2.1)
+    assert isinstance(done[0], Receipt)
+    assert rig.producer.stats.duplicates == 1
+
+
 def test_each_caller_is_told_at_its_own_deadline() -> None:
     rig = Rig(deadline_s=2.0, batch_items=10, max_in_flight=1)
     rig.store.fault = faults(Fault.BATCH_OVERLOADED, Fault.SILENT)

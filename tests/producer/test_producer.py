@@ -315,7 +315,7 @@ def test_waiting_for_room_ends_at_the_deadline() -> None:
     rig.store.fault = lambda name, request: Fault.SILENT
     first = watch(rig.producer.enqueue(1, 1, b"1"))
     second = watch(rig.producer.enqueue(1, 1, b"2"))
-    rig.run(1.9)
+    rig.run(1.7)
     assert first == second == []
     rig.run(0.3)
     assert isinstance(first[0], OutcomeUnknown)

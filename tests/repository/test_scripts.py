@@ -105,6 +105,29 @@ def test_clean_removes_only_its_folder(checkout: Path) -> None:
     assert sorted(path.name for path in checkout.iterdir() if path.name[:4] in {"data", "logs"}) == ["data2", "logs"]
 
 
+@pytest.mark.parametrize("linked", ["the checkout", "the folder"])
+def test_clean_sees_through_links_who_uses_what(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory, linked: str
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    if linked == "the folder":
+        (checkout / "data").symlink_to(elsewhere)
+    else:
+        (checkout / "data").mkdir()
+        (elsewhere / "link").symlink_to(checkout)
+    start = checkout if linked == "the folder" else elsewhere / "link"
+    (start / "data" / "log.1").write_text("entries")
+    clean = ["sh", "-c", 'cd "$0" && contrib/clean data', start]
+    with (start / "data" / "log.1").open() as file, subprocess.Popen(["sleep", "60"], stdin=file) as holder:
+        refused = run(clean)
+        holder.kill()
+    assert (refused.returncode, f"{holder.pid} sleep 60" in refused.stderr) == (1, True)
+    assert (start / "data" / "log.1").exists()
+    assert run(clean).returncode == 0
+    assert not (start / "data" / "log.1").exists()
+    assert (checkout / "data").is_symlink() == (linked == "the folder")
+
+
 @pytest.mark.parametrize("folder", ["data", "logs"])
 def test_clean_is_content_with_nothing(checkout: Path, folder: str) -> None:
     assert run([checkout / "contrib" / "clean", folder]).returncode == 0
