@@ -1,9 +1,15 @@
-"""Removes, through the log, what has outlived its lease by the master's clock."""
+"""Removes, through the log, what has outlived its lease by the master's clock.
+
+When a term begins all leases begin again: of a large table some in each turn of the reactor, or the new master would be
+silent for longer than its own lease. Until its turn has come a lease has no end, and is renewed through the log: so it
+ends later than it might, never earlier.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 
 from phxqueue.config.settings import LockLimits
 from phxqueue.lock.keeping import Keeping
@@ -18,6 +24,8 @@ from phxqueue.replica.interfaces import Clock, DelayedCall
 _RETRY_S = 0.1
 #: When what is on its way to another lock group is looked at again, in seconds.
 _MOVING_S = 1.0
+#: Leases that begin in one turn of the reactor, milliseconds of work.
+BEGIN_KEYS = 1000
 
 
 class Expiry:
@@ -47,29 +55,55 @@ class Expiry:
         self._timer: DelayedCall | None = None
         self._timer_at = 0.0
         self._running = False
+        self._to_begin: Iterator[TableKey] = iter(())
+        self._begin_timer: DelayedCall | None = None
+        self._inherits = False
         self.expired = 0  # removed under this node
         self._silences = Silences(keeping, clock, limits, is_open, lowest_version)
 
     def term_begun(self) -> None:
         """Every lease runs its full length again, but those of locks that are known to be silent."""
-        self.begin()
-        self._silences.inherit()
-        self.arm()
+        self._begin(inherits=True)
 
     def begin(self) -> None:
         """Every lease runs its full length again."""
-        keeping, now = self._keeping, self._clock.seconds()
-        table = keeping.table
-        leases = [((LOCKS, name), lock.stamp, lock.lease_ms) for name, lock in table.locks.items()]
-        leases += [((STRINGS, key), string.stamp, string.lease_ms) for key, string in table.strings.items()]
-        keeping.leases.restart(leases, now)
-        self._running = True
+        self._begin(inherits=False)
+
+    def _begin(self, *, inherits: bool) -> None:
+        self._stop_beginning()
+        self._keeping.leases.clear()
         self._silences.begin()
+        self._running = True
+        self._inherits = inherits
+        table = self._keeping.table
+        names = ((LOCKS, [*table.locks]), (STRINGS, [*table.strings]))
+        self._to_begin = ((space, name) for space, some in names for name in some)
+        self._begin_some()
+
+    def _begin_some(self) -> None:
+        """Let the leases of the next keys begin, but those that an entry has let begin meanwhile."""
+        keeping, self._begin_timer = self._keeping, None
+        portion = [*islice(self._to_begin, BEGIN_KEYS)]
+        for key in portion:
+            if keeping.leases.begun(key) is None:
+                self.note(key)
+                if self._inherits:
+                    self._silences.inherit(key)
+        keeping.beginning = len(portion) == BEGIN_KEYS
+        if keeping.beginning:
+            self._begin_timer = self._clock.callLater(0, self._begin_some)
         self.arm()
+
+    def _stop_beginning(self) -> None:
+        self._keeping.beginning = False
+        if self._begin_timer is not None and self._begin_timer.active():
+            self._begin_timer.cancel()
+        self._begin_timer = None
 
     def end(self) -> None:
         """The term is over: whatever expires is the next master's business."""
         self._running = False
+        self._stop_beginning()
         self._keeping.leases.clear()
         if self._timer is not None and self._timer.active():
             self._timer.cancel()

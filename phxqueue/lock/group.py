@@ -99,7 +99,15 @@ class GroupService:
         self.proposals = Proposals(group, node.limits, clock, refuse=self.refusal, before_answers=self._take_changes)
         self.keeping = Keeping(group, self.proposals, node.limits, clock, accepting)
         self.acquiring = Acquiring(self.keeping, clock, may_wait)
-        self.moving = Moving(node, self.table, self.keeping, self._closed, self._opened)
+        self.moving = Moving(
+            node,
+            self.table,
+            self.keeping,
+            clock,
+            check_proposing=self._check_proposing,
+            closed=self._closed,
+            opened=self._opened,
+        )
         self.renewing = Renewing(
             self.keeping,
             clock,
@@ -323,7 +331,7 @@ class GroupService:
         self._check_serving()
         return self.moving.share()
 
-    def export_keys(self, request: ExportKeysRequest) -> ExportKeysResponse:
+    def export_keys(self, request: ExportKeysRequest) -> Deferred[ExportKeysResponse]:
         """What is under the keys that are leaving."""
         self._check_serving()
         return self.moving.export(request.skip)

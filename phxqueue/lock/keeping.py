@@ -38,6 +38,7 @@ class Keeping:
         self.table: LockTable = group.state_machine
         self.leases = Leases()
         self.quiet = Leases()  # how long nothing may be heard of a holder before that is noted
+        self.beginning = False  # some leases of this term have not begun yet, and have no end here
         self._group = group
         self._proposals = proposals
         self._limits = limits
@@ -59,9 +60,10 @@ class Keeping:
     def renewable(self, name: str) -> bool:
         """Whether the lease of a lock may begin again without an entry.
 
-        Not so while the lock is noted as silent: the next master would not know, and believe what is noted.
+        Not so while the lock is noted as silent: the next master would not know, and believe what is noted. Nor while
+        leases have yet to begin: this one might be dated back afterwards.
         """
-        return self.settled((LOCKS, name)) and name not in self.table.silent
+        return self.settled((LOCKS, name)) and not self.beginning and name not in self.table.silent
 
     def change(self, key: TableKey, operation: LockOperation, done: Done) -> None:
         """Have an operation carried out; see Proposals.offer."""
@@ -125,7 +127,9 @@ class Keeping:
         if not lease_ms:
             return -1
         remaining = self.leases.remaining(key, self._clock.seconds())
-        return 0 if remaining is None else int(remaining * 1000)
+        if remaining is None:
+            return lease_ms if self.beginning else 0
+        return int(remaining * 1000)
 
 
 def not_found(key: TableKey) -> RpcError:

@@ -7,7 +7,6 @@ often it is renewed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
@@ -65,14 +64,6 @@ class Leases:
     def forget(self, key: TableKey) -> None:
         """Nothing is under this key any more."""
         self._leases.pop(key, None)
-
-    def restart(self, leases: Iterable[tuple[TableKey, int, int]], now: float) -> None:
-        """Begin a mastership: every (key, stamp, lease in ms) runs its full length again."""
-        self.clear()
-        for key, stamp, lease_ms in leases:
-            if lease_ms:
-                self._leases[key] = _Lease(stamp, lease_ms / 1000, now + lease_ms / 1000)
-        self._rebuild()
 
     def clear(self) -> None:
         """End a mastership: nothing expires here any more."""

@@ -1,4 +1,8 @@
-"""Which keys the master of one Paxos group answers for, and the steps by which that changes. See shares.py."""
+"""Which keys the master of one Paxos group answers for, and the steps by which that changes. See shares.py.
+
+Where each key belongs takes microseconds, and there may be many: they are gone through in portions, and the reactor has
+its turn between, for a master that is silent for its lease is none any more.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ from phxqueue.proto.lock_pb2 import (
     MovedRecord,
     ShareChange,
 )
+from phxqueue.replica.interfaces import Clock
 
 #: When who asks for a key on its way should come again.
 RETRY_MS = 50
@@ -29,6 +34,8 @@ RETRY_MS = 50
 _FIRST_SHARE_MS = 200
 #: Most bytes of records in one answer; a larger one travels alone.
 PAGE_BYTES = 256 * 1024
+#: Keys gone through in one turn of the reactor.
+PORTION_KEYS = 1000
 _SHARE_KEY: TableKey = (LOCKS, "")
 """What share changes are queued under: no key is empty."""
 
@@ -37,21 +44,34 @@ class Moving:
     """The territory of one Paxos group.
 
     Args:
+        clock: for the turns between portions.
+        check_proposing: refuses when this node is not master (any more); raises RpcError.
         closed: called when keys are about to be closed: nobody may wait for them any longer.
         opened: called when a new share holds: every lease runs its full length again.
     """
 
     def __init__(
-        self, node: LockNode, table: LockTable, keeping: Keeping, closed: Callable[[], None], opened: Callable[[], None]
+        self,
+        node: LockNode,
+        table: LockTable,
+        keeping: Keeping,
+        clock: Clock,
+        *,
+        check_proposing: Callable[[], None],
+        closed: Callable[[], None],
+        opened: Callable[[], None],
     ) -> None:
         self._node = node
         self._lock_id = node.lock.lock_id
         self._table = table
         self._keeping = keeping
+        self._clock = clock
+        self._check_proposing = check_proposing
         self._closed = closed
         self._opened = opened
         self._closing: Share | None = None  # proposed, and not known to be applied or not
         self._territory = Territory(self._lock_id, Shares())
+        self._left: tuple[Shares, list[TableKey]] | None = None  # what leaves, by which shares
 
     def first_share(self) -> LockOperation | None:
         """What goes with the beginning of a term: a lock group that is the only one takes all keys by itself.
@@ -70,7 +90,7 @@ class Moving:
 
     def reset(self) -> None:
         """Mastership begins or ends."""
-        self._closing = None
+        self._closing = self._left = None
 
     @property
     def territory(self) -> Territory:
@@ -124,13 +144,18 @@ class Moving:
             highest_version=self._table.highest_version,
         )
 
-    def export(self, skip: int) -> ExportKeysResponse:
-        """The records of closed keys, which do not change. Raises RpcError when nothing is moving."""
-        if self._table.shares.moving is None:
+    def export(self, skip: int) -> Deferred[ExportKeysResponse]:
+        """The records of closed keys, which do not change. Fails with RpcError when nothing is moving."""
+        return Deferred.fromCoroutine(self._export(skip))
+
+    async def _export(self, skip: int) -> ExportKeysResponse:
+        shares = self._table.shares
+        leaving = await self._leaving() if shares.moving is not None else []
+        if shares.moving is None or self._table.shares is not shares:
             raise RpcError(Status.VERSION_MISMATCH, f"nothing is moving in lock group {self._lock_id}")
         response, size = ExportKeysResponse(), 0
-        for key in self._leaving()[skip:]:
-            record = self._moved(key)
+        for place in range(skip, len(leaving)):
+            record = self._moved(leaving[place])
             size += record.ByteSize()
             if response.records and size > PAGE_BYTES:
                 response.more = True
@@ -138,9 +163,29 @@ class Moving:
             response.records.append(record)
         return response
 
-    def _leaving(self) -> list[TableKey]:
-        territory = self.territory
-        return sorted(key for key in _keys(self._table) if territory.leaves_to(key[1]) is not None)
+    async def _leaving(self) -> list[TableKey]:
+        """The closed keys, sorted. Nothing about them changes as long as these very shares are there."""
+        shares = self._table.shares
+        if self._left is None or self._left[0] is not shares:
+            territory = self.territory
+            self._left = shares, sorted(await self._among(lambda name: territory.leaves_to(name) is not None))
+        return self._left[1]
+
+    async def _among(self, wanted: Callable[[str], bool]) -> list[TableKey]:
+        """The keys that are wanted."""
+        keys, found = _keys(self._table), list[TableKey]()
+        for begin in range(0, len(keys), PORTION_KEYS):
+            if begin:
+                await self._turn()
+            found += [key for key in keys[begin : begin + PORTION_KEYS] if wanted(key[1])]
+        return found
+
+    async def _turn(self) -> None:
+        """Let the reactor do something else. Raises RpcError when this node is master no more."""
+        turn: Deferred[None] = Deferred()
+        self._clock.callLater(0, turn.callback, None)
+        await turn
+        self._check_proposing()
 
     def _moved(self, key: TableKey) -> MovedRecord:
         record = self._table.record(key)
@@ -163,39 +208,47 @@ class Moving:
                 raise RpcError(Status.RESOURCE_EXHAUSTED, "another change is under way", retry_after_ms=RETRY_MS)
             self._closing = Share.of(change.share)
             self._closed()
-        elif change.step == steps.ADOPT and self._table.shares.share is None:
-            self._drop(self._strangers(Share.of(change.share)))
+        return Deferred.fromCoroutine(self._change(change))
+
+    async def _change(self, change: ShareChange) -> ChangeShareResponse:
+        steps = ShareChange.Step
+        shares = self._table.shares
+        if change.step == steps.ADOPT and shares.share is None:
+            # What a table that was restored from a backup holds of keys that belong elsewhere by now.
+            await self._drop(await self._strangers(Shares(Share.of(change.share))), shares)
         elif change.step == steps.COMMIT and self._moves(change):
-            self._drop(self._leaving())
+            await self._drop(await self._leaving(), shares)
         elif change.step == steps.ABANDON and self._moves(change):
-            self._drop(self._arrived())
+            await self._drop(await self._strangers(shares), shares)  # what was imported
         answer: Deferred[ChangeShareResponse] = Deferred()
         operation = LockOperation(kind=LockOperation.SHARE, share_change=change)
         self._keeping.change(_SHARE_KEY, operation, lambda result: self._changed(change, answer, result))
-        return answer
+        return await answer
 
     def _moves(self, change: ShareChange) -> bool:
         moving = self._table.shares.moving
         return moving is not None and moving.generation == change.share.generation
 
-    def _arrived(self) -> list[TableKey]:
-        """What was imported, and is not ours by the share that holds."""
-        territory = self.territory
-        return [key for key in _keys(self._table) if territory.owner(key[1]) != self._lock_id]
+    async def _strangers(self, shares: Shares) -> list[TableKey]:
+        """What is here, and is not ours by those shares."""
+        territory = Territory(self._lock_id, shares)
+        return await self._among(lambda name: territory.owner(name) != self._lock_id)
 
-    def _strangers(self, share: Share) -> list[TableKey]:
-        """What a table that was restored from a backup holds of keys that belong elsewhere by now."""
-        territory = Territory(self._lock_id, Shares(share))
-        return [key for key in _keys(self._table) if territory.owner(key[1]) != self._lock_id]
+    async def _drop(self, keys: list[TableKey], shares: Shares) -> None:
+        """Remove what belongs to others, ahead of the step after which nobody here looks at it.
 
-    def _drop(self, keys: list[TableKey]) -> None:
-        """Remove what belongs to others, ahead of the step after which nobody here looks at it."""
-        for key in keys:
+        Not once the shares are others: somebody was faster, and the keys may mean something again.
+        """
+        for place, key in enumerate(keys):
+            if place and not place % PORTION_KEYS:
+                await self._turn()
             record = self._table.record(key)
-            assert record is not None
-            self._keeping.change(key, expire_operation(key[0] == LOCKS, key[1], record.stamp), lambda result: None)
+            if self._table.shares is shares and record is not None:
+                self._keeping.change(key, expire_operation(key[0] == LOCKS, key[1], record.stamp), lambda result: None)
 
     def _changed(self, change: ShareChange, answer: Deferred[ChangeShareResponse], result: Result) -> None:
+        if self._table.shares.moving is None:
+            self._left = None
         if change.step == ShareChange.PREPARE:
             self._closing = None
         if isinstance(result, RpcError):

@@ -240,7 +240,10 @@ class Proposals:
             self._busy[offer.key] = left
         else:
             del self._busy[offer.key]
-        offer.done(result)
+        try:
+            offer.done(result)
+        except Exception:  # a defect there must not keep the others of the same entry from their outcomes
+            self._log.failure("a defect of the lock service itself: telling an outcome failed")
 
     def _check_idle(self) -> None:
         if self._idle and not self.in_flight and not self._waiting:

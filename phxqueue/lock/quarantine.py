@@ -28,11 +28,13 @@ class Quarantine:
         self._keeping = keeping
         self._clock = clock
         self._timer: DelayedCall | None = None
+        self._running = False
         self._log = Logger(namespace="phxqueue.lock.quarantine")
 
     def begin(self) -> None:
         """A term has begun."""
         self.end()
+        self._running = True
         seconds = self._keeping.table.quarantine_ms / 1000
         if seconds:
             self._log.warn("restored from a backup: no lock is granted for {seconds:g} s", seconds=seconds)
@@ -40,6 +42,7 @@ class Quarantine:
 
     def end(self) -> None:
         """The term is over."""
+        self._running = False
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
@@ -49,5 +52,5 @@ class Quarantine:
         self._keeping.change(_KEY, LockOperation(kind=LockOperation.OPEN), self._told)
 
     def _told(self, result: Result) -> None:
-        if isinstance(result, RpcError) and self._keeping.serving() and self._timer is None:
+        if isinstance(result, RpcError) and self._running and self._timer is None:
             self._timer = self._clock.callLater(_RETRY_S, self._open)

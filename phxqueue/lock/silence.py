@@ -64,18 +64,17 @@ class Silences:
         for silence in self._keeping.table.take_silenced():
             silence.begun = self._clock.seconds() - silence.passed_ms / 1000
 
-    def inherit(self) -> None:
-        """A term has begun, and all leases with it: those of locks that were silent before it go on instead."""
+    def inherit(self, key: TableKey) -> None:
+        """A lease has begun with a term: that of a lock which was silent before it goes on instead."""
         keeping = self._keeping
-        for name, silence in keeping.table.inherited.items():
-            if silence.begun is not None:
-                keeping.leases.date_back((LOCKS, name), silence.begun)
-                keeping.quiet.date_back((LOCKS, name), silence.begun)
+        silence = keeping.table.inherited.get(key[1]) if key[0] == LOCKS else None
+        if silence is not None and silence.begun is not None:
+            keeping.leases.date_back(key, silence.begun)
+            keeping.quiet.date_back(key, silence.begun)
 
     def begin(self) -> None:
-        """All leases begin again."""
-        now, locks = self._clock.seconds(), self._keeping.table.locks.items()
-        self._keeping.quiet.restart([((LOCKS, name), lock.stamp, self._quiet_ms(lock)) for name, lock in locks], now)
+        """All leases are about to begin again; each is noted."""
+        self._keeping.quiet.clear()
         self._running = True
 
     def end(self) -> None:

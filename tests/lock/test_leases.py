@@ -44,11 +44,12 @@ def test_what_could_not_be_ended_is_due_again_unless_renewed() -> None:
 def test_a_mastership_begins_all_of_them_anew_and_ends_them_all() -> None:
     leases = Leases()
     leases.begin(A, 1, 1000, 0.0)
-    leases.restart([(A, 1, 1000), (B, 2, 0)], 5.0)
-    assert leases.remaining(A, 5.0) == 1.0
-    assert leases.remaining(B, 5.0) is None
     leases.clear()
     assert leases.next_due() is None
+    leases.begin(A, 1, 1000, 5.0)
+    leases.begin(B, 2, 0, 5.0)
+    assert leases.remaining(A, 5.0) == 1.0
+    assert leases.remaining(B, 5.0) is None
 
 
 def test_renewals_do_not_let_the_heap_grow() -> None:

@@ -93,7 +93,9 @@ def test_the_quarantine_begins_anew_with_a_new_master() -> None:
     assert lock.version("you", "b")
 
 
-def test_an_end_that_could_not_be_proposed_is_proposed_again() -> None:
+@pytest.mark.parametrize("lease", [True, False])
+def test_an_end_that_could_not_be_proposed_is_proposed_again(lease: bool) -> None:
+    """Also by a master whose lease has run out for a moment."""
     lock = LockUnderTest()
     restored(lock)
     lock.group.auto = False
@@ -101,7 +103,9 @@ def test_an_end_that_could_not_be_proposed_is_proposed_again() -> None:
     lock.clock.advance(0)
     [(payload, outcome)] = lock.group.proposed
     lock.group.proposed.clear()
+    lock.group.lease = lease
     outcome.errback(OutcomeUnknown("lost"))
+    lock.group.lease = True
     lock.clock.advance(0.2)
     lock.clock.advance(0)
     assert [again for again, _ in lock.group.proposed] == [payload]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from phxqueue.config import LockLimits
+from phxqueue.lock.operations import grant_operation
 from phxqueue.net.service import RpcService
 from phxqueue.net.status import Status
 from phxqueue.proto.lock_pb2 import LOCKS, STRINGS, LockCommand, LockOperation
 from phxqueue.replica.errors import OutcomeUnknown
+from tests.conftest import LoggedErrors
 from tests.lock.rig import LockUnderTest
 
 
@@ -527,6 +529,19 @@ def test_what_arrives_in_one_turn_shares_an_entry() -> None:
     lock.group.choose()
     assert all(call.answer.version for call in calls)
     assert [len(command.operations) for command in lock.group.commands()] == [1, 19]
+
+
+def test_an_outcome_that_cannot_be_told_keeps_nobody_else_from_his(logged_errors: LoggedErrors) -> None:
+    lock = LockUnderTest()
+
+    def broken(result: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    proposals = lock.service._groups[0].proposals
+    proposals.offer((LOCKS, "a"), grant_operation("a", "you", 10_000), broken)
+    assert lock.acquire(key="b").answer.acquired
+    assert len(logged_errors.flush(ZeroDivisionError)) == 1
+    assert not proposals.busy((LOCKS, "a"))
 
 
 def test_status_counts(lock: LockUnderTest) -> None:

@@ -77,13 +77,17 @@ def versions_go_down(patch: Patch) -> None:
 def leases_go_on_under_a_new_master(patch: Patch) -> None:
     """A new master lets leases run out that only the former one knew to be renewed: early."""
 
-    def change(restart: Callable[..., Any]) -> Callable[..., Any]:
-        def _restart(self: Leases, leases: Any, *more: Any) -> None:
-            restart(self, [(key, version, lease_ms // 4) for key, version, lease_ms in leases], *more)
+    def change(begin: Callable[..., Any]) -> Callable[..., Any]:
+        def _begin(self: Expiry, *, inherits: bool) -> None:
+            begin(self, inherits=inherits)
+            leases, now = self._keeping.leases, self._clock.seconds()
+            for key, lease in list(leases._leases.items()):
+                leases.date_back(key, now - lease.length * 3 / 4)
+            self.arm()
 
-        return _restart
+        return _begin
 
-    wrap(patch, Leases, "restart", change)
+    wrap(patch, Expiry, "_begin", change)
 
 
 @mutant
