@@ -2,7 +2,8 @@
 
 A condition is looked at every few seconds. It becomes an alarm when it has held for `after_s` without a break, and the
 alarm is over when the condition has been gone for CLEAR_AFTER_S: so neither a moment of trouble nor one of relief is
-told. What "it holds" means is each role's business (:mod:`~phxqueue.console.replica_conditions`,
+told. While it lasts the alarm is raised again every AGAIN_S, as it is by then: for whoever missed it, or took it down
+too early. What "it holds" means is each role's business (:mod:`~phxqueue.console.replica_conditions`,
 :mod:`~phxqueue.console.scheduler_conditions`, :mod:`~phxqueue.console.consumer_conditions`).
 """
 
@@ -16,6 +17,8 @@ from phxqueue.console.alarms import Alarm
 
 #: How long a condition has to be gone before its alarm is over.
 CLEAR_AFTER_S = 30.0
+#: How often the alarm of a condition that lasts is raised again.
+AGAIN_S = 300.0
 #: Conditions that are followed at the same time; others wait for room.
 MOST = 1000
 
@@ -32,7 +35,7 @@ class Condition:
 class _Followed:
     since: float
     seen: float
-    raised: bool = False
+    raised: float | None = None  # when last
 
 
 class Conditions:
@@ -42,7 +45,7 @@ class Conditions:
         self._followed: dict[str, _Followed] = {}
 
     def look(self, now: float, present: Iterable[Condition]) -> tuple[list[Alarm], list[str]]:
-        """Returns the alarms to raise, each once, and the names of those that are over.
+        """Returns the alarms to raise, now or again, and the names of those that are over.
 
         Args:
             now: seconds of a clock that never goes back.
@@ -59,14 +62,15 @@ class Conditions:
                     continue
                 one = self._followed[name] = _Followed(now, now)
             one.seen = now
-            if not one.raised and now - one.since >= condition.after_s:
-                one.raised = True
+            due = one.since + condition.after_s if one.raised is None else one.raised + AGAIN_S
+            if now >= due:
+                one.raised = now
                 raised.append(condition.alarm)
         over: list[str] = []
         for name, one in list(self._followed.items()):
             if name in holding:
                 continue
-            if not one.raised:
+            if one.raised is None:
                 del self._followed[name]
             elif now - one.seen >= CLEAR_AFTER_S:
                 del self._followed[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from phxqueue.config.settings import LockLimits
 from phxqueue.console.alarms import Alarm
 from phxqueue.console.condition_watch import LOOK_S, ConditionWatch
-from phxqueue.console.conditions import CLEAR_AFTER_S, Condition, Conditions, Lately
+from phxqueue.console.conditions import AGAIN_S, CLEAR_AFTER_S, Condition, Conditions, Lately
 from phxqueue.console.consumer_conditions import (
     BUFFERS_FULL,
     FULL_S,
@@ -60,6 +60,31 @@ def test_what_lasts_is_raised_once_and_what_is_gone_for_a_while_is_over() -> Non
         raised, over = conditions.look(second, [condition()] if second < 50 else [])
         told += [(second, "raised")] * len(raised) + [(second, "over")] * len(over)
     assert told == [(10, "raised"), (45 + CLEAR_AFTER_S, "over")]
+
+
+def test_what_goes_on_is_raised_again_as_it_is_by_then() -> None:
+    conditions = Conditions()
+    told = []
+    for second in range(0, 1000, 5):
+        now = condition()
+        raised, _ = conditions.look(second, [replace(now, alarm=replace(now.alarm, cause=f"for {second} s"))])
+        told += [one.cause for one in raised]
+    assert told == ["for 10 s", "for 310 s", "for 610 s", "for 910 s"]
+
+
+def test_an_alarm_that_is_taken_down_while_its_condition_lasts_comes_back() -> None:
+    clock = Clock()
+    desk = LogDesk(clock.seconds, clock.seconds)
+    watch = ConditionWatch(clock, desk)
+    watch.looks.append(lambda now: [condition()])
+    watch.start()
+    clock.pump([LOOK_S] * 4)
+    desk.clear("trouble queue 1", "by hand")
+    clock.pump([LOOK_S] * 10)
+    assert not desk.alarms.standing
+    clock.pump([LOOK_S] * int(AGAIN_S / LOOK_S))
+    assert set(desk.alarms.standing) == {"trouble queue 1"}
+    watch.stop()
 
 
 def test_a_moment_of_trouble_is_not_told_nor_is_one_of_relief() -> None:
