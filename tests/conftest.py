@@ -40,7 +40,9 @@ DEFAULT_LIMIT_S = 20.0
 """How long an asynchronous test may wait, unless marked ``@pytest.mark.reactor_limit(seconds)``."""
 
 SETTLE_S = 2.0
-"""How long closed connections, stopped ports and joined threads may take to be gone after a test."""
+SETTLE_TURNS = 100
+"""How long, and how many turns of the reactor, closed connections, stopped ports and joined threads may take to be gone
+after a test. Time alone may pass without a turn, where the machine stalls."""
 
 
 class LoggedErrors:
@@ -122,9 +124,10 @@ class Leftovers:
 
     async def settle(self, limit_s: float) -> None:
         """Let the reactor turn until nothing is left, at most this long."""
-        end = time.monotonic() + limit_s
-        while (self.selectables() or self.threads()) and time.monotonic() < end:
+        end, turns = time.monotonic() + limit_s, 0
+        while (self.selectables() or self.threads()) and (time.monotonic() < end or turns < SETTLE_TURNS):
             await task.deferLater(reactor, 0.002)
+            turns += 1
 
 
 @pytest.fixture

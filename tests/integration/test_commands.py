@@ -16,7 +16,7 @@ from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
 from phxqueue.admin.processes.files import ClusterSpec
-from tests.integration.cluster import REPOSITORY, TestedCluster, run_command
+from tests.integration.cluster import PATIENT, REPOSITORY, TestedCluster, run_command
 
 pytestmark = pytest.mark.shared_reactor
 
@@ -32,6 +32,8 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Tes
         consumers=1,
         consumer_groups=(ECHO_GROUP,),
         handlers={1: "phxqueue.consumer.echo:EchoHandler", 2: "phxqueue.consumer.echo:EchoHandler"},
+        store={"master_lease_ms": 3000},  # a busy machine is no reason for elections that commands would tell of
+        topic=PATIENT,
     )
     started = TestedCluster(reactor, tmp_path_factory.mktemp("commands") / "cluster", spec)
     await started.start()

@@ -36,7 +36,7 @@ async def handled_by(cluster: TestedCluster, wanted: set[str]) -> set[int]:
 async def test_a_crash_costs_one_item_an_attempt_and_no_process_outlives_the_daemon(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(
         consumers=1, retries=1, handlers={1: "tests.integration.handlers:harmful"},
-        consumer_node={"pool": {"handle_ids": [1], "nproc": 2}, "handler_timeout_s": 1.5},
+        consumer_node={"pool": {"handle_ids": [1], "nproc": 2}, "handler_timeout_s": 3},
     )  # fmt: skip
     await cluster.start()
     [consumer] = cluster.consumers
@@ -55,10 +55,10 @@ async def test_a_crash_costs_one_item_an_attempt_and_no_process_outlives_the_dae
             letter = json.loads(line)
             letters[letter["buffer"]] = json.dumps(letter)
     assert "exit status 9" in letters["crash"]
-    assert "did not finish within 1.5 s" in letters["hang"]
+    assert "did not finish within 3 s" in letters["hang"]
 
-    running = children(consumer)
-    assert len(running) == 2
+    while len(running := children(consumer)) != 2:  # the hanging one may not be gone, or replaced, yet
+        await cluster.pause()
     await producer.enqueue(1, 1, b"hang again")
     assert await cluster.stop(consumer) == []
     assert not any(is_running(pid) for pid in running)
