@@ -34,7 +34,7 @@ NO_SANDBOX = "namespaces are not permitted here: no networks were cut and no dis
 def main(minutes: float, seed: int | None, only: Sequence[str], directory: Path | None, wanted: bool) -> None:
     """Treat a cluster of real processes as badly as a machine can, and keep books about every item."""
     if wanted and not sandbox.inside() and (way := sandbox.way_in()) is not None:
-        sys.exit(sandbox.enter(way))
+        sandbox.enter(way)
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     directory = directory or Path(tempfile.mkdtemp(prefix="phxqueue-chaos-"))
     directory.mkdir(parents=True, exist_ok=True)

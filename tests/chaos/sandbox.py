@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 INSIDE = "PHXQUEUE_CHAOS_SANDBOX"
 _NAMESPACES = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -35,10 +36,10 @@ def way_in() -> tuple[str, ...] | None:
     return None
 
 
-def enter(way: Sequence[str]) -> int:
-    """Run this very command inside and return its exit status."""
+def enter(way: Sequence[str]) -> NoReturn:
+    """Become this very command inside: whoever ends this process ends everything there."""
     again = [*way, sys.executable, *_arguments()]
-    return subprocess.run(again, env={**os.environ, INSIDE: "1"}, check=False).returncode
+    os.execvpe(again[0], again, {**os.environ, INSIDE: "1"})
 
 
 def _arguments() -> list[str]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
-from twisted.internet.utils import getProcessOutputAndValue
 
 from phxqueue.admin.certificates import operator_tls
 from phxqueue.admin.clients import open_pool
@@ -146,8 +148,35 @@ class TestedCluster(ProcessCluster):
 
 
 async def run_command(reactor: Any, command: Sequence[str], directory: Path) -> tuple[int, str, str]:
+    """Run a program to its end; returns status, output, errors. Cancelled: nothing that it has started goes on."""
+    running = _Command()
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    output, errors, status = await getProcessOutputAndValue(
-        command[0], command[1:], env=environment, path=str(directory), reactor=reactor
-    )
-    return status, output.decode(), errors.decode()
+    process = reactor.spawnProcess(running, "setsid", ["setsid", *command], environment, str(directory))
+    group: int = process.pid
+    try:
+        status = await running.ended
+    except CancelledError:
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+        raise
+    return status, running.output.decode(), running.errors.decode()
+
+
+class _Command(ProcessProtocol):
+    """What a program prints, and how it ends: as a shell tells it."""
+
+    def __init__(self) -> None:
+        self.output = b""
+        self.errors = b""
+        self.ended: Deferred[int] = Deferred()
+
+    def outReceived(self, data: bytes) -> None:
+        self.output += data
+
+    def errReceived(self, data: bytes) -> None:
+        self.errors += data
+
+    def processEnded(self, reason: Any) -> None:
+        ending = reason.value
+        if not self.ended.called:
+            self.ended.callback(ending.exitCode if ending.signal is None else 128 + ending.signal)

@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here):
-            item.add_marker(pytest.mark.reactor_limit(LIMIT_S), append=False)
+            item.add_marker(pytest.mark.reactor_limit(LIMIT_S))  # behind its own, if it has one
 
 
 @pytest_twisted.async_yield_fixture

@@ -174,7 +174,7 @@ TELLS = ("--", "sh", "-c", "trap 'echo told; kill $!; exit 9' TERM; sleep 600 & 
 async def test_a_holder_that_is_stopped_beyond_its_lease_loses_the_lock(
     cluster: TestedCluster, client: LockClient
 ) -> None:
-    holder = Holder(cluster, "paused", "--lease", "1", *TELLS)
+    holder = Holder(cluster, "paused", "--lease", "3", *TELLS)
     await holder.says("run ")
     state = await client.lock_state("paused")
     assert state is not None
@@ -196,7 +196,7 @@ async def test_a_command_that_does_not_heed_is_killed_with_all_it_has_started(
     cluster: TestedCluster, client: LockClient
 ) -> None:
     script = "trap '' TERM; (trap '' TERM; echo up; sleep 600; sleep 600) & wait; sleep 600"
-    holder = Holder(cluster, "deaf", "--lease", "1", "--grace", "0.2", "--", "sh", "-c", script)
+    holder = Holder(cluster, "deaf", "--lease", "5", "--grace", "0.2", "--", "sh", "-c", script)
     await holder.says("up")
     state = await client.lock_state("deaf")
     assert state is not None
