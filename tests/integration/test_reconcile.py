@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred, fail
 
+from phxqueue.net.routing import MasterClient
+from phxqueue.net.status import RpcError, Status
 from phxqueue.producer import NewItem
+from phxqueue.proto.methods import ADD
+from phxqueue.proto.store_pb2 import AddRequest
 from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster
 
@@ -92,3 +99,69 @@ async def test_nobody_can_tell_without_a_master_and_verify_reads_every_replica(m
     status, output, _ = await cluster.run("reconcile", "--timeout", "2")
     assert status == 2, output
     assert "cannot tell: store 1, Paxos group 0" in output
+
+
+Store = Callable[[AddRequest], Deferred[Any]]
+
+
+def confirmation_lost(request: AddRequest, store: Store) -> Deferred[Any]:
+    """The store has it, and the producer is told that it was refused."""
+    return store(request).addCallback(lambda _: fail(RpcError(Status.INVALID_ARGUMENT, "the answer was another's")))
+
+
+def wrong_mask(request: AddRequest, store: Store) -> Deferred[Any]:
+    """It is stored for group 1 alone."""
+    changed = AddRequest.FromString(request.SerializeToString())
+    for batch in changed.batches:
+        batch.header.consumer_group_ids = 0b01
+    return store(changed)
+
+
+async def differences(cluster: TestedCluster) -> tuple[dict[tuple[int, str], int], dict[str, Any]]:
+    """What is wrong, by consumer group and kind; and all that `phxqueue reconcile --json` says."""
+    while (ran := await cluster.run("reconcile", "--json"))[0] == 2:  # there is no master for a moment
+        await cluster.pause()
+    status, output, errors = ran
+    document = json.loads(output)
+    assert (status, errors) == (int(document["difference"] > 0), ""), output
+    kinds = ("unstored", "unconfirmed", "lost", "invented", "altered")
+    totals = document["totals"]
+    return {(row["consumer_group_id"], kind): row[kind] for row in totals for kind in kinds if row[kind]}, document
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_goes_wrong_between_producer_and_store_turns_its_rows_red(
+    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = make_cluster(groups=(1, 2), topic=REPORTS)
+    await cluster.start()
+    await opened(cluster)
+    producer = await cluster.producer()
+    call = MasterClient.call
+    faults: list[Callable[[AddRequest, Store], Deferred[Any]]] = []
+
+    def broken(self: Any, route: Any, method: Any, request: Any, deadline_s: float, **how: Any) -> Deferred[Any]:
+        def store(told: Any) -> Deferred[Any]:
+            return call(self, route, method, told, deadline_s, **how)
+
+        return faults.pop()(request, store) if method is ADD and faults else store(request)
+
+    monkeypatch.setattr(MasterClient, "call", broken)
+    faults.append(confirmation_lost)  # the first batch ever: of nobody has anything been reported
+    refused = await producer.enqueue_many([NewItem(1, 1, b"stored %d" % number) for number in range(5)])
+    assert not refused.all_stored
+    assert (await producer.enqueue_many([NewItem(1, 1, b"right")])).all_stored
+    lost = {(1, "unconfirmed"): 5, (2, "unconfirmed"): 5}
+    while not (found := await differences(cluster))[0]:
+        await cluster.pause()
+    assert found[0] == lost
+    [account] = found[1]["unconfirmed"]
+    assert account["producer_id"] == f"{producer.producer_id:x}"
+    assert [(place["queue_id"], place["start"]) for place in account["places"]][:1] == [(0, 0)]
+
+    faults.append(wrong_mask)
+    assert (await producer.enqueue_many([NewItem(1, 1, b"for both %d" % number) for number in range(3)])).all_stored
+    while (found := await differences(cluster))[0] == lost:
+        await cluster.pause()
+    assert found[0] == {**lost, (2, "unstored"): 3}
+    assert await cluster.stop() == []
