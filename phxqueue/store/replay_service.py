@@ -184,7 +184,10 @@ class ReplayService:
                 queue_id=one.queue_id, target=one.target, acked=one.acked, position=one.target, left=left
             )
         key = one.queue_id, consumer_group_id
-        position = max(self._positions.acked(key, machine.acked_cursor(*key)), machine.first_cursor(one.queue_id))
+        acked = machine.acked_cursor(*key)
+        if key not in machine.moved:  # else it was moved this very moment, and what is known of before is void
+            acked = self._positions.acked(key, acked)
+        position = max(acked, machine.first_cursor(one.queue_id))
         superseded = machine.replays.generation(key) != generation
         return QueueReplay(
             queue_id=one.queue_id,

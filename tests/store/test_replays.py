@@ -140,6 +140,16 @@ def test_progress() -> None:
     assert [replay.id for replay in listed(made, "r2")] == ["r2"]
 
 
+def test_its_own_answer_knows_that_everything_is_left() -> None:
+    """It is made before what the master knew of the position is forgotten."""
+    made = store()
+    made.group.auto = False
+    call = ask(made, queue_id=1, to_cursor=3)
+    made.group.choose()
+    [one] = call.answer.replay.queues
+    assert (one.position, one.left, one.superseded) == (3, 7, False)
+
+
 def test_delayed_items_come_again() -> None:
     made = StoreUnderTest()
     call = made.add(batch(1, 2, deliver_at_ms=NOW_MS + 100))
