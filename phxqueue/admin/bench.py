@@ -98,7 +98,7 @@ def parse_uin(text: str) -> Callable[[], int]:
         AdminError: neither of these.
     """
     first_text, dash, last_text = text.partition("-")
-    if not first_text.isdigit() or (dash and not last_text.isdigit()):
+    if not first_text.isdecimal() or (dash and not last_text.isdecimal()):
         raise AdminError(f"--uin {text!r}: write one number, or a range such as 1-1000")
     first, last = int(first_text), int(last_text or first_text)
     if not first <= last <= MAX_UIN:

@@ -48,7 +48,7 @@ def identity_for(role: str, name: str) -> Identity:
     group, slash, node = name.partition("/")
     if not kind.has_nodes:
         return Identity.make(kind, name)
-    if not slash or not node.isdigit():
+    if not slash or not node.isdecimal():
         raise IdentityError(f"{name!r} is not the name of a {role} node: write {role} id and node id, for example 1/0")
     return Identity.make(kind, group, int(node))
 

@@ -43,7 +43,9 @@ def check(settings: ClusterContext, paths: Sequence[Path], certificates: bool) -
 
 
 def _node_files(directory: Path) -> list[Path]:
-    return sorted({*directory.glob("store.*conf"), *directory.glob("consumer.*conf")})
+    return sorted(
+        path for role in ("store", "lock", "scheduler", "consumer") for path in directory.glob(f"{role}.*conf")
+    )
 
 
 def _count(number: int, what: str) -> str:

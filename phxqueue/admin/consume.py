@@ -154,7 +154,7 @@ def parse_queue(topic: Topic, text: str) -> Iterator[tuple[int, int]]:
         AdminError: not a queue, or none that exists.
     """
     store_text, _, queue_text = text.rpartition(":")
-    if not queue_text.isdigit() or (store_text and not store_text.isdigit()):
+    if not queue_text.isdecimal() or (store_text and not store_text.isdecimal()):
         raise AdminError(f"{text!r} is no queue: write its number, or STORE:QUEUE")
     stores = [topic.store(int(store_text))] if store_text else list(topic.stores)
     having = [store.store_id for store in stores if int(queue_text) in topic.queues_of_store(store.store_id)]

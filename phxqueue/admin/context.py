@@ -63,7 +63,7 @@ class ClusterContext:
         """
         if self.topic_name is not None:
             name = self.topic_name
-            return cluster.topic(int(name) if name.isdigit() else name)
+            return cluster.topic(int(name) if name.isdecimal() else name)
         if len(cluster.topics) == 1:
             return cluster.topics[0]
         names = ", ".join(topic.topic_name for topic in cluster.topics)

@@ -14,6 +14,7 @@ from phxqueue.admin import edge
 from phxqueue.admin.clients import open_pool
 from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.errors import AdminError
+from phxqueue.admin.journal_watch import JournalWatch
 from phxqueue.admin.node_status import NodeReport, ask_all
 from phxqueue.admin.table import table
 from phxqueue.config import StoreNode, load_store_node
@@ -111,7 +112,7 @@ async def _ask(reactor: Any, settings: ClusterContext, node: StoreNode) -> list[
 
 
 async def _force(reactor: Any, node: StoreNode, name: str, confirm: str | None) -> bool:
-    failures: list[str] = []
+    watch = JournalWatch()
     journal = Journal.open(
         node.data_dir,
         WantedIdentity(
@@ -119,7 +120,7 @@ async def _force(reactor: Any, node: StoreNode, name: str, confirm: str | None) 
         ),
         node.journal,
         reactor,
-        failures.append,
+        watch.failed,
         verify=lambda kind, payload, checksum: entry_checksum(kind, payload) == checksum,
     )
     try:
@@ -139,12 +140,15 @@ async def _force(reactor: Any, node: StoreNode, name: str, confirm: str | None) 
             confirm = click.prompt(f"Type {name!r} to go on", default="", show_default=False)
         if confirm != name:
             raise AdminError(f"not confirmed ({confirm!r} is not {name!r}): nothing was changed")
-        await durable(journal, [*begin_by_force(lineage), *(write for one in groups for write in one.writes)])
+        writes = [*begin_by_force(lineage), *(write for one in groups for write in one.writes)]
+        await watch.while_it_works(_write(journal, writes), node.data_dir)
     finally:
         await journal.close()
-    if failures:
-        raise AdminError(f"{node.data_dir}: {failures[0]}")
     return True
+
+
+async def _write(journal: Journal, writes: list[Write]) -> None:
+    await durable(journal, writes)
 
 
 def held(journal: Journal, node: StoreNode, group_id: int, lineage: int) -> Held:

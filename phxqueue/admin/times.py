@@ -26,7 +26,7 @@ def parse_time(text: str, now: float) -> int:
     """
     age = _AGE.fullmatch(text)
     if age is not None:
-        return round((now - float(age[1]) * _UNITS[age[2]]) * 1000)
+        return round(max(now - float(age[1]) * _UNITS[age[2]], 0.0) * 1000)  # longer ago than 1970: everything
     if re.fullmatch(r"\d{9,12}(\.\d+)?", text):
         return round(float(text) * 1000)
     try:
@@ -36,4 +36,4 @@ def parse_time(text: str, now: float) -> int:
         raise AdminError(
             f"{text!r} is no time: write 2026-01-31T12:00:00Z, Unix seconds, or an age such as 90s, 15m, 2h, 3d"
         ) from None
-    return round((when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp() * 1000)
+    return round(max((when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp(), 0.0) * 1000)

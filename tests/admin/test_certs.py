@@ -140,6 +140,14 @@ def test_config_check_reports_every_problem_with_its_place(invoke: Invoke) -> No
     assert len([line for line in result.output.splitlines() if line.startswith("error: ")]) >= 3
 
 
+@pytest.mark.parametrize("role", ["store", "lock", "scheduler", "consumer"])
+def test_config_check_looks_at_the_files_of_all_nodes(invoke: Invoke, role: str) -> None:
+    Path(f"etc/{role}.7.conf").write_text('{"no_such_field": 1}')
+    result = invoke("config", "check")
+    assert result.exit_code == 1
+    assert f"etc/{role}.7.conf" in result.output
+
+
 def test_config_check_of_what_is_not_there(invoke: Invoke) -> None:
     result = invoke("config", "check", "etc/nothing.conf")
     assert result.exit_code == 1

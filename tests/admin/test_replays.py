@@ -35,9 +35,13 @@ NOW = 1_700_000_000.0
         ("90s", 1_699_999_910_000),
         ("1.5h", 1_699_994_600_000),
         ("2d", 1_699_827_200_000),
+        ("99999999d", 0),
+        ("9" * 400 + "d", 0),
+        ("0001-01-01T00:00:00+00:00", 0),
     ],
 )
 def test_times(text: str, milliseconds: int) -> None:
+    """What is longer ago than 1970 is as good as everything there is."""
     assert parse_time(text, NOW) == milliseconds
 
 

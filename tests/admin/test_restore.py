@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 
 from phxqueue.admin.backup.files import Manifest
 from phxqueue.admin.backup.restoring import ROUNDS_AHEAD, Restored, restore
@@ -124,6 +125,21 @@ async def test_an_interrupted_restore_does_not_look_like_a_node_and_can_be_repea
     await restored(root, manifest, node)
     assert not (node.data_dir / RESTORING_DIRECTORY).exists()
     await opened(node).close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_disk_that_fails_ends_the_restore(
+    root: Path, manifest: Manifest, node: StoreNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failing(root: Path, group: Any, first: Any, journal: Journal) -> None:
+        journal._fail("No space left on device")
+        await Deferred()  # as what waits for the disk then: for ever
+
+    monkeypatch.setattr("phxqueue.admin.backup.restoring._fill_group", failing)
+    with pytest.raises(AdminError, match="No space left on device"):
+        await restored(root, manifest, node)
+    with pytest.raises(Unusable, match="was interrupted"):
+        opened(node)
 
 
 @pytest_twisted.ensureDeferred

@@ -20,6 +20,7 @@ from phxqueue.admin.backup.checking import Checked, check_group, completeness, e
 from phxqueue.admin.backup.files import GroupRecord, Manifest, read_state, sync_directory
 from phxqueue.admin.backup.roles import Node, beginning, check_token, identity_of, name_of, replica_set_of
 from phxqueue.admin.errors import AdminError
+from phxqueue.admin.journal_watch import JournalWatch
 from phxqueue.journal.directory import LOCK_FILE, NODE_FILE, DirectoryLock
 from phxqueue.journal.interfaces import IJournal
 from phxqueue.journal.journal import Journal
@@ -135,40 +136,50 @@ async def _fill(
     say: Callable[[str], None],
     wall: Callable[[], float],
 ) -> Restored:
-    failures: list[str] = []
+    watch = JournalWatch()
     journal = Journal.open(
         workplace,
         WantedIdentity(manifest.cluster, manifest.set_id, node.node.node_id, manifest.paxos_groups, manifest.role),
         node.journal,
         reactor,
-        failures.append,
+        watch.failed,
         verify=lambda kind, payload, checksum: entry_checksum(kind, payload) == checksum,
     )
     try:
-        checked = []
-        marks: dict[int, tuple[int, int]] = {}
-        for group in manifest.groups:
-            found = check_group(root, group, manifest.role)
-            checked.append(found)
-            if found.problems:
-                raise AdminError("; ".join(found.problems) + ": use another backup")
-            first: bytes | None = None
-            if token:
-                check_token(manifest.role, token, wall(), manifest.ended_at, found)
-                first = beginning(manifest.role, token, found)
-            marks[group.group_id] = await _fill_group(root, group, first, journal)
-            say(f"group {group.group_id}: {group.entries} entries, {found.content}")
-        origin = {"backup": f"{manifest.identity:016x}", "began_at": manifest.began_at, "token": f"{token:016x}"}
-        begun = begin_from_backup(Beginning(token, marks)) if token else join_from_backup(manifest.lineage)
-        await durable(journal, [PutBlob(RESTORED, b"backup", json.dumps(origin).encode()), *begun])
-        incarnation = journal.identity.incarnation
+        restored = await watch.while_it_works(_write(root, manifest, node, journal, token, say, wall), workplace)
     except BaseException:
         await journal.close().addErrback(lambda failure: None)
         raise
     await journal.close()
-    if failures:
-        raise AdminError(f"{workplace}: {failures[0]}")
-    return Restored(incarnation, checked)
+    return restored
+
+
+async def _write(
+    root: Path,
+    manifest: Manifest,
+    node: Node,
+    journal: Journal,
+    token: int,
+    say: Callable[[str], None],
+    wall: Callable[[], float],
+) -> Restored:
+    checked = []
+    marks: dict[int, tuple[int, int]] = {}
+    for group in manifest.groups:
+        found = check_group(root, group, manifest.role)
+        checked.append(found)
+        if found.problems:
+            raise AdminError("; ".join(found.problems) + ": use another backup")
+        first: bytes | None = None
+        if token:
+            check_token(manifest.role, token, wall(), manifest.ended_at, found)
+            first = beginning(manifest.role, token, found)
+        marks[group.group_id] = await _fill_group(root, group, first, journal)
+        say(f"group {group.group_id}: {group.entries} entries, {found.content}")
+    origin = {"backup": f"{manifest.identity:016x}", "began_at": manifest.began_at, "token": f"{token:016x}"}
+    begun = begin_from_backup(Beginning(token, marks)) if token else join_from_backup(manifest.lineage)
+    await durable(journal, [PutBlob(RESTORED, b"backup", json.dumps(origin).encode()), *begun])
+    return Restored(journal.identity.incarnation, checked)
 
 
 async def _fill_group(root: Path, group: GroupRecord, first: bytes | None, journal: IJournal) -> tuple[int, int]:

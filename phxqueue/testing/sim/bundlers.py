@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from phxqueue.net.status import Status
 from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch, QItem, QItems
@@ -76,9 +76,8 @@ class Bundler:
     def _bundle(batches: list[ItemBatch]) -> None:
         batches[0].header.atomic_batches = len(batches)
 
-    def _send(self, batches: list[ItemBatch], told: object) -> None:
+    def _send(self, batches: list[ItemBatch], told: Callable[[AddResponse | None], None]) -> None:
         request = AddRequest(topic_id=TOPIC_ID, store_id=STORE_ID, batches=batches)
-        assert callable(told)
         Asking(self._cluster, ADD, request, told, deaths=DEATHS).send()
 
     def _spoil(self, response: AddResponse | None, batches: list[ItemBatch], alone: ItemBatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch, QItem, QItems
@@ -116,7 +116,7 @@ class Deciding:
         half_number: int,
         name: int,
         decision: HalfState.ValueType,
-        done: object,
+        done: Callable[[], None] | None,
     ) -> None:
         self._cluster = cluster
         self._books = books
@@ -143,7 +143,7 @@ class Deciding:
         if self._again:
             self._again = False
             self.send()
-        elif callable(self._done):
+        elif self._done is not None:
             self._done()
 
 
