@@ -14,18 +14,23 @@ from phxqueue.testing.sim.run import plan, run
 from phxqueue.testing.sim.world import World
 from tests.simulation.test_seeds import SEEDS
 
+KNOWN = (29, 32, 34, 36, 40, 41, 42, 51, 62, 77, 98, 151)
+"""Seeds in which everything happened last time."""
 PER_PROFILE = 5
-"""At most."""
+"""At most, of others that are tried when these do not do any more."""
 
 
 @pytest.mark.timeout(600)
 def test_every_kind_of_fault_occurs(logged_errors: Any) -> None:
+    assert max(KNOWN) < SEEDS
     left = Counter(dict.fromkeys(PROFILES, PER_PROFILE))
     faults: Counter[str] = Counter()
-    for seed in range(SEEDS):
+    for seed in dict.fromkeys((*KNOWN, *range(SEEDS))):
         profile = plan(seed).profile
-        if left[profile] and not set(KINDS) <= set(faults):
-            left[profile] -= 1
+        if set(KINDS) <= set(faults):
+            break
+        if seed in KNOWN or left[profile]:
+            left[profile] -= seed not in KNOWN
             faults.update(run(seed).injected)
     logged_errors.flush(JournalFailed)
     logged_errors.flush_critical("stopped applying")

@@ -93,9 +93,17 @@ class TestLeaving:
         leaving = Leaving(grace=1.5, skew=0.2)
         leaving.out(7, 10.0)
         leaving.out(7, 10.4)
-        leaving.given_up(7, 11.2)
+        leaving.given_up(7, 11.2, 11.2)
         with pytest.raises(Violation, match=r"given up 1\.000 s after it left"):
-            leaving.given_up(7, 11.0)
+            leaving.given_up(7, 11.0, 11.0)
+
+    def test_who_is_back_stays(self) -> None:
+        leaving = Leaving(grace=1.5, skew=0.2)
+        leaving.out(7, 10.0)
+        leaving.back(7, 12.0)
+        leaving.given_up(7, 14.0, 12.4)  # proposed by a clock that is ahead, when some file was still without it
+        with pytest.raises(Violation, match=r"back in all of them since 12\.000"):
+            leaving.given_up(7, 14.0, 12.5)
 
 
 class TestGroupLife:

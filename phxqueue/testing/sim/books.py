@@ -7,7 +7,7 @@ from typing import Any
 
 import xxhash
 
-from phxqueue.proto.store_pb2 import GetResponse
+from phxqueue.proto.store_pb2 import GetResponse, StoreCommand
 from phxqueue.testing.sim.chains.accounts import ChainAccounts
 from phxqueue.testing.sim.checkers.book_keeping import BookKeeping
 from phxqueue.testing.sim.checkers.cursors import Cursors
@@ -24,7 +24,7 @@ from phxqueue.testing.sim.checkers.timers import Timers
 from phxqueue.testing.sim.checkers.together import Together
 from phxqueue.testing.sim.recording import Recording
 from phxqueue.testing.sim.workload import GRACE, STORE_ID, Workload, tells_generation
-from phxqueue.testing.sim.world import World
+from phxqueue.testing.sim.world import WallClocks, World
 
 
 class Books:
@@ -140,7 +140,8 @@ class Books:
             if not placed.given_up:
                 self.founding.placed(key[0], *stand)
             if placed.left:
-                self.leaving.given_up(key[1], self._world.now)
+                proposed = StoreCommand.FromString(payload).timestamp_ms / 1000 - WallClocks.EPOCH
+                self.leaving.given_up(key[1], self._world.now, proposed)
             if placed.given_up:
                 self.cursors.given_up(key, stand)
                 self.replays.given_up(key, placed.was)

@@ -44,5 +44,7 @@ class Leaver:
         self._left -= 1
         if groups != self._books.workload.groups:
             self._books.leaving.out(self._books.workload.groups[-1], self._cluster.world.now)
+        elif self.done:
+            self._books.leaving.back(groups[-1], self._cluster.world.now)
         self._books.note("files", node_id, groups)
         self._install(node_id, groups)

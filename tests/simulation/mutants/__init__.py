@@ -9,6 +9,9 @@ failed need not be tried again (the mastership has ended, and readers acknowledg
 its payload with what was applied is a second line of defence (a mastership and its proposals end before another's entry
 can be applied at their instances), which ``tests/replica/test_group_runtime.py`` tests.
 
+That a group which has left the files is given up at last is nothing that the simulator waits for: see
+``tests/store/test_groups.py``.
+
 ``python -m tests.simulation.mutants [NAME ...]`` tells which of the first seeds catch each mutant.
 """
 

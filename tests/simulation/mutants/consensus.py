@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from phxqueue.paxos.effects import Effects
 from phxqueue.paxos.entry import Entry, EntryKind
 from phxqueue.paxos.inbox import Inbox
 from phxqueue.paxos.learner import Learner
@@ -31,7 +30,7 @@ def lower_ballot_wins(patch: Patch) -> None:
 @mutant(0)
 def promises_not_looked_at(patch: Patch) -> None:
     """A new master proposes what it likes, whatever the promises say was accepted."""
-    replace(patch, Phase1, "to_propose", lambda self, known: [])
+    replace(patch, Phase1, "to_propose", lambda *_, **__: [])
 
 
 @mutant(84, profiles=SHORT)
@@ -39,22 +38,22 @@ def last_page_is_enough(patch: Patch) -> None:
     """A promise of several pages counts as complete with its first."""
 
     def change(promised: Callable[..., Any]) -> Callable[..., Any]:
-        def _promised(self: Phase1, message: Promise, out: Effects) -> Any:
+        def _promised(self: Phase1, message: Promise, *more: Any) -> Any:
             message.final = True
-            return promised(self, message, out)
+            return promised(self, message, *more)
 
         return _promised
 
     wrap(patch, Phase1, "promised", change)
 
 
-@mutant(208, profiles=("short masterships",))
+@mutant(416, 469, profiles=("short masterships",))
 def gaps_left_open(patch: Patch) -> None:
     """A new master does not close gaps with no-ops."""
 
     def change(to_propose: Callable[..., Any]) -> Callable[..., Any]:
-        def _to_propose(self: Phase1, known: int) -> Any:
-            return [pair for pair in to_propose(self, known) if pair[1].kind != EntryKind.NOOP]
+        def _to_propose(self: Phase1, *known: Any) -> Any:
+            return [pair for pair in to_propose(self, *known) if pair[1].kind != EntryKind.NOOP]
 
         return _to_propose
 
@@ -66,12 +65,12 @@ def lower_ballot_accepted(patch: Patch) -> None:
     """An acceptor takes Accepts below its promise."""
 
     def change(on_accept: Callable[..., Any]) -> Callable[..., Any]:
-        def _on_accept(self: Inbox, message: Any, now: float, out: Effects) -> None:
+        def _on_accept(self: Inbox, message: Any, *more: Any) -> None:
             acceptor, roles = self._acceptor, self._roles
             promised, master_ballot = acceptor.promised, roles.master_ballot
             acceptor.promised = min(promised, message.ballot)
             roles.master_ballot = min(master_ballot, message.ballot)
-            on_accept(self, message, now, out)
+            on_accept(self, message, *more)
             acceptor.promised = max(promised, acceptor.promised)
             roles.master_ballot = max(master_ballot, roles.master_ballot)
 
@@ -85,11 +84,11 @@ def minority_chooses(patch: Patch) -> None:
     """The master counts a value as chosen one vote early."""
 
     def change(vote: Callable[..., Any]) -> Callable[..., Any]:
-        def _vote(self: Proposer, bit: int, instance: int) -> None:
+        def _vote(self: Proposer, bit: int, instance: int, *more: Any) -> None:
             proposal = self._proposals.get(instance)
             if proposal is not None and not proposal.voted:
                 proposal.votes += 1
-            vote(self, bit, instance)
+            vote(self, bit, instance, *more)
 
         return _vote
 
@@ -113,8 +112,8 @@ def teaches_what_is_not_chosen(patch: Patch) -> None:
     """A node answers a lagging peer with everything it has accepted."""
 
     def change(serve: Callable[..., Any]) -> Callable[..., Any]:
-        def _serve(self: LearnServer, request: Any, last: int) -> None:
-            serve(self, request, last + 1)
+        def _serve(self: LearnServer, request: Any, last: int, *more: Any) -> None:
+            serve(self, request, last + 1, *more)
 
         return _serve
 
@@ -124,10 +123,10 @@ def teaches_what_is_not_chosen(patch: Patch) -> None:
 @mutant(0)
 def nobody_catches_up(patch: Patch) -> None:
     """A lagging node does not ask for what it lacks."""
-    replace(patch, Learner, "ask", lambda self, now, prefer, out: None)
+    replace(patch, Learner, "ask", lambda *_, **__: None)
 
 
 @mutant(2)
 def nothing_is_sent_again(patch: Patch) -> None:
     """An Accept that got lost stays lost."""
-    replace(patch, Proposer, "_resend", lambda self, link, sent_before, now, out: None)
+    replace(patch, Proposer, "_resend", lambda *_, **__: None)

@@ -22,11 +22,11 @@ def send_at_once(patch: Patch, message_class: type) -> None:
     """Let messages of one class leave without waiting for the disk."""
 
     def change(persist: Callable[..., Any]) -> Callable[..., Any]:
-        def _persist(self: GroupRuntime, effects: Effects) -> None:
+        def _persist(self: GroupRuntime, effects: Effects, *more: Any) -> None:
             hasty = [message for message in effects.send_after if isinstance(message, message_class)]
             effects.send_after = [message for message in effects.send_after if message not in hasty]
             effects.send.extend(hasty)
-            persist(self, effects)
+            persist(self, effects, *more)
 
         return _persist
 
@@ -92,16 +92,16 @@ def accepts_forgotten(patch: Patch) -> None:
     restore_without(patch, entries={})
 
 
-@mutant(12, profiles=("bit rot",))
+@mutant(64, profiles=("bit rot",))
 def damaged_entry_believed(patch: Patch) -> None:
     """Checksums are not looked at."""
-    replace(patch, Entry, "valid", lambda self: True)
+    replace(patch, Entry, "valid", lambda *_, **__: True)
 
 
 @mutant(93, profiles=("bit rot",))
 def damaged_entry_not_repaired(patch: Patch) -> None:
     """Nobody asks the peers for what the own disk has spoilt."""
-    replace(patch, Repairs, "want", lambda self, instance, checksum, now, out: None)
+    replace(patch, Repairs, "want", lambda *_, **__: None)
 
 
 @mutant(0)
@@ -109,8 +109,8 @@ def segments_not_stored(patch: Patch) -> None:
     """A checkpoint refers to segments that were never written."""
 
     def change(checkpoint: Callable[..., Any]) -> Callable[..., Any]:
-        def _checkpoint(self: StoreQueues) -> Any:
-            made = checkpoint(self)
+        def _checkpoint(self: StoreQueues, *arguments: Any) -> Any:
+            made = checkpoint(self, *arguments)
             return type(made)(applied=made.applied, state=made.state, segments=[])
 
         return _checkpoint

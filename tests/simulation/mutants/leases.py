@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from phxqueue.paxos.effects import Effects
 from phxqueue.paxos.election import Election
 from phxqueue.paxos.group import Group
 from phxqueue.paxos.inbox import Inbox
@@ -27,8 +26,8 @@ def lease_from_answer(patch: Patch) -> None:
     """The master counts its lease from when the answer came instead of when the heartbeat left."""
 
     def change(on_reply: Callable[..., Any]) -> Callable[..., Any]:
-        def _on_reply(self: Inbox, message: HeartbeatReply, now: float, out: Effects) -> None:
-            on_reply(self, message, now, out)
+        def _on_reply(self: Inbox, message: HeartbeatReply, now: float, *more: Any) -> None:
+            on_reply(self, message, now, *more)
             proposer = self._roles.proposer
             if proposer is not None and message.ballot == proposer.ballot:
                 proposer.lease.answered(message.sender, now)
@@ -43,8 +42,8 @@ def lease_counts_a_minority(patch: Patch) -> None:
     """The newest answer renews the lease, however many nodes are silent."""
 
     def change(recount: Callable[..., Any]) -> Callable[..., Any]:
-        def _recount(self: LeaseHeld, now: float) -> None:
-            recount(self, now)
+        def _recount(self: LeaseHeld, *arguments: Any) -> None:
+            recount(self, *arguments)
             self._needed = 1
 
         return _recount
@@ -55,7 +54,7 @@ def lease_counts_a_minority(patch: Patch) -> None:
 @mutant(13)
 def lease_binds_nobody(patch: Patch) -> None:
     """A follower promises to whoever asks, though the master it has answered may still serve."""
-    replace(patch, Roles, "bound_against", lambda self, node, now: 0.0)
+    replace(patch, Roles, "bound_against", lambda *_, **__: 0.0)
 
 
 @mutant(150, profiles=("racks",))
@@ -70,13 +69,13 @@ def heartbeat_does_not_bind(patch: Patch) -> None:
     replace(patch, Election, "wait_for", wait_for)
 
 
-@mutant(71, profiles=("racks",))
+@mutant(234, profiles=("racks",))
 def lease_forgotten(patch: Patch) -> None:
     """A node that restarts is bound to nobody."""
 
     def change(init: Callable[..., Any]) -> Callable[..., Any]:
-        def __init__(self: LeaseGiven, lease: float, now: float) -> None:
-            init(self, lease, now)
+        def __init__(self: LeaseGiven, lease: float, now: float, *more: Any) -> None:
+            init(self, lease, now, *more)
             self.forget(now)
 
         return __init__
@@ -95,15 +94,15 @@ def reads_before_catching_up(patch: Patch) -> None:
     replace(patch, Group, "lease_valid", lease_valid)
 
 
-@mutant(97, profiles=("partitioned", "partitioned and crashing", *SHORT))
+@mutant(218, 311, profiles=("partitioned", "partitioned and crashing", *SHORT))
 def late_heartbeat_renews(patch: Patch) -> None:
     """A heartbeat of a former master binds, and is answered; nothing tells it that it is one no longer."""
 
     def change(heard: Callable[..., Any]) -> Callable[..., Any]:
-        def _heard_master(self: Inbox, message: Accept | Heartbeat | HandOver, now: float, out: Effects) -> Any:
+        def _heard_master(self: Inbox, message: Accept | Heartbeat | HandOver, *more: Any) -> Any:
             if message.ballot < self._roles.floor:
                 return isinstance(message, Heartbeat)
-            return heard(self, message, now, out)
+            return heard(self, message, *more)
 
         return _heard_master
 

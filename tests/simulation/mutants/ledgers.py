@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from phxqueue.producer.confirmed import Known
@@ -13,7 +13,7 @@ from phxqueue.reconcile.ledger import Ledger
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.state import QueueState
 from phxqueue.testing.sim.producers import LedgerProducer
-from tests.simulation.mutants.table import Patch, mutant, replace, wrap
+from tests.simulation.mutants.table import Patch, lost_with_a_restart, mutant, replace, wrap
 
 
 @mutant(3)
@@ -21,13 +21,13 @@ def reports_count_however_often_they_come(patch: Patch) -> None:
     """A report that was sent again is counted again."""
 
     def change(report: Callable[..., Any]) -> Callable[..., Any]:
-        def _report(self: Ledger, report_: ProducedReport, *, vouched: bool) -> None:
+        def _report(self: Ledger, report_: ProducedReport, *more: Any, **named: Any) -> None:
             self.reports.pop(report_.producer_id, None)
-            report(self, report_, vouched=vouched)
+            report(self, report_, *more, **named)
 
         return _report
 
-    patch.setattr(Ledger, "report", change(Ledger.report))
+    wrap(patch, Ledger, "report", change)
 
 
 @mutant(3)
@@ -35,28 +35,24 @@ def what_is_under_way_is_vouched_for(patch: Patch) -> None:
     """A producer vouches for batches whose outcome it does not know yet."""
 
     def change(known: Callable[..., Known]) -> Callable[..., Known]:
-        def _known(self: LedgerProducer, producer_id: int) -> Known:
-            right = known(self, producer_id)
+        def _known(self: LedgerProducer, *arguments: Any) -> Known:
+            right = known(self, *arguments)
             return right._replace(to=right.sent)
 
         return _known
 
-    patch.setattr(LedgerProducer, "_known", change(LedgerProducer._known))
+    wrap(patch, LedgerProducer, "_known", change)
 
 
 @mutant(1)
 def ledger_not_in_checkpoint(patch: Patch) -> None:
     """A node that restarts from a checkpoint begins its sums anew."""
 
-    def change(restore: Callable[..., Any]) -> Callable[..., Any]:
-        def _restore(self: QueueState, state: bytes, segments: Iterable[tuple[bytes, bytes]]) -> None:
-            restore(self, state, segments)
-            for rows in self.ledger.minutes.values():
-                rows.clear()
+    def forget(state: QueueState) -> None:
+        for rows in state.ledger.minutes.values():
+            rows.clear()
 
-        return _restore
-
-    wrap(patch, QueueState, "restore", change)
+    lost_with_a_restart(patch, forget)
 
 
 @mutant(1)
@@ -64,8 +60,8 @@ def acknowledged_from_the_beginning(patch: Patch) -> None:
     """Every move of a cursor counts all that lies below it, also what an earlier move has counted."""
 
     def change(acknowledge: Callable[..., Any]) -> Callable[..., Any]:
-        def _acknowledge(self: Ledger, move: Any, first: int, last: int) -> None:
-            acknowledge(self, move, 0, last)
+        def _acknowledge(self: Ledger, move: Any, first: int, *more: Any) -> None:
+            acknowledge(self, move, 0, *more)
 
         return _acknowledge
 
@@ -75,7 +71,7 @@ def acknowledged_from_the_beginning(patch: Patch) -> None:
 @mutant(1)
 def replays_are_netted_away(patch: Patch) -> None:
     """What a replay makes outstanding again has no column."""
-    replace(patch, Ledger, "replay", lambda self, queue_id, group, acked, target: None)
+    replace(patch, Ledger, "replay", lambda *_, **__: None)
 
 
 @mutant(2)
@@ -117,8 +113,8 @@ def duplicates_are_confirmed_in_another_minute(patch: Patch) -> None:
     """What is answered from the window is said to be stored when it was asked for, by another producer's reckoning."""
 
     def change(stored_ms: Callable[..., Any]) -> Callable[..., Any]:
-        def _stored_ms(self: StoreQueues, producer_id: int, sequence: int) -> int:
-            return int(stored_ms(self, producer_id, sequence)) + 60_000 * 60
+        def _stored_ms(self: StoreQueues, *arguments: Any) -> int:
+            return int(stored_ms(self, *arguments)) + 60_000 * 60
 
         return _stored_ms
 

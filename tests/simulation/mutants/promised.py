@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import phxqueue.store.queues
@@ -14,20 +14,7 @@ from phxqueue.store.half_table import Decided, Half, HalfTable
 from phxqueue.store.keys import KeyWindows
 from phxqueue.store.outcomes import KeyDuplicate, Refusal
 from phxqueue.store.state import QueueState
-from tests.simulation.mutants.table import BrokenMutant, Patch, mutant, replace, wrap
-
-
-def lost_with_a_restart(patch: Patch, forget: Callable[[QueueState], None]) -> None:
-    """A node that restarts from a checkpoint has forgotten something."""
-
-    def change(restore: Callable[..., Any]) -> Callable[..., Any]:
-        def _restore(self: QueueState, state: bytes, segments: Iterable[tuple[bytes, bytes]]) -> None:
-            restore(self, state, segments)
-            forget(self)
-
-        return _restore
-
-    wrap(patch, QueueState, "restore", change)
+from tests.simulation.mutants.table import BrokenMutant, Patch, lost_with_a_restart, mutant, replace, wrap
 
 
 @mutant(6, 9)
@@ -45,14 +32,14 @@ def any_item_of_a_key_will_do(patch: Patch) -> None:
     """Something else under a known key is told to be stored where the first is."""
 
     def change(recall: Callable[..., Any]) -> Callable[..., Any]:
-        def _recall(self: KeyWindows, header: BatchHeader) -> KeyDuplicate | Refusal | None:
-            found = recall(self, header)
+        def _recall(self: KeyWindows, header: BatchHeader, *more: Any) -> Any:
+            found = recall(self, header, *more)
             if isinstance(found, Refusal):
                 same = BatchHeader()
                 same.CopyFrom(header)
                 same.body_digest = 3 - header.body_digest
-                return recall(self, same)  # type: ignore[no-any-return]
-            return found  # type: ignore[no-any-return]
+                return recall(self, same, *more)
+            return found
 
         return _recall
 
@@ -114,8 +101,8 @@ def a_question_is_taken_for_a_commit(patch: Patch) -> None:
     """What is overdue is committed instead of rolled back."""
 
     def change(propose: Callable[..., Any]) -> Callable[..., Any]:
-        def _propose(self: Halves, numbers: Any, decision: HalfState.ValueType) -> Any:
-            return propose(self, numbers, HalfState.COMMITTED if decision == HalfState.EXPIRED else decision)
+        def _propose(self: Halves, numbers: Any, decision: HalfState.ValueType, *more: Any) -> Any:
+            return propose(self, numbers, HalfState.COMMITTED if decision == HalfState.EXPIRED else decision, *more)
 
         return _propose
 
@@ -127,4 +114,4 @@ def batches_that_belong_together_are_stored_one_by_one(patch: Patch) -> None:
     """Of batches that belong together those are stored that were not before."""
     if not hasattr(phxqueue.store.queues, "fates_of_atomic"):
         raise BrokenMutant("queues has no fates_of_atomic any more")
-    patch.setattr(phxqueue.store.queues, "fates_of_atomic", lambda state, batches, first: [])
+    patch.setattr(phxqueue.store.queues, "fates_of_atomic", lambda *_, **__: [])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from phxqueue.replica.errors import OutcomeUnknown
@@ -10,12 +10,12 @@ from phxqueue.store.batcher import Batcher
 from phxqueue.store.fencing import Fencing
 from phxqueue.store.get import GetCall
 from phxqueue.store.index import QueueIndex
-from phxqueue.store.positions import Positions, Reader
+from phxqueue.store.positions import Positions
 from phxqueue.store.proposals import Proposals
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.state import QueueState
 from phxqueue.store.views import View
-from tests.simulation.mutants.table import Patch, mutant, replace, wrap
+from tests.simulation.mutants.table import Patch, lost_with_a_restart, mutant, replace, wrap
 
 
 @mutant(0)
@@ -23,8 +23,8 @@ def unknown_is_told_as_refused(patch: Patch) -> None:
     """An entry that may still become chosen is answered as surely not stored."""
 
     def change(error: Callable[..., Any]) -> Callable[..., Any]:
-        def _error(self: Proposals, failure: Any) -> Any:
-            return self._refuse() if failure.check(OutcomeUnknown) else error(self, failure)
+        def _error(self: Proposals, failure: Any, *more: Any) -> Any:
+            return self._refuse() if failure.check(OutcomeUnknown) else error(self, failure, *more)
 
         return _error
 
@@ -34,49 +34,39 @@ def unknown_is_told_as_refused(patch: Patch) -> None:
 @mutant(2)
 def retries_are_stored_again(patch: Patch) -> None:
     """The idempotence window knows nothing."""
-    replace(patch, StoreQueues, "recall", lambda self, producer_id, sequence, queue_id: None)
+    replace(patch, StoreQueues, "recall", lambda *_, **__: None)
 
 
 @mutant(0)
 def window_not_in_checkpoint(patch: Patch) -> None:
     """A node that restarts from a checkpoint has forgotten which batches it stored."""
 
-    def change(restore: Callable[..., Any]) -> Callable[..., Any]:
-        def _restore(self: QueueState, state: bytes, segments: Iterable[tuple[bytes, bytes]]) -> None:
-            restore(self, state, segments)
-            self.window = self.window.emptied()
+    def forget(state: QueueState) -> None:
+        state.window = state.window.emptied()
 
-        return _restore
-
-    wrap(patch, QueueState, "restore", change)
+    lost_with_a_restart(patch, forget)
 
 
 @mutant(1)
 def cursors_not_in_checkpoint(patch: Patch) -> None:
     """A node that restarts from a checkpoint has forgotten where consumers stand."""
 
-    def change(restore: Callable[..., Any]) -> Callable[..., Any]:
-        def _restore(self: QueueState, state: bytes, segments: Iterable[tuple[bytes, bytes]]) -> None:
-            restore(self, state, segments)
-            self.acked.clear()
+    def forget(state: QueueState) -> None:
+        state.acked.clear()
 
-        return _restore
-
-    wrap(patch, QueueState, "restore", change)
+    lost_with_a_restart(patch, forget)
 
 
 @mutant(7)
 def cursor_moves_not_applied(patch: Patch) -> None:
     """Acknowledgements are in the log, and nobody takes them out of it."""
-    replace(patch, StoreQueues, "_move_cursor", lambda self, move, version: None)
+    replace(patch, StoreQueues, "_move_cursor", lambda *_, **__: None)
 
 
 @mutant(0)
 def cursor_moves_not_proposed(patch: Patch) -> None:
     """Acknowledgements stay in the master's memory."""
-    replace(
-        patch, Batcher, "move", lambda self, queue_id, consumer_group_id, acked, now, dropped=(), generation=0: None
-    )
+    replace(patch, Batcher, "move", lambda *_, **__: None)
 
 
 @mutant(0)
@@ -84,8 +74,8 @@ def delivered_counts_as_acknowledged(patch: Patch) -> None:
     """What was handed out counts as done."""
 
     def change(deliver: Callable[..., Any]) -> Callable[..., Any]:
-        def _deliver(self: Positions, key: Any, cursor: int, reader: Reader = None) -> None:
-            deliver(self, key, cursor, reader)
+        def _deliver(self: Positions, key: Any, cursor: int, *more: Any, **named: Any) -> None:
+            deliver(self, key, cursor, *more, **named)
             self.acknowledge(key, cursor, 0)
 
         return _deliver
@@ -98,10 +88,8 @@ def delivered_again_below_acked(patch: Patch) -> None:
     """A reader that starts anew gets items that its group has acknowledged."""
 
     def change(start: Callable[..., Any]) -> Callable[..., Any]:
-        def _start(
-            self: Positions, key: Any, wanted: int | None, acked: int, end: int, *, believed: bool = True
-        ) -> Any:
-            position, reset = start(self, key, wanted, acked, end, believed=believed)
+        def _start(self: Positions, key: Any, wanted: int | None, *more: Any, **named: Any) -> Any:
+            position, reset = start(self, key, wanted, *more, **named)
             return (position, reset) if wanted == position else (max(0, position - 10), reset)
 
         return _start
@@ -125,8 +113,8 @@ def positions_skip(patch: Patch) -> None:
 @mutant(0)
 def mask_not_asked(patch: Patch) -> None:
     """A consumer group gets items that are for others."""
-    replace(patch, View, "may_have", lambda self, index, row: True)
-    replace(patch, View, "has", lambda self, stored: True)
+    replace(patch, View, "may_have", lambda *_, **__: True)
+    replace(patch, View, "has", lambda *_, **__: True)
 
 
 @mutant(0)
@@ -170,18 +158,14 @@ def fencing_tokens_not_replicated(patch: Patch) -> None:
 @mutant(0)
 def fencing_tokens_not_compared(patch: Patch) -> None:
     """Whoever lost the lock may go on acknowledging."""
-    replace(patch, Fencing, "check", lambda self, key, token: None)
+    replace(patch, Fencing, "check", lambda *_, **__: None)
 
 
 @mutant(0)
 def fencing_tokens_not_in_checkpoint(patch: Patch) -> None:
     """A node that restarts from a checkpoint has forgotten them."""
 
-    def change(restore: Callable[..., Any]) -> Callable[..., Any]:
-        def _restore(self: QueueState, state: bytes, segments: Iterable[tuple[bytes, bytes]]) -> None:
-            restore(self, state, segments)
-            self.fences.clear()
+    def forget(state: QueueState) -> None:
+        state.fences.clear()
 
-        return _restore
-
-    wrap(patch, QueueState, "restore", change)
+    lost_with_a_restart(patch, forget)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from phxqueue.store.state import QueueState
 from phxqueue.testing.sim.run import Outcome, plan, run
 
 Patch = pytest.MonkeyPatch
@@ -109,3 +110,16 @@ def wrap(patch: Patch, owner: type, name: str, change: Callable[[Callable[..., A
     if name not in vars(owner):
         raise BrokenMutant(f"{owner.__name__} has no {name} of its own any more")
     patch.setattr(owner, name, change(vars(owner)[name]))
+
+
+def lost_with_a_restart(patch: Patch, forget: Callable[[QueueState], None]) -> None:
+    """A node that restarts from a checkpoint has forgotten something."""
+
+    def change(restore: Callable[..., Any]) -> Callable[..., Any]:
+        def _restore(self: QueueState, *arguments: Any, **more: Any) -> None:
+            restore(self, *arguments, **more)
+            forget(self)
+
+        return _restore
+
+    wrap(patch, QueueState, "restore", change)

@@ -63,4 +63,4 @@ class ChainAccounts:
 
 def _found(item: QItem) -> FoundLetter:
     letter = Letter(LetterId(0, PUB_ID, 0), item, 0, 0)
-    return FoundLetter(item.buffer, item.consumer_group_ids.bit_length(), letter.reason, int(letter.attempts))
+    return FoundLetter(item.buffer, item.consumer_group_ids.bit_length(), letter.reason, int(letter.attempts or 0))
