@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from phxqueue.admin.gather import gather
 from phxqueue.admin.table import age, table
 from phxqueue.config import NodeAddress, Topic
+from phxqueue.config.reporters import reporters
 from phxqueue.net.address import Address
 from phxqueue.net.pool import ConnectionPool
 from phxqueue.net.status import RpcError
@@ -65,14 +66,24 @@ def scheduler_lines(topic: Topic, reports: Sequence[SchedulerReport]) -> list[st
     lines = ["", *table(("NODE", "ROLE", "UPTIME", "MASTER FOR", ""), rows, left=2)]
     if master is None or master.answer is None:
         return [*lines, "", "no scheduler is the master yet: consumers keep the queues they have"]
-    if not master.answer.version:
+    static = {one.address for one in topic.consumers} - {one.address for one in reporters(topic)}
+    if not master.answer.version and any(one.consumer not in static for one in master.answer.consumers):
         lines += ["", "the master has not heard all consumers yet: weights follow"]
-    return [*lines, "", *_consumers(master.answer.consumers)]
+    lines += ["", *_consumers(master.answer.consumers, static)]
+    if static:
+        lines += [
+            "",
+            "  static: its groups have use_dynamic_scale: 0; it has queues by its SCALE, and reports to no scheduler",
+        ]
+    return lines
 
 
-def _consumers(consumers: Sequence[ConsumerStatus]) -> list[str]:
+def _consumers(consumers: Sequence[ConsumerStatus], static: Collection[str]) -> list[str]:
     rows: list[tuple[object, ...]] = []
     for one in consumers:
+        if one.consumer in static and not one.alive:
+            rows.append((one.consumer, "static", one.scale, "", "", "", "", ""))
+            continue
         if not one.HasField("silent_s"):
             rows.append((one.consumer, "not heard", one.scale, one.weight, "", "", "", ""))
             continue

@@ -27,7 +27,7 @@ def scheduler_conditions(
     Args:
         master: whether this scheduler is it.
         failing: why it cannot ask for the master's lock, or "".
-        configured: addresses of the consumers that are to have queues.
+        configured: addresses of the consumers that are to have queues, by weights of a scheduler.
         alive: of those that report.
         lock_patience_s: an attempt to get the lock fails when nobody has answered for so long.
     """

@@ -14,6 +14,7 @@ from prometheus_client.metrics_core import Metric
 from twisted.application.service import MultiService
 
 from phxqueue.config import ConsumerNode, load_consumer_node
+from phxqueue.config.reporters import asks_scheduler
 from phxqueue.console.conditions import Condition
 from phxqueue.console.console import Console
 from phxqueue.console.consumer_conditions import ConsumerConditions, QueueState
@@ -78,7 +79,7 @@ class ConsumerRole:
         caller = MasterClient(self._pool, self._reactor, Random(), settings=routing_settings(node.net, node.topic))
         self._producer = Producer(node.topic, caller, self._reactor, settings=None)
         await self._connect_locks()
-        weighted = asks_scheduler(node)
+        weighted = asks_scheduler(node.topic, node.consumer_group_ids)
         self._service = ConsumerService(
             node, caller, self._producer, handlers, self._reactor, locks=self._locks, weighted=weighted
         )
@@ -226,14 +227,6 @@ class ConsumerRole:
         if self._settings is not None:
             self._settings.reconfigure(node.topic)
         self.node = node
-
-
-def asks_scheduler(node: ConsumerNode) -> bool:
-    """Whether any of a consumer's groups gets its weights from a scheduler."""
-    topic = node.topic
-    return bool(topic.scheduler) and any(
-        topic.consumer_group(group_id).use_dynamic_scale for group_id in node.consumer_group_ids
-    )
 
 
 def lock_settings(node: ConsumerNode) -> LockClientSettings:

@@ -11,6 +11,7 @@ from twisted.application.service import MultiService
 from twisted.logger import Logger
 
 from phxqueue.config import Consumer, SchedulerNode, Topic, load_scheduler_node
+from phxqueue.config.reporters import reporters
 from phxqueue.config.topic_settings import TopicSettings
 from phxqueue.console.conditions import Condition
 from phxqueue.console.console import Console
@@ -119,7 +120,7 @@ class SchedulerRole:
             topic.topic_name,
             bool(service.term),
             "" if self._mastership is None else self._mastership.failing,
-            [consumer.address for consumer in topic.consumers if consumer.scale],
+            [consumer.address for consumer in reporters(topic) if consumer.scale],
             service.loads(),
             topic.settings.lock_patience_s,
         )

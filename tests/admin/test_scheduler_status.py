@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from phxqueue.admin.scheduler_status import SchedulerReport, scheduler_documents, scheduler_lines, scheduler_master
-from phxqueue.config import NodeAddress, Topic, TopicSettings
+from phxqueue.config import Consumer, ConsumerGroup, NodeAddress, Topic, TopicSettings
 from phxqueue.proto.scheduler_pb2 import ConsumerStatus, SchedulerStatusResponse
 
 NODES = tuple(NodeAddress(number, "10.0.0.1", 6100 + number) for number in range(3))
@@ -55,6 +56,34 @@ def test_the_master_and_its_consumers(topic: Topic) -> None:
         "  10.0.0.9:8003  not heard                500       0",
     ]
     assert down.split() == ["scheduler", "10.0.0.1:6102", "DOWN", *DOWN.reason.split()]
+
+
+def test_consumers_that_have_no_weights_of_a_scheduler_are_not_called_silent(topic: Topic) -> None:
+    """A cluster with `use_dynamic_scale: 0` in all or some of its groups."""
+    mixed = replace(
+        topic,
+        consumer_groups=(
+            ConsumerGroup(consumer_group_id=1),
+            ConsumerGroup(consumer_group_id=2, use_dynamic_scale=False),
+        ),
+        consumers=tuple(
+            Consumer(ip="10.0.0.9", port=port, consumer_group_ids=(group,))
+            for port, group in ((8001, 1), (8002, 1), (8003, 2))
+        ),
+    )
+    lines = scheduler_lines(mixed, [master()])
+    assert lines[-5:] == [
+        "  10.0.0.9:8001  alive                   1000     900  42 %   25 %      12     345",
+        "  10.0.0.9:8002  silent for 1 min 15 s   1000       0",
+        "  10.0.0.9:8003  static                   500",
+        "",
+        "  static: its groups have use_dynamic_scale: 0; it has queues by its SCALE, and reports to no scheduler",
+    ]
+    assert "weights follow" in "\n".join(scheduler_lines(mixed, [master(version=0)]))
+    nobody = replace(
+        mixed, consumer_groups=tuple(replace(group, use_dynamic_scale=False) for group in mixed.consumer_groups)
+    )
+    assert "weights follow" not in "\n".join(scheduler_lines(nobody, [master(version=0)]))
 
 
 def test_without_a_master(topic: Topic) -> None:
