@@ -53,7 +53,7 @@ class QueueLag:
         items: not finished, as of the last answer of the store; of other groups too, where they share a queue.
         oldest_s: age of the oldest that was fetched, since its enqueue for this attempt; 0: nothing is fetched.
         position: everything below is finished; None: nothing that was fetched waits to be finished.
-        resting: it is paused.
+        resting: it is paused, or a limit holds back what is fetched of it.
         unreachable: its store does not answer.
     """
 

@@ -412,8 +412,14 @@ class Worker:
         if oldest is not None:
             taken_ms = oldest.message.atime_ms or oldest.message.meta.atime_ms
             age_s = max(0.0, self._workshop.wall() - taken_ms / 1000)
+            resting = resting or self._is_held_back(oldest)
         items = max(0, max(self._end, window.end) - window.position)
         return QueueLag(items, age_s, None if oldest is None else window.position, resting, unreachable)
+
+    def _is_held_back(self, slot: Slot) -> bool:
+        """Whether a limit, or a pause of its pub, may be all that the slot waits for."""
+        gate = self._source.gate
+        return gate is not None and not self.at_work and gate(slot) is not None
 
     @property
     def at_work(self) -> int:

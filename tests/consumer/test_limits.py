@@ -327,6 +327,7 @@ def test_a_consumer_knows_how_far_it_is_behind() -> None:
     [behind] = [each for each in lag.values() if each.items]
     assert behind.items == 40 - counted.seen[1, 1]
     assert 0 <= behind.oldest_s < 10
+    assert behind.resting, "the limit holds it back, it does not hang"
     assert len(lag) == len(counted.rig.service.queues)
     counted.rig.run(10)
     assert all(each.items == 0 for each in counted.rig.service.lag().values())
