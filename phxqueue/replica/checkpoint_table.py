@@ -41,6 +41,8 @@ _SOURCE = struct.Struct(">HQI")
 _GAP = struct.Struct(">qq")
 _DELETES = 1000
 """Blobs deleted in one submission."""
+MOST_WRITES = 10_000
+"""Of a checkpoint in one transaction: the journal refuses larger ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,8 @@ class CheckpointTable:
         """Write a checkpoint, with everything it rests on, in one transaction. False: the journal does not take it now.
 
         Segments are handed out once: what the journal did not take goes with the next checkpoint, which rests on it.
+        With very many of them new ones are written before it, where nobody misses or heeds them, and old ones deleted
+        after it; those that a crash leaves over go with the epoch.
         """
         table = _table(self.epoch)
         segments: list[Write] = self._untaken
@@ -175,13 +179,30 @@ class CheckpointTable:
             PutBlob(CHECKPOINTS, self._key, checkpoint.state),
             PutChosen(self._group_id, checkpoint.applied),
         ]
+        deleted: list[DeleteBlob] = []
+        if len(segments) > MOST_WRITES:
+            deleted = [write for write in segments if isinstance(write, DeleteBlob)]
+            segments = [write for write in segments if not isinstance(write, DeleteBlob)]
         try:
-            self._journal.submit([*segments, *state], done)
+            while len(segments) > MOST_WRITES:
+                self._journal.submit(segments[:MOST_WRITES], _nothing)
+                segments = segments[MOST_WRITES:]
+            self._journal.submit([*segments, *state], self._then_deleting(deleted, done) if deleted else done)
         except JournalOverloaded:
-            self._untaken = segments
+            self._untaken = [*segments, *deleted]
             return False
         self._untaken = []
         return True
+
+    def _then_deleting(self, deleted: list[DeleteBlob], done: Callable[[], None]) -> Callable[[], None]:
+        gone = [(self.epoch, write.key[len(self._key) :]) for write in deleted]
+
+        def durable() -> None:
+            self._leftover += gone
+            self.clean()
+            done()
+
+        return durable
 
     def read(self, key: bytes) -> Deferred[bytes | None]:
         """Read a segment; None: it is gone."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Sequence
 
-from phxqueue.journal.records import PutChosen, TrimEntries
+import pytest
+
+from phxqueue.journal.errors import JournalOverloaded
+from phxqueue.journal.records import PutChosen, TrimEntries, Write
 from phxqueue.replica.checkpoint_table import CheckpointTable, Gap, Incoming, Source
 from phxqueue.replica.interfaces import Checkpoint
 from tests.replica.fakes import KeptJournal, Words, outcome
@@ -64,6 +68,57 @@ def test_dropped_segments_are_gone() -> None:
     one.write(Checkpoint(5, b"5\na", [(b"s2", b"rows")], dropped=[b"s0"]), lambda: None)
     journal.commit()
     assert restored(journal) == (5, {b"s1", b"s2"})
+
+
+def many(first: int, count: int) -> list[tuple[bytes, bytes]]:
+    return [(b"m%03d" % number, b"rows") for number in range(first, first + count)]
+
+
+def test_a_checkpoint_with_very_many_segments_takes_several_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phxqueue.replica.checkpoint_table.MOST_WRITES", 3)
+    monkeypatch.setattr("phxqueue.replica.checkpoint_table._DELETES", 2)
+    journal = with_checkpoint()
+    one, done = table(journal), list[str]()
+    one.restore(Words())
+    assert one.write(Checkpoint(5, b"5\na", many(0, 7), dropped=[b"s0", b"s1"]), lambda: done.append("done"))
+    states = [(2, {b"s0", b"s1"})]
+    while journal.submitted:
+        assert len(journal.submitted[0][0]) <= 3 + 2, "the state and its chosen mark go with the last of them"
+        journal.commit(1)
+        states.append(restored(journal))
+    new = {key for key, _ in many(0, 7)}
+    # Whatever is there when a crash comes, a state has all segments that it rests on.
+    assert [applied for applied, _ in states] == [2, 2, 2, 5, 5]
+    assert all(keys >= ({b"s0", b"s1"} if applied == 2 else new) for applied, keys in states)
+    assert states[-1] == (5, new)
+    assert done == ["done"]
+
+
+def test_what_the_journal_has_taken_of_very_many_segments_is_not_handed_over_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("phxqueue.replica.checkpoint_table.MOST_WRITES", 3)
+    journal = with_checkpoint()
+    one = table(journal)
+    one.restore(Words())
+    submit, taken = journal.submit, list[int]()
+
+    def busy(writes: Sequence[Write], done: Callable[[], None] | None = None) -> None:
+        if len(taken) == 1:
+            raise JournalOverloaded("too much waits")
+        submit(writes, done)
+        taken.append(len(writes))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "submit", busy)
+        assert not one.write(Checkpoint(5, b"5\na", many(0, 7), dropped=[b"s0"]), lambda: None)
+    assert one.refused
+    assert one.write(Checkpoint(6, b"6\na", many(7, 1), dropped=[b"m000"]), lambda: None)
+    assert not one.refused
+    assert sum(len(writes) for writes, _ in journal.submitted) == 3 + 5 + 2
+    while journal.submitted:
+        journal.commit(1)
+    assert restored(journal) == (6, {b"s1", *(key for key, _ in many(1, 7))})
 
 
 def test_what_is_staged_is_looked_at_by_nobody() -> None:
