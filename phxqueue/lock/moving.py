@@ -122,7 +122,7 @@ class Moving:
             return RpcError(
                 Status.RESOURCE_EXHAUSTED,
                 f"lock group {self._lock_id} has no share of the keys yet: at the first start it waits for a majority "
-                "of every lock group of the topic, to agree with them; ask again",
+                "of every lock group of the topic, to agree with them (`phxqueue status` shows who is down); ask again",
                 retry_after_ms=_FIRST_SHARE_MS,
             )
         owner = territory.owner(name)
