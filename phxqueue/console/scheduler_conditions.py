@@ -8,7 +8,7 @@ from phxqueue.console.alarms import Alarm
 from phxqueue.console.conditions import Condition
 
 NO_LOCK, NO_CONSUMER, SILENT = "scheduler-no-lock", "no-consumer", "consumer-silent"
-#: Beyond lock_patience_s, after which it shows that the lock service answers again.
+#: Beyond lock_patience_s: only then does it show that the lock service answers again.
 NO_LOCK_S = 15.0
 #: Consumers may all be restarted at once.
 SILENT_S = 30.0

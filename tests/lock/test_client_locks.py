@@ -503,6 +503,37 @@ def test_many_contenders_of_one_process_are_back_in_line_soon_after_a_failover(w
     assert all(isinstance(result[0], CancelledError) for result in results)
 
 
+def test_who_waits_without_end_waits_through_any_number_of_failovers(world: World, anna: Process) -> None:
+    """It gives up where no master is reached, not where one follows the other faster than a call lasts."""
+    held = get(anna)
+    ben = Process(world, "ben", 2)
+    waiting = watched(ben.client.acquire("a"))
+    for number in range(12):
+        world.run(5.0)
+        master = number % 2
+        world.kill(master)
+        world.run(0.5)
+        world.nodes[master].up = True
+        world.elect(1 - master)
+    assert waiting == []
+    watched(held.release())
+    world.run(5.0)
+    assert isinstance(waiting[0], Held)
+
+
+def test_who_waits_without_end_gives_up_without_a_master(world: World, anna: Process) -> None:
+    held = get(anna)
+    ben = Process(world, "ben", 2)
+    waiting = watched(ben.client.acquire("a"))
+    world.run(60.0)
+    assert waiting == []
+    for node in range(3):
+        world.kill(node)
+    world.run(31.0)
+    assert isinstance(waiting[0], Unavailable)
+    assert not held.valid
+
+
 @pytest.mark.parametrize("fault", list(Fault))
 def test_an_acquisition_whose_answer_is_lost_is_repeated_and_is_the_same(
     world: World, anna: Process, fault: Fault

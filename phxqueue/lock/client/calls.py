@@ -82,20 +82,27 @@ class Calls:
         """One try at the master that was found. Fails with RpcError."""
         return self._caller.call_once(place.route, method, request, timeout_s)
 
-    async def find(self, place: Place, key: str, search_s: float) -> None:
-        """Find the master, by a question that only it answers, and at once. Raises RpcError.
+    async def find(self, place: Place, key: str, search_s: float, *, surely: bool = False) -> bool:
+        """Find the master, by a question that only it answers, and at once; return whether that had to be asked.
 
         Calls that wait at the server could find it, too, but only one after the other: whoever asks has to see that it
         is kept waiting before the next one follows.
+
+        Args:
+            surely: ask whoever is taken for the master as well.
+
+        Raises:
+            RpcError: nobody answered.
         """
-        if self._caller.connected(place.route):
-            return
+        if not surely and self._caller.connected(place.route):
+            return False
         question = WatchRequest(topic_id=place.topic_id, lock_id=place.lock_id, key=key)
         try:
             await self._caller.call(place.route, WATCH, question, search_s)
         except RpcError as error:
             error.maybe_executed = False  # what was meant to be done has not been tried
             raise
+        return True
 
     async def pause(self, seconds: float) -> None:
         """Wait about so long."""
@@ -159,8 +166,14 @@ class Waiting:
         return math.ceil(max(0.0, min(self._wait_s - self.waited_s, self._settings.wait_call_s)) * 1000)
 
     async def find(self, place: Place, key: str) -> None:
-        """Find the master, before anything is asked. Raises RpcError."""
-        await self._calls.find(place, key, max(_PAUSE_FIRST_S, self._give_up_at - self._clock.seconds()))
+        """Find the master, before anything is asked. Raises RpcError.
+
+        After a failure it has to answer: masters may follow each other faster than a call that waits takes, and who
+        waits without an end gives up only when there is none.
+        """
+        left = max(_PAUSE_FIRST_S, self._give_up_at - self._clock.seconds())
+        if await self._calls.find(place, key, left, surely=self._trouble is not None):
+            self._heard_at = self._clock.seconds()
 
     def ask(self, place: Place, method: Any, request: Any, asked_ms: int) -> Deferred[Any]:
         """One try at the master that was found. Fails with RpcError."""
