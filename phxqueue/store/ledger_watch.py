@@ -143,7 +143,7 @@ def _cause(kind: str, one: Finding) -> str:
     if kind == UNREPORTED:
         return (
             f"{one.unreported} items are stored that their producers, which have reported since, do not know to be: "
-            "confirmations that got lost, or batches that were stored twice"
+            "their callers were told that the outcome is unknown, and may have enqueued them again"
         )
     parts = {
         "confirmed to producers and not stored": one.unstored,
