@@ -3,7 +3,8 @@
 - A Prepare leaves only when the candidate's own promise is durable: after a crash its ballot must not be used again.
 - A Promise leaves only when the promise is durable (Paxos Made Simple, section 2.3: "an acceptor records its intended
   response in stable storage before actually sending the response").
-- An Accepted leaves only when every entry it speaks of is durable, and was accepted when no higher ballot was promised.
+- An Accepted leaves only when every entry it speaks of is durable, and was accepted when no higher ballot was promised,
+  and nothing had been said to be accepted at one. That something of a higher ballot was learned forbids nothing.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ class DurableAnswers:
             )
 
     def _check_accepted(self, sender: int, group_id: int, message: Accepted) -> None:
-        votes = self._disks[sender].group(group_id).votes
+        group = self._disks[sender].group(group_id)
         for instance in range(message.first, message.last + 1):
-            if (instance, message.ballot) not in votes:
+            group.bound = max(group.bound, message.ballot)
+            if (instance, message.ballot) not in group.votes:
                 raise Violation(
                     f"group {group_id}: node {sender} says it accepted instance {instance} at ballot {message.ballot}, "
                     "but its disk does not hold that, or took it against a promise"
