@@ -243,10 +243,7 @@ ODD = st.sampled_from(
 
 
 @given(st.data())
-@hypothesis.settings(
-    max_examples=25,
-    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
-)
+@hypothesis.settings(max_examples=25, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 def test_no_odd_value_anywhere_is_more_than_a_report(files: Any, data: st.DataObject) -> None:
     spoilt = type(files)(files.directory)
     for _ in range(data.draw(st.integers(1, 3))):

@@ -38,8 +38,7 @@ from tests.net.conftest import Certificates
 
 reactor: Any = _reactor
 LOOPBACK = Address("127.0.0.1", 0)
-#: What a busy machine takes for a handshake is no claim of any test: the times that are have settings of their own.
-SETTINGS = RpcSettings(connect_timeout_s=15.0, handshake_timeout_s=15.0, goodbye_linger_s=0.3)
+SETTINGS = RpcSettings(connect_timeout_s=1.0, handshake_timeout_s=1.0, goodbye_linger_s=0.3)
 
 Opened = Callable[..., Awaitable[Any]]
 
@@ -150,7 +149,7 @@ async def raw_peer(listener: RpcListener, data: bytes = b"") -> Raw:
 def add(connection: RpcConnection, number: int = 7, size: int = 0) -> Deferred[AddResponse]:
     request = AddRequest(store_id=number)
     request.batches.add(items=bytes(size))
-    return connection.call(ADD, request, 20.0)
+    return connection.call(ADD, request, 10.0)
 
 
 # ---- good connections --------------------------------------------------------------------------------------

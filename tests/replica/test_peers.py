@@ -34,7 +34,7 @@ from tests.conftest import LoggedErrors
 from tests.replica.conftest import Certificates
 
 reactor: Any = _reactor
-RPC = RpcSettings(connect_timeout_s=15.0, handshake_timeout_s=15.0, goodbye_linger_s=0.2)
+RPC = RpcSettings(connect_timeout_s=1.0, handshake_timeout_s=1.0, goodbye_linger_s=0.2)
 DIALLING = PeerSettings(reconnect_min=0.005, reconnect_max=0.02, hello_timeout=1.0)
 
 

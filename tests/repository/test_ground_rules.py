@@ -59,7 +59,7 @@ def test_port():
     reactor.listenTCP(0, Factory(), interface="127.0.0.1")
 
 def test_thread():
-    threading.Thread(target=threading.Event().wait, args=(60.0,), name="left over", daemon=True).start()
+    threading.Thread(target=threading.Event().wait, args=(1.0,), name="left over", daemon=True).start()
 
 def test_between():
     """Suffers from none of the others."""

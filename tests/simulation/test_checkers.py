@@ -249,20 +249,6 @@ class TestDurableAnswers:
         with pytest.raises(Violation, match="took it against a promise"):
             self.sent(disk, Accepted(0, 1, 5, 0, 0, -1))
 
-    def test_an_accept_after_one_at_a_higher_ballot(self) -> None:
-        disk = disks(1)[0]
-        disk.commit([put(0, b"a", ballot=9)])
-        self.sent(disk, Accepted(0, 1, 9, 0, 0, -1))
-        disk.commit([put(1, b"b", ballot=5)])
-        with pytest.raises(Violation, match="took it against a promise"):
-            self.sent(disk, Accepted(0, 1, 5, 1, 1, -1))
-
-    def test_what_was_learned_of_a_higher_ballot_is_no_promise(self) -> None:
-        """A former master's Accepts may come to a node that has voted for nobody since, and only learned."""
-        disk = disks(1)[0]
-        disk.commit([PutPromise(0, 5), put(0, b"a", ballot=9), put(1, b"b", ballot=5)])
-        self.sent(disk, Accepted(0, 1, 5, 1, 1, -1))
-
 
 class TestPromisesOnlyRise:
     def test_rising(self) -> None:

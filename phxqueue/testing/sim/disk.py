@@ -54,15 +54,10 @@ class DiskFaults:
 class StoredGroup:
     """What is durable of one Paxos group. Entries below `first` are trimmed, though some may still lie there.
 
-    `promised` is what a restarted node takes for its promise. An entry raises it, too, also one that was only learned:
-    then it is higher than anything the node has said, which binds nobody before that restart.
-
-    `bound` and `votes` are for the checkers: the highest ballot that was promised or, as far as the node has said so,
-    accepted; and each (instance, ballot) that was written while that allowed it.
+    `votes` is for the checkers: each (instance, ballot) that was written while the promise allowed it.
     """
 
     promised: int = 0
-    bound: int = 0
     chosen: int = -1
     first: int = 0
     log: dict[int, StoredEntry] = field(default_factory=dict)
@@ -119,15 +114,14 @@ class Disk:
         if isinstance(write, PutEntry):
             group = self.group(write.group)
             group.log[write.instance] = StoredEntry(write.ballot, write.checksum, write.kind, write.payload)
-            group.promised = max(group.promised, write.ballot)
-            if write.ballot >= group.bound:
+            if write.ballot >= group.promised:
+                group.promised = write.ballot
                 group.votes.add((write.instance, write.ballot))
             for observe in self.observers:
                 observe(self.identity.node_id, write)
         elif isinstance(write, PutPromise):
             group = self.group(write.group)
             group.promised = max(group.promised, write.ballot)
-            group.bound = max(group.bound, write.ballot)
         elif isinstance(write, PutChosen):
             group = self.group(write.group)
             group.chosen = max(group.chosen, write.instance)

@@ -3,8 +3,7 @@
 - A Prepare leaves only when the candidate's own promise is durable: after a crash its ballot must not be used again.
 - A Promise leaves only when the promise is durable (Paxos Made Simple, section 2.3: "an acceptor records its intended
   response in stable storage before actually sending the response").
-- An Accepted leaves only when every entry it speaks of is durable, and was accepted when no higher ballot was promised,
-  and nothing had been said to be accepted at one. That something of a higher ballot was learned forbids nothing.
+- An Accepted leaves only when every entry it speaks of is durable, and was accepted when no higher ballot was promised.
 """
 
 from __future__ import annotations
@@ -39,10 +38,9 @@ class DurableAnswers:
             )
 
     def _check_accepted(self, sender: int, group_id: int, message: Accepted) -> None:
-        group = self._disks[sender].group(group_id)
+        votes = self._disks[sender].group(group_id).votes
         for instance in range(message.first, message.last + 1):
-            group.bound = max(group.bound, message.ballot)
-            if (instance, message.ballot) not in group.votes:
+            if (instance, message.ballot) not in votes:
                 raise Violation(
                     f"group {group_id}: node {sender} says it accepted instance {instance} at ballot {message.ballot}, "
                     "but its disk does not hold that, or took it against a promise"
