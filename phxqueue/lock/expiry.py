@@ -19,6 +19,7 @@ from phxqueue.lock.records import LOCKS, STRINGS, TableKey
 from phxqueue.lock.silence import Silences
 from phxqueue.net.status import RpcError
 from phxqueue.replica.interfaces import Clock, DelayedCall
+from phxqueue.replica.next_look import NextLook
 
 #: When what could not be proposed is tried again, in seconds.
 _RETRY_S = 0.1
@@ -52,8 +53,7 @@ class Expiry:
         self._most = limits.expire_operations
         self._about_to_be_free = about_to_be_free
         self._is_open = is_open
-        self._timer: DelayedCall | None = None
-        self._timer_at = 0.0
+        self._next_look = NextLook(clock, self._expire)
         self._running = False
         self._to_begin: Iterator[TableKey] = iter(())
         self._begin_timer: DelayedCall | None = None
@@ -105,9 +105,7 @@ class Expiry:
         self._running = False
         self._stop_beginning()
         self._keeping.leases.clear()
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        self._next_look.close()
         self._silences.end()
 
     def seen(self) -> None:
@@ -129,15 +127,10 @@ class Expiry:
         """Come back when the next lease runs out, or the next lock has been silent for long enough."""
         self._silences.arm()
         due = self._keeping.leases.next_due() if self._running else None
-        if due is None or (self._timer is not None and self._timer_at <= due):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = due
-        self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._expire)
+        if due is not None:
+            self._next_look.within(max(0.0, due - self._clock.seconds()))
 
     def _expire(self) -> None:
-        self._timer = None
         now = self._clock.seconds()
         for key, stamp in self._keeping.leases.take_due(now, self._most):
             if not self._is_open(key):

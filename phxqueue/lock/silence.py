@@ -24,7 +24,8 @@ from phxqueue.lock.proposals import Result
 from phxqueue.lock.records import LOCKS, Lock, TableKey
 from phxqueue.lock.table import SILENT_VERSION
 from phxqueue.net.status import RpcError
-from phxqueue.replica.interfaces import Clock, DelayedCall
+from phxqueue.replica.interfaces import Clock
+from phxqueue.replica.next_look import NextLook
 
 #: After which part of its lease without a renewal a lock is noted as silent.
 QUIET_PART = 2
@@ -55,8 +56,7 @@ class Silences:
         self._limits = limits
         self._is_open = is_open
         self._lowest_version = lowest_version
-        self._timer: DelayedCall | None = None
-        self._timer_at = 0.0
+        self._next_look = NextLook(clock, self._tell)
         self._running = False
 
     def seen(self) -> None:
@@ -81,9 +81,7 @@ class Silences:
         """The term is over."""
         self._running = False
         self._keeping.quiet.clear()
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        self._next_look.close()
 
     def note(self, key: TableKey) -> None:
         """A key has changed: its lease begins again, or is gone."""
@@ -96,19 +94,14 @@ class Silences:
     def arm(self) -> None:
         """Come back when the next lock has been silent for long enough."""
         due = self._keeping.quiet.next_due() if self._running else None
-        if due is None or (self._timer is not None and self._timer_at <= due):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = due
-        self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._tell)
+        if due is not None:
+            self._next_look.within(max(0.0, due - self._clock.seconds()))
 
     def _quiet_ms(self, lock: Lock) -> int:
         """How long a lock may be silent; 0: for ever."""
         return lock.lease_ms // QUIET_PART if lock.lease_ms >= self._limits.silence_lease_min_ms else 0
 
     def _tell(self) -> None:
-        self._timer = None
         keeping, now = self._keeping, self._clock.seconds()
         known = self._lowest_version() >= SILENT_VERSION
         for key, stamp in keeping.quiet.take_due(now, self._limits.expire_operations):

@@ -1,9 +1,9 @@
 """The master's side of delayed batches: lets them in, has them fired when they are due, cancels and lists them.
 
 What is due is decided by the master's wall clock, looked at when the next one should be due and at least every second
-(:mod:`phxqueue.store.next_look`); the command says up to which time. A wall clock that is set forward fires early what
-lies in between, one that is set back fires late: within that second everything follows the clock again. Nothing is
-fired twice or lost by it, for replicas follow the command alone.
+(:mod:`phxqueue.replica.next_look`); the command says up to which time. A wall clock that is set forward fires early
+what lies in between, one that is set back fires late: within that second everything follows the clock again. Nothing
+is fired twice or lost by it, for replicas follow the command alone.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from phxqueue.proto.store_pb2 import (
 )
 from phxqueue.replica.errors import ReplicaError
 from phxqueue.replica.interfaces import Clock
+from phxqueue.replica.next_look import AGAIN_S, LOOK_S, NextLook
 from phxqueue.store.group import StoreGroup
-from phxqueue.store.next_look import AGAIN_S, LOOK_S, NextLook
 from phxqueue.store.proposing import no_outcome, only_outcome
 from phxqueue.store.queues import BATCH_VERSION, StoreQueues
 from phxqueue.store.state import TIMER_VERSION

@@ -31,11 +31,11 @@ from phxqueue.proto.store_pb2 import (
 )
 from phxqueue.replica.errors import ReplicaError
 from phxqueue.replica.interfaces import Clock
+from phxqueue.replica.next_look import AGAIN_S, LOOK_S, NextLook
 from phxqueue.store.group import StoreGroup
 from phxqueue.store.half_schedule import HalfPolicy, HalfSchedule
 from phxqueue.store.half_table import COMMITTED, EXPIRED, ROLLED_BACK, Half
 from phxqueue.store.halves import decided_before
-from phxqueue.store.next_look import AGAIN_S, LOOK_S, NextLook
 from phxqueue.store.outcomes import HalfOutcome, Refusal
 from phxqueue.store.proposing import no_outcome, only_outcome
 from phxqueue.store.queues import StoreQueues

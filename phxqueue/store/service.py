@@ -32,6 +32,7 @@ from phxqueue.proto.store_pb2 import (
 )
 from phxqueue.reconcile.ledger import Ledger
 from phxqueue.replica.interfaces import Clock
+from phxqueue.replica.next_look import LOOK_S
 from phxqueue.store.add import add, check_address, disk_full, group_of_request
 from phxqueue.store.audit_statuses import audit_statuses
 from phxqueue.store.entries import ParsedEntries
@@ -42,7 +43,6 @@ from phxqueue.store.half_calls import HalfCalls
 from phxqueue.store.ledger_service import LedgerCalls
 from phxqueue.store.ledger_watch import LedgerWatch
 from phxqueue.store.long_poll import LongPolls
-from phxqueue.store.next_look import LOOK_S
 from phxqueue.store.passed_on import passed_on
 from phxqueue.store.paxos_group import GroupService, Shared
 from phxqueue.store.replay_calls import ReplayCalls

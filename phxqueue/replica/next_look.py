@@ -1,4 +1,4 @@
-"""When a master looks again at what waits for the wall clock: the earliest of the times that were asked for."""
+"""When a master looks again at what waits for its time: at the earliest of the times that were asked for."""
 
 from __future__ import annotations
 
