@@ -6,6 +6,7 @@ raises :class:`~phxqueue.config.problems.UnknownIdError`, whose text names the i
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -76,7 +77,7 @@ class NodeAddress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaSet:
+class ReplicaSet(ABC):
     """What a store and a lock group have in common: nodes that replicate Paxos groups, and their timing.
 
     Times in milliseconds of each node's monotonic clock. `master_lease_ms` covers several heartbeats; the
@@ -96,9 +97,9 @@ class ReplicaSet:
     max_message_bytes: int = 4 * MIB
 
     @property
+    @abstractmethod
     def title(self) -> str:
         """What people call it."""
-        raise NotImplementedError
 
     @property
     def voters(self) -> tuple[NodeAddress, ...]:

@@ -117,12 +117,17 @@ def make_backup(root: Path, entries: int = 100) -> Manifest:
     """A whole backup of a store with one group."""
     node = CopiedNode()
     node.fill(entries)
+    return backup_of(node, root)
+
+
+def backup_of(node: CopiedNode, root: Path, role: str = "store") -> Manifest:
+    """A whole backup of a store or lock group that has this node and one Paxos group."""
     root.mkdir(exist_ok=True)
     copied: list[GroupRecord] = []
     copy_group(root, node, Clock()).addCallback(copied.append)
     manifest = Manifest(
         cluster="local",
-        role="store",
+        role=role,
         set_id=1,
         paxos_groups=1,
         version="1.0",

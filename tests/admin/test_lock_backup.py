@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.task import Clock
 
 from phxqueue.admin.backup.checking import check_group
-from phxqueue.admin.backup.files import GroupRecord, Manifest, write_manifest
+from phxqueue.admin.backup.files import Manifest
 from phxqueue.admin.backup.restoring import restore
 from phxqueue.admin.backup.roles import FENCE_SHIFT, QUARANTINE_MS, check_token, new_token
 from phxqueue.admin.errors import AdminError
@@ -22,7 +21,7 @@ from phxqueue.lock.table import LockTable
 from phxqueue.paxos.entry import entry_checksum
 from phxqueue.proto.lock_pb2 import LockCommand, LockOperation
 from phxqueue.replica.checkpoint_table import CheckpointTable
-from tests.admin.backups import NOW, CopiedNode, copy_group
+from tests.admin.backups import NOW, CopiedNode, backup_of
 from tests.admin.conftest import Invoke
 from tests.stand_ins import VALUE
 
@@ -50,24 +49,6 @@ class CopiedLockNode(CopiedNode):
 
     def _apply(self, command: LockCommand) -> None:
         self.machine.apply(self.machine.applied + 1, VALUE, command.SerializeToString())
-
-
-def backup_of(node: CopiedLockNode, root: Path) -> Manifest:
-    root.mkdir()
-    copied: list[GroupRecord] = []
-    copy_group(root, node, Clock()).addCallback(copied.append)
-    manifest = Manifest(
-        cluster="local",
-        role="lock",
-        set_id=1,
-        paxos_groups=1,
-        version="1.0",
-        began_at=NOW,
-        ended_at=NOW + 1,
-        groups=tuple(copied),
-    )
-    write_manifest(root, manifest)
-    return manifest
 
 
 @pytest.fixture
@@ -111,7 +92,7 @@ def next_version(table: LockTable) -> int:
 
 
 def test_a_copy_has_every_lock_and_string(tmp_path: Path) -> None:
-    manifest = backup_of(CopiedLockNode(), tmp_path / "backup")
+    manifest = backup_of(CopiedLockNode(), tmp_path / "backup", "lock")
     [group] = manifest.groups
     checked = check_group(tmp_path / "backup", group, "lock")
     assert (checked.problems, checked.locks, checked.strings) == ([], LOCKS, 1)
@@ -122,7 +103,7 @@ def test_a_copy_has_every_lock_and_string(tmp_path: Path) -> None:
 
 def test_damage_is_found_beneath_right_hashes(tmp_path: Path) -> None:
     root = tmp_path / "backup"
-    manifest = backup_of(CopiedLockNode(), root)
+    manifest = backup_of(CopiedLockNode(), root, "lock")
     [group] = manifest.groups
     lagging = replace(group, applied=group.applied + 1, needed=group.needed + 1)
     assert "its table is as of instance" in check_group(root, lagging, "lock").problems[0]
@@ -136,7 +117,7 @@ async def test_tokens_of_a_restored_group_are_above_all_that_it_could_have_given
     tmp_path: Path, node: LockNode
 ) -> None:
     source = CopiedLockNode()
-    manifest = backup_of(source, tmp_path / "backup")
+    manifest = backup_of(source, tmp_path / "backup", "lock")
     token = new_token("lock", LATER, 7)
     table = await restored(tmp_path / "backup", manifest, node, token)
     assert (len(table.locks), len(table.strings), table.quarantine_ms) == (LOCKS, 1, QUARANTINE_MS)
@@ -146,7 +127,7 @@ async def test_tokens_of_a_restored_group_are_above_all_that_it_could_have_given
 
 @pytest_twisted.ensureDeferred
 async def test_the_same_backup_restored_again_gives_no_token_a_second_time(tmp_path: Path, node: LockNode) -> None:
-    manifest = backup_of(CopiedLockNode(), tmp_path / "backup")
+    manifest = backup_of(CopiedLockNode(), tmp_path / "backup", "lock")
     first = await restored(tmp_path / "backup", manifest, node, new_token("lock", LATER, (1 << 64) - 1))
     given = [next_version(first) for _ in range(100)]
     again = replace(node, data_dir=tmp_path / "again")
@@ -156,7 +137,7 @@ async def test_the_same_backup_restored_again_gives_no_token_a_second_time(tmp_p
 
 @pytest_twisted.ensureDeferred
 async def test_all_nodes_of_one_restore_begin_alike(tmp_path: Path, node: LockNode) -> None:
-    manifest = backup_of(CopiedLockNode(lease_ms=120_000), tmp_path / "backup")
+    manifest = backup_of(CopiedLockNode(lease_ms=120_000), tmp_path / "backup", "lock")
     token = new_token("lock", LATER, 5)
     first = await restored(tmp_path / "backup", manifest, node, token)
     other = replace(node, data_dir=tmp_path / "other")
@@ -168,7 +149,7 @@ async def test_all_nodes_of_one_restore_begin_alike(tmp_path: Path, node: LockNo
 @pytest_twisted.ensureDeferred
 async def test_a_node_that_joins_begins_no_other_life(tmp_path: Path, node: LockNode) -> None:
     source = CopiedLockNode()
-    manifest = backup_of(source, tmp_path / "backup")
+    manifest = backup_of(source, tmp_path / "backup", "lock")
     table = await restored(tmp_path / "backup", manifest, node, 0)
     assert table.state_hash() == source.machine.state_hash()
 
@@ -177,7 +158,7 @@ async def test_a_node_that_joins_begins_no_other_life(tmp_path: Path, node: Lock
 async def test_a_clock_behind_the_backup_and_a_token_that_is_no_fence_are_refused(
     tmp_path: Path, node: LockNode
 ) -> None:
-    manifest = backup_of(CopiedLockNode(), tmp_path / "backup")
+    manifest = backup_of(CopiedLockNode(), tmp_path / "backup", "lock")
     with pytest.raises(AdminError, match="the clock of this machine is behind the backup's"):
         await restored(tmp_path / "backup", manifest, node, new_token("lock", LATER, 1), NOW - 60)
     for token in (0xABCD, new_token("lock", NOW - 60, 1)):
@@ -186,7 +167,7 @@ async def test_a_clock_behind_the_backup_and_a_token_that_is_no_fence_are_refuse
 
 
 def test_a_token_below_what_the_group_has_given_is_refused(tmp_path: Path) -> None:
-    manifest = backup_of(CopiedLockNode(), tmp_path / "backup")
+    manifest = backup_of(CopiedLockNode(), tmp_path / "backup", "lock")
     checked = check_group(tmp_path / "backup", manifest.groups[0], "lock")
     checked.highest_version = new_token("lock", LATER, 9)  # of an earlier restore, by a clock that was ahead
     with pytest.raises(AdminError, match="versions would be given a second time"):
@@ -196,14 +177,14 @@ def test_a_token_below_what_the_group_has_given_is_refused(tmp_path: Path) -> No
 
 
 def test_a_store_node_is_not_made_from_the_backup_of_a_lock_group(invoke: Invoke, tmp_path: Path) -> None:
-    backup_of(CopiedLockNode(), tmp_path / "backup")
+    backup_of(CopiedLockNode(), tmp_path / "backup", "lock")
     result = invoke("restore", str(tmp_path / "backup"), "--whole-group", "--node", "etc/store.0.conf")
     assert result.exit_code == 1
     assert "store.0.conf is the file of store 1, the backup is of a lock group" in result.output
 
 
 def test_the_commands_verify_and_show_it(invoke: Invoke, tmp_path: Path) -> None:
-    backup_of(CopiedLockNode(), tmp_path / "backup")
+    backup_of(CopiedLockNode(), tmp_path / "backup", "lock")
     result = invoke("backup", "verify", str(tmp_path / "backup"))
     assert "verified: 1 groups, 5000 locks, 1 strings; every hash and checksum is right" in result.output
     assert "cluster local, lock group 1," in invoke("backup", "show", str(tmp_path / "backup")).output
