@@ -6,11 +6,6 @@ from collections.abc import Callable
 
 from phxqueue.replica.interfaces import Clock, DelayedCall
 
-#: Longest time between looks at the wall clock while something waits for it, in seconds: it may have been set.
-LOOK_S = 1.0
-#: After a proposal that came to nothing, and while the window is full, in seconds.
-AGAIN_S = 0.02
-
 
 class NextLook:
     """One timer."""

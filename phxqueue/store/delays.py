@@ -1,9 +1,9 @@
 """The master's side of delayed batches: lets them in, has them fired when they are due, cancels and lists them.
 
-What is due is decided by the master's wall clock, looked at when the next one should be due and at least every second
-(:mod:`phxqueue.replica.next_look`); the command says up to which time. A wall clock that is set forward fires early
-what lies in between, one that is set back fires late: within that second everything follows the clock again. Nothing
-is fired twice or lost by it, for replicas follow the command alone.
+What is due is decided by the master's wall clock, looked at when the next one should be due and at least every
+`LOOK_S`; the command says up to which time. A wall clock that is set forward fires early what lies in between, one that
+is set back fires late: within `LOOK_S` everything follows the clock again. Nothing is fired twice or lost by it, for
+replicas follow the command alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from phxqueue.proto.store_pb2 import (
 )
 from phxqueue.replica.errors import ReplicaError
 from phxqueue.replica.interfaces import Clock
-from phxqueue.replica.next_look import AGAIN_S, LOOK_S, NextLook
+from phxqueue.replica.next_look import NextLook
 from phxqueue.store.group import StoreGroup
 from phxqueue.store.proposing import no_outcome, only_outcome
 from phxqueue.store.queues import BATCH_VERSION, StoreQueues
@@ -41,6 +41,10 @@ from phxqueue.store.understood import check_understood, understood
 
 #: Delayed batches moved by one command: some milliseconds of work on every replica.
 FIRE_BATCHES = 2000
+#: Longest time between looks at the wall clock while something waits for it, in seconds: it may have been set.
+LOOK_S = 1.0
+#: After a proposal that came to nothing, and while the window is full, in seconds.
+AGAIN_S = 0.02
 #: Most batches in one answer to ListDelayed.
 LIST_BATCHES = 1000
 #: How often the log being pinned is told, in seconds.

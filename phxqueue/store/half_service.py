@@ -31,7 +31,8 @@ from phxqueue.proto.store_pb2 import (
 )
 from phxqueue.replica.errors import ReplicaError
 from phxqueue.replica.interfaces import Clock
-from phxqueue.replica.next_look import AGAIN_S, LOOK_S, NextLook
+from phxqueue.replica.next_look import NextLook
+from phxqueue.store.delays import AGAIN_S, LOOK_S
 from phxqueue.store.group import StoreGroup
 from phxqueue.store.half_schedule import HalfPolicy, HalfSchedule
 from phxqueue.store.half_table import COMMITTED, EXPIRED, ROLLED_BACK, Half

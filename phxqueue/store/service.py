@@ -32,9 +32,9 @@ from phxqueue.proto.store_pb2 import (
 )
 from phxqueue.reconcile.ledger import Ledger
 from phxqueue.replica.interfaces import Clock
-from phxqueue.replica.next_look import LOOK_S
 from phxqueue.store.add import add, check_address, disk_full, group_of_request
 from phxqueue.store.audit_statuses import audit_statuses
+from phxqueue.store.delays import LOOK_S
 from phxqueue.store.entries import ParsedEntries
 from phxqueue.store.get import get
 from phxqueue.store.group import StoreGroup

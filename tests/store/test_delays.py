@@ -16,8 +16,7 @@ from phxqueue.proto.store_pb2 import (
     StoreCommand,
 )
 from phxqueue.replica.errors import OutcomeUnknown
-from phxqueue.replica.next_look import LOOK_S
-from phxqueue.store.delays import WARN_S
+from phxqueue.store.delays import LOOK_S, WARN_S
 from tests.store.fakes import NO_CONTEXT, NOW_MS, Call, StoreUnderTest, batch
 
 
