@@ -14,7 +14,7 @@ from phxqueue.config import LockNode
 from phxqueue.lock.keeping import Keeping
 from phxqueue.lock.operations import expire_operation, invalid
 from phxqueue.lock.proposals import Result
-from phxqueue.lock.records import LOCKS, STRINGS, Lock, TableKey
+from phxqueue.lock.records import LOCKS, STRINGS, WHOLE_TABLE, Lock, TableKey
 from phxqueue.lock.shares import Share, Shares, Territory
 from phxqueue.lock.table import LockTable
 from phxqueue.net.status import RpcError, Status
@@ -36,8 +36,6 @@ _FIRST_SHARE_MS = 200
 PAGE_BYTES = 256 * 1024
 #: Keys gone through in one turn of the reactor.
 PORTION_KEYS = 1000
-_SHARE_KEY: TableKey = (LOCKS, "")
-"""What share changes are queued under: no key is empty."""
 
 
 class Moving:
@@ -104,7 +102,7 @@ class Moving:
 
     def is_open(self, key: TableKey) -> bool:
         """Whether a key is served here and now."""
-        return key == _SHARE_KEY or self.territory.is_open(key[1])
+        return key == WHOLE_TABLE or self.territory.is_open(key[1])
 
     def refusal(self, key: TableKey) -> RpcError | None:
         """Why a key is not served here; None: it is."""
@@ -222,7 +220,7 @@ class Moving:
             await self._drop(await self._strangers(shares), shares)  # what was imported
         answer: Deferred[ChangeShareResponse] = Deferred()
         operation = LockOperation(kind=LockOperation.SHARE, share_change=change)
-        self._keeping.change(_SHARE_KEY, operation, lambda result: self._changed(change, answer, result))
+        self._keeping.change(WHOLE_TABLE, operation, lambda result: self._changed(change, answer, result))
         return await answer
 
     def _moves(self, change: ShareChange) -> bool:

@@ -1,8 +1,8 @@
 """The time after a restore from a backup in which no lock is granted.
 
 Whoever got a lock after the backup was taken may believe in it until its lease has run out, and nothing here tells of
-him. So a restored table grants nothing, but for what it knows to be held goes on, until a master has counted the time
-that such leases can have at most. The table itself refuses (`LockTable.quarantine_ms`); this only ends it.
+him. So a restored table grants nothing new (what it knows to be held goes on) until a master has counted the time that
+such leases can have at most. The table itself refuses (`LockTable.quarantine_ms`); this only ends it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from twisted.logger import Logger
 
 from phxqueue.lock.keeping import Keeping
 from phxqueue.lock.proposals import Result
-from phxqueue.lock.records import LOCKS, TableKey
+from phxqueue.lock.records import WHOLE_TABLE
 from phxqueue.net.status import RpcError
 from phxqueue.proto.lock_pb2 import LockOperation
 from phxqueue.replica.interfaces import Clock, DelayedCall
 
-_KEY: TableKey = (LOCKS, "")
 #: When an end that could not be proposed is proposed again, in seconds.
 _RETRY_S = 0.1
 
@@ -49,7 +48,7 @@ class Quarantine:
 
     def _open(self) -> None:
         self._timer = None
-        self._keeping.change(_KEY, LockOperation(kind=LockOperation.OPEN), self._told)
+        self._keeping.change(WHOLE_TABLE, LockOperation(kind=LockOperation.OPEN), self._told)
 
     def _told(self, result: Result) -> None:
         if isinstance(result, RpcError) and self._running and self._timer is None:

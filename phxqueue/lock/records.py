@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from phxqueue.net.status import Status
 from phxqueue.proto.lock_pb2 import LOCKS, STRINGS, KeySpace
 
-__all__ = ["LOCKS", "STRINGS", "KeySpace", "Lock", "Outcome", "Record", "String", "TableKey"]
+__all__ = ["LOCKS", "STRINGS", "WHOLE_TABLE", "KeySpace", "Lock", "Outcome", "Record", "Silence", "String", "TableKey"]
 
 TableKey = tuple[int, str]
 """(key space, key)"""
+WHOLE_TABLE: TableKey = (LOCKS, "")
+"""Operations that change no single key are queued under this one: no key is empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ overwritten. So a master's first entry begins a term, and it answers nobody befo
 
 A lock whose holder is not heard any more is noted as *silent*, by an entry. From then on a renewal needs an entry, too,
 until the lease has begun again by one. So whoever becomes master next knows that the leases of silent locks have not
-begun anew since, which is more than it can know of any other (expiry.py). What is noted counts for the next term only
+begun anew since, which is more than it can know of any other (silence.py). What is noted counts for the next term only
 and is in no checkpoint: who lacks it lets the lease run its full length again, which is always right.
 
 Versions are made of the instance of the entry and the operation's place in it: they rise strictly, for each key and in
