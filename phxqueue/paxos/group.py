@@ -15,7 +15,7 @@ from phxqueue.paxos.errors import ChangeRefused, InvariantViolation, NotMaster, 
 from phxqueue.paxos.inbox import Inbox
 from phxqueue.paxos.learner import Learner
 from phxqueue.paxos.membership import Membership
-from phxqueue.paxos.messages import Entries, LearnReply, Message
+from phxqueue.paxos.messages import Message
 from phxqueue.paxos.peers import Peers, PeerStatus
 from phxqueue.paxos.repair import Repairs
 from phxqueue.paxos.roles import Role, Roles
@@ -388,10 +388,6 @@ class Group:
     def transfer_problem(self, to: int, now: float) -> str | None:
         """Why ``to`` could not be handed the mastership now; None if it could. To be asked of the master."""
         return self._transfers.problem(to, now)
-
-    def learn_reply(self, to: int, first: int, entries: Entries) -> LearnReply:
-        """The message that answers a ServeLearn, with the entries read from the log."""
-        return LearnReply(self._node_id, to, first, self.chosen, entries)
 
     # -- around every call --------------------------------------------------------------------------------------------
 

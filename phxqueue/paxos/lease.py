@@ -64,10 +64,6 @@ class LeaseGiven:
         free = node == self.holder or (released != NO_BALLOT and self.ballot == released)
         return max(0.0, (self._forgotten_until if free else self.until) - now)
 
-    def binds_against(self, node: int, now: float) -> bool:
-        """Whether promising to ``node`` would break what was given to another."""
-        return self.wait_for(node, now) > 0
-
 
 class LeaseHeld:
     """What a master may count on: for each peer, when the newest heartbeat it answered was sent."""

@@ -60,8 +60,6 @@ PREPARED, COMMITTED = PLACES["prepared"], PLACES["committed"]
 ROLLED_BACK, TIMED_OUT = PLACES["rolled_back"], PLACES["timed_out"]
 UNCONFIRMED = PLACES["unconfirmed"]
 
-_DIGEST_PLACES = tuple(PLACES[name] for name in COLUMNS if name in DIGESTS)
-
 
 def new_row() -> array[int]:
     """A row of zeros."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import get_args
 
 from phxqueue.config import (
-    DEAD_LETTER_BASE,
     MAX_CONSUMER_GROUP_ID,
     Pub,
     Reconcile,
@@ -185,11 +184,6 @@ def _strictest(one: Reconcile, other: Reconcile) -> Reconcile:
 def groups_of(mask: int) -> str:
     """A mask as the group ids in it, for messages."""
     return _listed(_groups(mask))
-
-
-def is_dead_letter_queue(queue_id: int) -> bool:
-    """Whether the id is that of a dead-letter queue."""
-    return queue_id >= DEAD_LETTER_BASE
 
 
 def _groups(mask: int) -> list[int]:

@@ -23,7 +23,7 @@ from phxqueue.paxos.effects import (
 from phxqueue.paxos.election import PreVoteRound
 from phxqueue.paxos.entry import Entry
 from phxqueue.paxos.group import Group
-from phxqueue.paxos.messages import Message
+from phxqueue.paxos.messages import LearnReply, Message
 from tests.paxos.oracle import Oracle
 
 
@@ -305,7 +305,7 @@ class Cluster:
             self.oracle.delivered(node_id, instance, entry, group.is_master)
         for request in out.serve:
             entries = self._read(node, request.first, request.max_bytes)
-            self._send([group.learn_reply(request.to, request.first, entries)])
+            self._send([LearnReply(node_id, request.to, request.first, group.chosen, entries)])
         for event in out.events:
             self.on_event(node, event)
 

@@ -225,11 +225,6 @@ def test_what_cannot_be_served_is_answered_all_the_same() -> None:
     assert driver.step(LearnRequest(1, 0, 10, 10)).send == [LearnReply(0, 1, 10, 9, ())]
 
 
-def test_the_answer_is_made_with_the_own_prefix() -> None:
-    driver = Driver(make_config(0), Restored(chosen=9))
-    assert driver.group.learn_reply(1, 8, entries(8, "x")) == LearnReply(0, 1, 8, 9, entries(8, "x"))
-
-
 # -- repairing
 # ----------------------------------------------------------------------------------------------------------
 

@@ -22,9 +22,9 @@ B1, B2 = ballot(1, 1), ballot(2, 2)
 
 def test_a_restarted_node_is_bound_to_it_knows_not_whom() -> None:
     lease = LeaseGiven(0.4, 10.0)
-    assert lease.binds_against(1, 10.39)
-    assert lease.binds_against(2, 10.39)
-    assert not lease.binds_against(1, 10.4)
+    assert lease.wait_for(1, 10.39) > 0
+    assert lease.wait_for(2, 10.39) > 0
+    assert lease.wait_for(1, 10.4) == 0
     driver = Driver(make_config(0), Restored(promised=B1))
     assert driver.prepare(2, B2).persist == []
     driver.now += 0.4
@@ -34,10 +34,10 @@ def test_a_restarted_node_is_bound_to_it_knows_not_whom() -> None:
 def test_the_holder_of_a_lease_is_not_bound_against_itself() -> None:
     lease = LeaseGiven(0.4, 10.0)
     lease.renew(1, ballot(1, 1), 10.1)
-    assert lease.binds_against(1, 10.39)  # nobody knows to whom it was bound before it started
-    assert not lease.binds_against(1, 10.41)
-    assert lease.binds_against(2, 10.49)
-    assert not lease.binds_against(2, 10.51)
+    assert lease.wait_for(1, 10.39) > 0  # nobody knows to whom it was bound before it started
+    assert lease.wait_for(1, 10.41) == 0
+    assert lease.wait_for(2, 10.49) > 0
+    assert lease.wait_for(2, 10.51) == 0
 
 
 def test_the_lease_held_is_that_of_the_slowest_of_the_fastest_majority() -> None:

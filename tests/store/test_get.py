@@ -224,12 +224,6 @@ def test_a_request_for_another_topic_is_refused() -> None:
     assert "topic_id 7" in call.error.message
 
 
-def GetRequestFor(topic_id: int) -> Any:
-    from phxqueue.proto.store_pb2 import GetRequest
-
-    return GetRequest(topic_id=topic_id, store_id=1, queue_id=1, consumer_group_id=1, limit=1)
-
-
 def test_items_of_other_groups_are_passed_over() -> None:
     store = StoreUnderTest()
     store.added(batch(count=2, mask=0b10), batch(count=3, mask=0b01, items=b"mine"), batch(count=1, mask=0b10))

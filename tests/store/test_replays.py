@@ -22,8 +22,6 @@ from phxqueue.store.queues import StoreQueues
 from phxqueue.store.replay_table import REPLAY_VERSION
 from tests.store.fakes import NO_CONTEXT, NOW_MS, VALUE, Call, Context, StoreUnderTest, batch, command, move, trimmed
 
-SECOND_MS = 1000
-
 
 def store(**kwargs: Any) -> StoreUnderTest:
     """Queue 1 has ten items in two batches, stored at 0 s and 1 s; groups 1 and 2 have acknowledged all of them."""
