@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +38,6 @@ class Checked:
     """What was found out about one group."""
 
     group: GroupRecord
-    role: str = "store"
     problems: list[str] = field(default_factory=list)
     queues: int = 0
     items: int = 0
@@ -46,13 +45,6 @@ class Checked:
     strings: int = 0
     longest_lease_ms: int = 0
     highest_version: int = 0
-
-    @property
-    def content(self) -> str:
-        """What is in it, for people."""
-        if self.role == "lock":
-            return f"{self.locks} locks, {self.strings} strings"
-        return f"{self.queues} queues, {self.items} items"
 
     def problem(self, text: str) -> None:
         """Note it, if there is room."""
@@ -68,16 +60,23 @@ def completeness(manifest: Manifest) -> list[str]:
     return []
 
 
+def content(role: str, groups: Sequence[Checked]) -> str:
+    """What is in these groups of a backup, for people."""
+    if role == "lock":
+        return f"{sum(one.locks for one in groups)} locks, {sum(one.strings for one in groups)} strings"
+    return f"{sum(one.queues for one in groups)} queues, {sum(one.items for one in groups)} items"
+
+
 def check_group(root: Path, group: GroupRecord, role: str = "store") -> Checked:
     """Read everything that a backup holds of a group of a store, or of a lock group (role "lock")."""
-    checked = Checked(group, role)
+    checked = Checked(group)
     for file in group.files:
         found = damage(root, file)
         if found is not None:
             checked.problem(found)
     if not checked.problems:  # else what follows is known to fail, and would hide where the damage is
         try:
-            (_check_content if role == "store" else _check_table)(root, group, checked)
+            (_check_queues if role == "store" else _check_table)(root, group, checked)
         except (Damaged, CorruptCheckpoint, CorruptState, OSError) as error:
             checked.problem(f"group {group.group_id}: {error}")
     return checked
@@ -128,7 +127,7 @@ def _check_table(root: Path, group: GroupRecord, checked: Checked) -> None:
     checked.highest_version = table.highest_version
 
 
-def _check_content(root: Path, group: GroupRecord, checked: Checked) -> None:
+def _check_queues(root: Path, group: GroupRecord, checked: Checked) -> None:
     machine = machine_of(root, group)
     if machine.applied != group.applied:
         checked.problem(f"group {group.group_id}: its state is as of instance {machine.applied}, not {group.applied}")

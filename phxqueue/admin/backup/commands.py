@@ -13,16 +13,16 @@ from typing import Any
 import click
 
 from phxqueue.admin import edge
-from phxqueue.admin.backup.checking import Checked, check_group, completeness
+from phxqueue.admin.backup.checking import Checked, check_group, completeness, content
 from phxqueue.admin.backup.files import Manifest, read_manifest
-from phxqueue.admin.backup.roles import as_store, identity_of, load_node, name_of, new_token, replica_set_of
+from phxqueue.admin.backup.roles import Node, as_store, load_node, new_token, replica_set_of
 from phxqueue.admin.clients import open_pool
 from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.errors import AdminError
 from phxqueue.admin.node_status import ask_all
 from phxqueue.admin.progress import Progress
 from phxqueue.admin.table import age, size, table
-from phxqueue.config import LockGroup, LockNode, Store, StoreNode, Topic
+from phxqueue.config import LockGroup, Store, StoreNode, Topic
 from phxqueue.lock.client.connecting import lock_pool
 
 RATE = 32 << 20
@@ -117,10 +117,7 @@ def _verify(directory: Path, manifest: Manifest) -> None:
         problems += checked[-1].problems
     if problems:
         raise AdminError(f"{directory} is not to be relied upon:\n" + "\n".join(f"  {problem}" for problem in problems))
-    if manifest.role == "lock":
-        found = f"{sum(one.locks for one in checked)} locks, {sum(one.strings for one in checked)} strings"
-    else:
-        found = f"{sum(one.queues for one in checked)} queues, {sum(one.items for one in checked)} items"
+    found = content(manifest.role, checked)
     click.echo(f"verified: {len(checked)} groups, {found}; every hash and checksum is right")
 
 
@@ -212,7 +209,7 @@ def restore(
     from phxqueue.admin.backup.restoring import restore as restore_node
 
     manifest = read_manifest(directory)
-    nodes = [load_node(path, manifest.role) for path in node_files]
+    nodes = [load_node(path, manifest) for path in node_files]
     for node in nodes:
         check_fit(manifest, node)
         check_target(node.data_dir)
@@ -221,15 +218,14 @@ def restore(
 
     async def main(reactor: Any) -> list[Restored]:
         if whole_store:
-            await _refuse_running(reactor, settings, nodes[0])
+            await _refuse_running(reactor, settings, manifest, nodes[0])
         with Progress(reactor, lambda: "") as progress:
             return [await restore_node(directory, manifest, node, number, reactor, say=progress.say) for node in nodes]
 
     for node, restored in zip(nodes, edge.run(main), strict=True):
         found = f"{sum(group.items for group in restored.groups)} items"
         if manifest.role == "lock":
-            locks, strings = (sum(getattr(group, what) for group in restored.groups) for what in ("locks", "strings"))
-            found = f"{locks} locks, {strings} strings"
+            found = content(manifest.role, restored.groups)
         click.echo(f"{node.data_dir}: node {node.node.node_id} of {manifest.name}, {found}")
     if join:
         node_id = nodes[0].node.node_id
@@ -257,12 +253,11 @@ def _token(text: str | None, role: str) -> int:
     return number
 
 
-async def _refuse_running(reactor: Any, settings: ClusterContext, node: StoreNode | LockNode) -> None:
+async def _refuse_running(reactor: Any, settings: ClusterContext, manifest: Manifest, node: Node) -> None:
     """A store or lock group that lives must not get a second life beside it."""
     make = open_pool if isinstance(node, StoreNode) else lock_pool
     pool = make(reactor, node.cluster, node.topic, settings.tls_of(node.cluster))
     of = as_store(node.store if isinstance(node, StoreNode) else node.lock)
-    name = name_of(*identity_of(node))
     try:
         reports = await ask_all(pool, replace(node.topic, stores=(of,)))
     finally:
@@ -270,6 +265,6 @@ async def _refuse_running(reactor: Any, settings: ClusterContext, node: StoreNod
     up = [report.node.address for report in reports if report.up]
     if up:
         raise AdminError(
-            f"{', '.join(up)} of {name} still runs: stop all nodes of the {name.rsplit(' ', 1)[0]} first; two lives of "
-            "one must not meet"
+            f"{', '.join(up)} of {manifest.name} still runs: stop all nodes of the {manifest.kind} first; two "
+            "lives of one must not meet"
         )

@@ -114,9 +114,14 @@ class Manifest:
     format: int = field(default=FORMAT)
 
     @property
+    def kind(self) -> str:
+        """What people call such a set of replicas: "store", "lock group"."""
+        return "lock group" if self.role == "lock" else self.role
+
+    @property
     def name(self) -> str:
         """Whose backup, for people: "store 1", "lock group 1"."""
-        return f"{'lock group' if self.role == 'lock' else self.role} {self.set_id}"
+        return f"{self.kind} {self.set_id}"
 
     @property
     def identity(self) -> int:

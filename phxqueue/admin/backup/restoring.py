@@ -16,9 +16,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from phxqueue.admin.backup.checking import Checked, check_group, completeness, entries_of, segments_of
+from phxqueue.admin.backup.checking import Checked, check_group, completeness, content, entries_of, segments_of
 from phxqueue.admin.backup.files import GroupRecord, Manifest, read_state, sync_directory
-from phxqueue.admin.backup.roles import Node, beginning, check_token, identity_of, name_of, replica_set_of
+from phxqueue.admin.backup.roles import Node, beginning, check_token, identity_of, replica_set_of
 from phxqueue.admin.errors import AdminError
 from phxqueue.admin.journal_watch import JournalWatch
 from phxqueue.journal.directory import LOCK_FILE, NODE_FILE, DirectoryLock
@@ -72,8 +72,7 @@ def check_fit(manifest: Manifest, node: Node) -> None:
     """Refuse a backup of something else than the node is configured for. Raises AdminError."""
     problems = completeness(manifest)
     if (manifest.role, manifest.set_id) != identity_of(node):
-        whose = name_of(manifest.role, manifest.set_id)
-        problems.append(f"it is a backup of {whose}, the node is of {name_of(*identity_of(node))}")
+        problems.append(f"it is a backup of {manifest.name}, the node is of {replica_set_of(node).title}")
     paxos_groups = replica_set_of(node).paxos_groups
     if manifest.paxos_groups != paxos_groups:
         problems.append(
@@ -175,7 +174,7 @@ async def _write(
             check_token(manifest.role, token, wall(), manifest.ended_at, found)
             first = beginning(manifest.role, token, found)
         marks[group.group_id] = await _fill_group(root, group, first, journal)
-        say(f"group {group.group_id}: {group.entries} entries, {found.content}")
+        say(f"group {group.group_id}: {group.entries} entries, {content(manifest.role, [found])}")
     origin = {"backup": f"{manifest.identity:016x}", "began_at": manifest.began_at, "token": f"{token:016x}"}
     begun = begin_from_backup(Beginning(token, marks)) if token else join_from_backup(manifest.lineage)
     await durable(journal, [PutBlob(RESTORED, b"backup", json.dumps(origin).encode()), *begun])

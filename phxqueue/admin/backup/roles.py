@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from phxqueue.admin.backup.checking import Checked
+from phxqueue.admin.backup.files import Manifest
 from phxqueue.admin.errors import AdminError
 from phxqueue.config import (
     ConfigError,
@@ -28,9 +29,10 @@ QUARANTINE_MS = 30_000
 Node = StoreNode | LockNode
 
 
-def load_node(path: Path, role: str) -> Node:
-    """Read the file of a node of that role. Raises ConfigError; AdminError when it is of the other one."""
-    load, other = (load_store_node, load_lock_node) if role == "store" else (load_lock_node, load_store_node)
+def load_node(path: Path, manifest: Manifest) -> Node:
+    """Read the file of a node for a backup. Raises ConfigError; AdminError when the node is of the other role."""
+    is_store = manifest.role == "store"
+    load, other = (load_store_node, load_lock_node) if is_store else (load_lock_node, load_store_node)
     try:
         return load(path)
     except ConfigError:
@@ -40,15 +42,7 @@ def load_node(path: Path, role: str) -> Node:
             stranger = None
         if stranger is None:
             raise
-    raise AdminError(f"{path} is the file of {name_of(*identity_of(stranger))}, the backup is of a {_WORDS[role]}")
-
-
-_WORDS = {"store": "store", "lock": "lock group"}
-
-
-def name_of(role: str, set_id: int) -> str:
-    """For people: "store 1", "lock group 1"."""
-    return f"{_WORDS.get(role, role)} {set_id}"
+    raise AdminError(f"{path} is the file of {replica_set_of(stranger).title}, the backup is of a {manifest.kind}")
 
 
 def identity_of(node: Node) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from phxqueue.admin.backup.files import MANIFEST, GroupRecord, Manifest, read_document, write_document, write_manifest
-from phxqueue.admin.backup.roles import as_store, name_of
+from phxqueue.admin.backup.roles import as_store
 from phxqueue.admin.backup.taking import Caller, GroupCopy, finished
 from phxqueue.admin.errors import AdminError
 from phxqueue.admin.node_status import NodeReport, ask, master_of
@@ -32,21 +32,20 @@ class Choice:
     confirmed: int | None
 
 
-def choose(store: Store, group_id: int, reports: Sequence[NodeReport], wanted: int | None, name: str = "") -> Choice:
+def choose(of: Store | LockGroup, group_id: int, reports: Sequence[NodeReport], wanted: int | None) -> Choice:
     """Choose the node to copy a group from: a follower that is level with the master, to spare that; or the one wanted.
 
-    Raises AdminError, which calls the store by `name`, when nobody can vouch that the copy will be complete.
+    Raises AdminError when nobody can vouch that the copy will be complete.
     """
-    name = name or f"store {store.store_id}"
     nodes = {report.node.node_id: report for report in reports}
     if wanted is not None and wanted not in nodes:
-        raise AdminError(f"{name} has no node {wanted}; it has {', '.join(map(str, sorted(nodes)))}")
-    master = master_of(reports, store.store_id, group_id)
+        raise AdminError(f"{of.title} has no node {wanted}; it has {', '.join(map(str, sorted(nodes)))}")
+    master = master_of(reports, as_store(of).store_id, group_id)
     status = None if master is None else master.group(group_id)
     if master is None or status is None or status.lease_remaining_s <= 0:
         if wanted is None:
             raise AdminError(
-                f"group {group_id} of {name} has no master that could say what has been acknowledged: "
+                f"group {group_id} of {of.title} has no master that could say what has been acknowledged: "
                 "see `phxqueue status`; --node copies what one node has, whatever that may lack"
             )
         return Choice(nodes[wanted].node, None)
@@ -91,8 +90,8 @@ class StoreCopy:
         self._root = root
         self._topic = topic
         self._role = "store" if isinstance(of, Store) else "lock"
+        self._of = of
         self._store = as_store(of)
-        self._name = name_of(self._role, self._store.store_id)
         self._pool = pool
         self._clock = clock
         self._node_id = node_id
@@ -163,15 +162,15 @@ class StoreCopy:
             write_document(self._root / PARTIAL, {**partial, **_facts(origin)})
         elif known != origin.cluster or partial["lineage"] != origin.lineage:
             raise AdminError(
-                f"node {origin.node_id} is of cluster {origin.cluster!r}, life {origin.lineage:016x} of {self._name}; "
-                f"what is here already is of {known!r}, {partial['lineage']:016x}: begin a new backup"
+                f"node {origin.node_id} is of cluster {origin.cluster!r}, life {origin.lineage:016x} of "
+                f"{self._of.title}; what is here already is of {known!r}, {partial['lineage']:016x}: begin a new backup"
             )
 
     async def _ask(self, node: NodeAddress) -> NodeReport:
         return await ask(self._pool, self._topic, self._store, node, ANSWER_TIMEOUT_S)
 
     async def _copy(self, group_id: int, reports: list[NodeReport]) -> tuple[GroupRecord, BackupOpenResponse]:
-        choice = choose(self._store, group_id, reports, self._node_id, self._name)
+        choice = choose(self._of, group_id, reports, self._node_id)
         record, opened = await GroupCopy(
             self._root,
             self._store.store_id,
