@@ -26,9 +26,9 @@ from phxqueue.store.half_table import Half
 
 if TYPE_CHECKING:
     from phxqueue.store.half_service import Halves
-    from phxqueue.store.paxos_group import GroupService
+    from phxqueue.store.paxos_group import PaxosGroup
 
-FindGroup = Callable[[int, int, int], "GroupService"]
+FindGroup = Callable[[int, int, int], "PaxosGroup"]
 """find(topic id, store id, queue id); raises RpcError when this node is not the master of its Paxos group."""
 
 #: Half messages in one answer to a poll, and bytes of their items beyond which no further one is added.

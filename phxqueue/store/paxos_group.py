@@ -66,7 +66,7 @@ class Shared:
     served: Callable[[], ServedQueues]
 
 
-class GroupService:
+class PaxosGroup:
     """The parts of one Paxos group, put together."""
 
     def __init__(self, group: StoreGroup, shared: Shared) -> None:

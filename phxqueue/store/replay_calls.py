@@ -15,9 +15,9 @@ from phxqueue.proto.store_pb2 import ListReplaysRequest, ListReplaysResponse, Re
 from phxqueue.store.served import ServedQueues, groups_of
 
 if TYPE_CHECKING:
-    from phxqueue.store.paxos_group import GroupService
+    from phxqueue.store.paxos_group import PaxosGroup
 
-FindGroup = Callable[[int, int, int], "tuple[GroupService, ServedQueues]"]
+FindGroup = Callable[[int, int, int], "tuple[PaxosGroup, ServedQueues]"]
 """find(topic id, store id, Paxos group); raises RpcError when this node does not serve it."""
 
 

@@ -44,7 +44,7 @@ from phxqueue.store.ledger_service import LedgerCalls
 from phxqueue.store.ledger_watch import LedgerWatch
 from phxqueue.store.long_poll import LongPolls
 from phxqueue.store.passed_on import passed_on
-from phxqueue.store.paxos_group import GroupService, Shared
+from phxqueue.store.paxos_group import PaxosGroup, Shared
 from phxqueue.store.replay_calls import ReplayCalls
 from phxqueue.store.retention import RetentionPolicy
 from phxqueue.store.run_time_statuses import run_time_statuses
@@ -105,7 +105,7 @@ class StoreService:
             asked=self._half_calls.asked,
             served=lambda: self._served,
         )
-        self._groups = {group_id: GroupService(group, shared) for group_id, group in groups.items()}
+        self._groups = {group_id: PaxosGroup(group, shared) for group_id, group in groups.items()}
         self._watch = LedgerWatch(self._ledgers, self._alarms, clock, lambda: self._served, wall)
         self._clock = clock
         self._look_later = clock.callLater(node.limits.retention_interval_s, self._look)
@@ -146,7 +146,7 @@ class StoreService:
         """The groups this node is master of, by a lease that holds."""
         return [group.group.group_id for group in self._mastered()]
 
-    def _mastered(self) -> list[GroupService]:
+    def _mastered(self) -> list[PaxosGroup]:
         return [group for group in self._groups.values() if group.group.serving()]
 
     def audits(self) -> list[AuditStatus]:
@@ -253,7 +253,7 @@ class StoreService:
         check_address(self._served, topic_id, store_id)
         return self._groups[queue_id % self._served.paxos_groups].group
 
-    def serving_group(self, topic_id: int, store_id: int, paxos_group: int) -> tuple[GroupService, ServedQueues]:
+    def serving_group(self, topic_id: int, store_id: int, paxos_group: int) -> tuple[PaxosGroup, ServedQueues]:
         """What the master of a Paxos group keeps, and what is served; raises RpcError when it is not this node."""
         check_address(self._served, topic_id, store_id)
         group = self._groups.get(paxos_group)
@@ -265,10 +265,10 @@ class StoreService:
             raise self._refusal(group)
         return group, self._served
 
-    def _group_of_queue(self, topic_id: int, store_id: int, queue_id: int) -> GroupService:
+    def _group_of_queue(self, topic_id: int, store_id: int, queue_id: int) -> PaxosGroup:
         return self.serving_group(topic_id, store_id, queue_id % self._served.paxos_groups)[0]
 
-    def _refusal(self, group: GroupService) -> RpcError:
+    def _refusal(self, group: PaxosGroup) -> RpcError:
         refusal = group.refusal()
         if self._stopping and refusal.status is not Status.NOT_MASTER:  # else it says where to go
             return RpcError(Status.NO_MASTER, f"{self._name} is stopping; its groups go to another node")
