@@ -8,8 +8,11 @@ Who knows what, from the pure inside to the Twisted edge:
   :mod:`~phxqueue.lock.shares`: pure decisions: which lease has run out by the master's clock, whose turn it is, which
   lock group a key belongs to, and how that changes.
 - :mod:`~phxqueue.lock.operations`: what a request asks for, or why it is refused.
-- :mod:`~phxqueue.lock.proposals`, :mod:`~phxqueue.lock.group`, :mod:`~phxqueue.lock.service`: the calls, with Deferreds
-  and timers.
+- :mod:`~phxqueue.lock.proposals`, :mod:`~phxqueue.lock.acquiring`, :mod:`~phxqueue.lock.renewing`,
+  :mod:`~phxqueue.lock.reading`: the calls, with Deferreds and timers; :mod:`~phxqueue.lock.expiry`,
+  :mod:`~phxqueue.lock.silence`: what follows from time.
+- :mod:`~phxqueue.lock.paxos_group` puts the parts of one Paxos group together, :mod:`~phxqueue.lock.service` wires the
+  groups of a node to its RPC service.
 - :mod:`~phxqueue.lock.first_share`: how several lock groups agree, at their first start, on who serves what.
 - :mod:`~phxqueue.lock.client`: what applications use.
 

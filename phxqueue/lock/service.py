@@ -12,19 +12,15 @@ from twisted.internet.defer import Deferred, DeferredList
 
 from phxqueue.config import LockNode
 from phxqueue.lock.client.calls import Caller
-from phxqueue.lock.group import GroupService
 from phxqueue.lock.operations import check_key, invalid
+from phxqueue.lock.paxos_group import PaxosGroup
 from phxqueue.lock.placement import paxos_group
-from phxqueue.net.service import CallContext, HandlerResult, RpcService
+from phxqueue.net.service import CallContext, RpcService
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto import methods
 from phxqueue.proto.lock_pb2 import (
     LOCKS,
     STRINGS,
-    RenewLockRequest,
-    RenewLockResponse,
-    RenewLocksRequest,
-    RenewLocksResponse,
 )
 from phxqueue.proto.methods import Method
 from phxqueue.proto.status_pb2 import LockTableStatus
@@ -65,7 +61,7 @@ class LockService:
         self._stopping = False
         draw = SystemRandom()
         self._groups = {
-            group_id: GroupService(
+            group_id: PaxosGroup(
                 group,
                 node,
                 clock,
@@ -80,21 +76,19 @@ class LockService:
 
     def register(self, service: RpcService) -> None:
         """Answer the calls on this port."""
-        keyed = self._keyed
-        service.register(methods.GET_LOCK_INFO, keyed(methods.GET_LOCK_INFO, "lock_key", GroupService.get_lock_info))
-        service.register(methods.ACQUIRE_LOCK, keyed(methods.ACQUIRE_LOCK, "lock_key", GroupService.acquire_lock))
-        service.register(methods.RENEW_LOCK, keyed(methods.RENEW_LOCK, "lock_key", _renew))
-        service.register(methods.RELEASE_LOCK, keyed(methods.RELEASE_LOCK, "lock_key", GroupService.release_lock))
-        service.register(methods.GET_STRING, keyed(methods.GET_STRING, "key", GroupService.get_string))
-        service.register(methods.SET_STRING, keyed(methods.SET_STRING, "key", GroupService.set_string))
-        service.register(methods.DELETE_STRING, keyed(methods.DELETE_STRING, "key", GroupService.delete_string))
-        service.register(methods.WATCH, keyed(methods.WATCH, "key", GroupService.watch))
-        numbered = self._numbered
-        service.register(methods.LIST_KEYS, numbered(methods.LIST_KEYS, GroupService.list_keys))
-        service.register(methods.RENEW_LOCKS, numbered(methods.RENEW_LOCKS, _renew_many))
-        service.register(methods.GET_SHARE, numbered(methods.GET_SHARE, GroupService.get_share))
-        service.register(methods.CHANGE_SHARE, numbered(methods.CHANGE_SHARE, GroupService.change_share))
-        service.register(methods.EXPORT_KEYS, numbered(methods.EXPORT_KEYS, GroupService.export_keys))
+        self._keyed(service, methods.GET_LOCK_INFO, "lock_key", lambda group, request: group.reading.lock_info(request))
+        self._keyed(service, methods.ACQUIRE_LOCK, "lock_key", PaxosGroup.acquire_lock)
+        self._keyed(service, methods.RENEW_LOCK, "lock_key", lambda group, request: group.renewing.one(request))
+        self._keyed(service, methods.RELEASE_LOCK, "lock_key", PaxosGroup.release_lock)
+        self._keyed(service, methods.GET_STRING, "key", lambda group, request: group.reading.string_info(request))
+        self._keyed(service, methods.SET_STRING, "key", PaxosGroup.set_string)
+        self._keyed(service, methods.DELETE_STRING, "key", PaxosGroup.delete_string)
+        self._keyed(service, methods.WATCH, "key", lambda group, request: group.reading.watch(request))
+        self._numbered(service, methods.LIST_KEYS, lambda group, request: group.reading.keys(request))
+        self._numbered(service, methods.RENEW_LOCKS, lambda group, request: group.renewing.many(request))
+        self._numbered(service, methods.GET_SHARE, PaxosGroup.get_share)
+        self._numbered(service, methods.CHANGE_SHARE, PaxosGroup.change_share)
+        self._numbered(service, methods.EXPORT_KEYS, PaxosGroup.export_keys)
 
     def table_statuses(self) -> list[LockTableStatus]:
         """What is in the tables of the groups this node is master of, for NODE_STATUS."""
@@ -122,11 +116,12 @@ class LockService:
 
     def _keyed(
         self,
+        service: RpcService,
         method: Method[RequestT, ResponseT],
         field: str,
-        handler: Callable[[GroupService, RequestT], ResponseT | Deferred[ResponseT]],
-    ) -> Callable[[RequestT, CallContext], HandlerResult[ResponseT]]:
-        """The handler of a call that is about one key."""
+        handler: Callable[[PaxosGroup, RequestT], ResponseT | Deferred[ResponseT]],
+    ) -> None:
+        """Answer a call that is about one key."""
 
         def answer(request: RequestT, context: CallContext) -> ResponseT | Deferred[ResponseT]:
             key: str = getattr(request, field)
@@ -139,14 +134,15 @@ class LockService:
             group.check_place((LOCKS, key))
             return handler(group, request)
 
-        return answer
+        service.register(method, answer)
 
     def _numbered(
         self,
+        service: RpcService,
         method: Method[RequestT, ResponseT],
-        handler: Callable[[GroupService, RequestT], ResponseT | Deferred[ResponseT]],
-    ) -> Callable[[RequestT, CallContext], HandlerResult[ResponseT]]:
-        """The handler of a call that is about one Paxos group."""
+        handler: Callable[[PaxosGroup, RequestT], ResponseT | Deferred[ResponseT]],
+    ) -> None:
+        """Answer a call that is about one Paxos group."""
 
         def answer(request: RequestT, context: CallContext) -> ResponseT | Deferred[ResponseT]:
             self._check_address(request)
@@ -159,7 +155,7 @@ class LockService:
                 raise self._is_stopping(group)
             return handler(group, request)
 
-        return answer
+        service.register(method, answer)
 
     def _check_address(self, request: Any) -> None:
         topic, lock = self._node.topic, self._node.lock
@@ -182,7 +178,7 @@ class LockService:
     def _may_watch(self) -> bool:
         return sum(len(group.watches) for group in self._groups.values()) < self._limits.max_watches
 
-    def _is_stopping(self, group: GroupService) -> RpcError:
+    def _is_stopping(self, group: PaxosGroup) -> RpcError:
         refusal = group.refusal()
         if refusal.status is Status.NOT_MASTER:
             return refusal  # it says where to go
@@ -191,14 +187,6 @@ class LockService:
     @property
     def _name(self) -> str:
         return f"node {self._node.node.node_id} of lock group {self._node.lock.lock_id}"
-
-
-def _renew(group: GroupService, request: RenewLockRequest) -> RenewLockResponse | Deferred[RenewLockResponse]:
-    return group.renewing.one(request)
-
-
-def _renew_many(group: GroupService, request: RenewLocksRequest) -> RenewLocksResponse | Deferred[RenewLocksResponse]:
-    return group.renewing.many(request)
 
 
 def _check_key_space(request: Any) -> None:

@@ -14,9 +14,9 @@ from twisted.logger import globalLogBeginner
 
 from phxqueue.lock.acquiring import Acquiring
 from phxqueue.lock.expiry import Expiry
-from phxqueue.lock.group import GroupService
 from phxqueue.lock.keeping import Keeping
 from phxqueue.lock.leases import Leases
+from phxqueue.lock.paxos_group import PaxosGroup
 from phxqueue.lock.quarantine import Quarantine
 from phxqueue.lock.records import LOCKS, Lock, Outcome
 from phxqueue.lock.renewing import Renewing
@@ -231,14 +231,14 @@ def served_before_the_term_has_begun(patch: Patch) -> None:
     """A new master answers from a table that lacks what the former one's clients were told."""
 
     def change(mastership: Callable[..., Any]) -> Callable[..., Any]:
-        def _mastership(self: GroupService, is_master: bool) -> None:
+        def _mastership(self: PaxosGroup, is_master: bool) -> None:
             mastership(self, is_master)
             if is_master:
                 self.proposals.term = self.table.term
 
         return _mastership
 
-    wrap(patch, GroupService, "_mastership", change)
+    wrap(patch, PaxosGroup, "_mastership", change)
     replace(patch, Keeping, "serving", lambda self: self._proposals.term is not None)
 
 

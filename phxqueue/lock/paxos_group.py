@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from heapq import nsmallest
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -25,11 +24,12 @@ from phxqueue.lock.operations import (
 )
 from phxqueue.lock.proposals import Proposals, Result
 from phxqueue.lock.quarantine import Quarantine
-from phxqueue.lock.records import LOCKS, STRINGS, Lock, Record, String, TableKey
+from phxqueue.lock.reading import Reading
+from phxqueue.lock.records import LOCKS, STRINGS, Record, TableKey
 from phxqueue.lock.renewing import Renewing, own
 from phxqueue.lock.table import LockTable
 from phxqueue.lock.terms import Terms
-from phxqueue.lock.watches import Watch, Watches
+from phxqueue.lock.watches import Watches
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.lock_pb2 import (
     AcquireLockRequest,
@@ -40,21 +40,13 @@ from phxqueue.proto.lock_pb2 import (
     DeleteStringResponse,
     ExportKeysRequest,
     ExportKeysResponse,
-    GetLockInfoRequest,
-    GetLockInfoResponse,
     GetShareRequest,
     GetShareResponse,
-    GetStringRequest,
-    GetStringResponse,
-    ListKeysRequest,
-    ListKeysResponse,
     LockOperation,
     ReleaseLockRequest,
     ReleaseLockResponse,
     SetStringRequest,
     SetStringResponse,
-    WatchRequest,
-    WatchResponse,
 )
 from phxqueue.proto.status_pb2 import LockTableStatus
 from phxqueue.replica.interfaces import Clock
@@ -63,7 +55,7 @@ from phxqueue.replica.served_group import ServedGroup, not_serving
 ResponseT = TypeVar("ResponseT", bound=Message)
 
 
-class GroupService:
+class PaxosGroup:
     """Answers the calls for the keys of one Paxos group; what is wrong with a request is found before.
 
     Args:
@@ -95,7 +87,6 @@ class GroupService:
         self._node = node
         self._limits = node.limits
         self._clock = clock
-        self._may_watch = may_watch
         self.proposals = Proposals(group, node.limits, clock, refuse=self.refusal, before_answers=self._take_changes)
         self.keeping = Keeping(group, self.proposals, node.limits, clock, accepting)
         self.acquiring = Acquiring(self.keeping, clock, may_wait)
@@ -118,16 +109,16 @@ class GroupService:
             check_proposing=self._check_proposing,
             waiters=self.acquiring.waiters.count,
         )
-        self._first_share: FirstShare | None = None
-        if caller is not None and len(node.topic.locks) > 1:
-            self._first_share = FirstShare(
-                (node.lock.lock_id, group.group_id),
-                node.topic,
-                caller,
-                clock,
-                known=lambda: self.table.shares.share is not None,
-                adopt=self.moving.adopt,
-            )
+        self.reading = Reading(
+            self.keeping,
+            self.watches,
+            node.limits,
+            may_watch=may_watch,
+            waiters=self.acquiring.waiters.count,
+            elsewhere=self.moving.refusal,
+            refuse=self.refusal,
+        )
+        self._first_share = self._agreement(caller)
         self._expiry = Expiry(
             self.keeping,
             clock,
@@ -143,6 +134,19 @@ class GroupService:
         group.on_mastership.append(self._mastership)
         if group.proposing():  # mastership may be older than this service
             self._terms.become_master()
+
+    def _agreement(self, caller: Caller | None) -> FirstShare | None:
+        node = self._node
+        if caller is None or len(node.topic.locks) <= 1:
+            return None
+        return FirstShare(
+            (node.lock.lock_id, self.group.group_id),
+            node.topic,
+            caller,
+            self._clock,
+            known=lambda: self.table.shares.share is not None,
+            adopt=self.moving.adopt,
+        )
 
     def refusal(self) -> RpcError:
         """The answer while this group cannot be served here."""
@@ -247,84 +251,7 @@ class GroupService:
             self.watches.touch(key)
         self._expiry.arm()
 
-    # ---- reading ----------------------------------------------------------------------------------
-
-    def get_lock_info(self, request: GetLockInfoRequest) -> GetLockInfoResponse:
-        """Who holds a lock."""
-        lock = self._read((LOCKS, request.lock_key))
-        assert isinstance(lock, Lock)
-        waiters = self.acquiring.waiters.count(request.lock_key)
-        return GetLockInfoResponse(lock_info=self.keeping.lock_info(request.lock_key, lock, waiters))
-
-    def get_string(self, request: GetStringRequest) -> GetStringResponse:
-        """What a string says."""
-        key = (STRINGS, request.key)
-        string = self._read(key)
-        assert isinstance(string, String)
-        return GetStringResponse(string_info=self.keeping.string_info(key, string))
-
-    def _read(self, key: TableKey) -> Record:
-        self._check_serving()
-        record = self.table.record(key)
-        if record is None:
-            raise not_found(key)
-        return record
-
-    def _check_serving(self) -> None:
-        if not self.keeping.serving():
-            raise self.refusal()
-
-    def list_keys(self, request: ListKeysRequest) -> ListKeysResponse:
-        """One page of the keys."""
-        self._check_serving()
-        limit = min(request.limit or self._limits.list_keys, self._limits.list_keys)
-        records = self.table.locks if request.key_space == LOCKS else self.table.strings
-        prefix, after = request.prefix, request.after
-        wanted = (key for key in records if key > after and key.startswith(prefix))
-        keys = nsmallest(limit + 1, wanted)
-        response = ListKeysResponse(more=len(keys) > limit)
-        for name in keys[:limit]:
-            if request.key_space == LOCKS:
-                waiters = self.acquiring.waiters.count(name)
-                response.locks.append(self.keeping.lock_info(name, self.table.locks[name], waiters))
-            else:
-                string = self.table.strings[name]
-                response.strings.append(self.keeping.string_info((STRINGS, name), string, with_value=False))
-        return response
-
-    def watch(self, request: WatchRequest) -> WatchResponse | Deferred[WatchResponse]:
-        """What is under a key, as soon as that is not what the caller knows."""
-        self._check_serving()
-        key = (int(request.key_space), request.key)
-        record = self.table.record(key)
-        known = (0 if record is None else record.version) == request.known_version
-        wait_s = min(request.wait_ms, self._limits.wait_max_ms) / 1000
-        if not known or not wait_s or not self._may_watch():
-            return self._watched(key)
-        answer: Deferred[WatchResponse] = Deferred(lambda _: self._stop_watching(watch))
-        watch = self.watches.park(key, wait_s, partial(self._answer_watch, key, answer))
-        return answer
-
-    def _stop_watching(self, watch: Watch) -> None:
-        self.watches.remove(watch)
-
-    def _answer_watch(self, key: TableKey, answer: Deferred[WatchResponse]) -> None:
-        moved = self.moving.refusal(key)
-        if moved is not None:
-            answer.errback(moved)
-        elif self.keeping.serving():
-            answer.callback(self._watched(key))
-        else:
-            answer.errback(self.refusal())
-
-    def _watched(self, key: TableKey) -> WatchResponse:
-        record = self.table.record(key)
-        if record is None:
-            return WatchResponse(version=0)
-        if isinstance(record, Lock):
-            waiters = self.acquiring.waiters.count(key[1])
-            return WatchResponse(version=record.version, lock_info=self.keeping.lock_info(key[1], record, waiters))
-        return WatchResponse(version=record.version, string_info=self.keeping.string_info(key, record))
+    # ---- shares of the keys ------------------------------------------------------------------------
 
     def get_share(self, request: GetShareRequest) -> GetShareResponse:
         """Which keys belong where, as this group knows."""
@@ -375,6 +302,10 @@ class GroupService:
         operation = delete_operation(request, self._limits)
         self._check_proposing()
         return self._changed((STRINGS, request.key), operation, lambda _: DeleteStringResponse())
+
+    def _check_serving(self) -> None:
+        if not self.keeping.serving():
+            raise self.refusal()
 
     def _check_proposing(self) -> None:
         if not self.group.proposing():
