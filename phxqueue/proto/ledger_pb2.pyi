@@ -623,6 +623,7 @@ class VerifyRangeResponse(_message.Message):
     BAD_CURSOR_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    APPLIED_FIELD_NUMBER: _builtins.int
     start: _builtins.int
     """what was looked at"""
     stop: _builtins.int
@@ -639,6 +640,8 @@ class VerifyRangeResponse(_message.Message):
     """the first one that is not as it should be"""
     problem: _builtins.str
     history: _builtins.int
+    applied: _builtins.int
+    """log entries that this node had applied then; 0: an earlier program"""
     def __init__(
         self,
         *,
@@ -653,10 +656,11 @@ class VerifyRangeResponse(_message.Message):
         bad_cursor: _builtins.int = ...,
         problem: _builtins.str = ...,
         history: _builtins.int = ...,
+        applied: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bad", b"bad", "bad_cursor", b"bad_cursor", "batches", b"batches", "digest_sum", b"digest_sum", "end_cursor", b"end_cursor", "entries", b"entries", "history", b"history", "items", b"items", "problem", b"problem", "start", b"start", "stop", b"stop"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "bad", b"bad", "bad_cursor", b"bad_cursor", "batches", b"batches", "digest_sum", b"digest_sum", "end_cursor", b"end_cursor", "entries", b"entries", "history", b"history", "items", b"items", "problem", b"problem", "start", b"start", "stop", b"stop"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

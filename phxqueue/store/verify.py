@@ -50,7 +50,9 @@ async def verify(request: VerifyRangeRequest, group: StoreGroup) -> VerifyRangeR
             Status.OUT_OF_RANGE,
             f"start, stop: queue {request.queue_id} has items {machine.first_cursor(request.queue_id)} to {end - 1}",
         )
-    answer = VerifyRangeResponse(start=start, stop=stop, end_cursor=end, history=machine.history)
+    answer = VerifyRangeResponse(
+        start=start, stop=stop, end_cursor=end, history=machine.history, applied=machine.applied + 1
+    )
     if index is None or start >= stop:
         return answer
     look = _Look(answer, machine, index, group)

@@ -178,6 +178,7 @@ def test_replicas_that_do_not() -> None:
     lines, status = verdict_of([right, other, silent])
     assert status == 1
     assert lines[-1].startswith("WRONG: cursors 0 to 4 are not the same on nodes 0 and 1")
+    assert "right" in lines[1], "each for itself"
     assert verdict_of([right, other, bad])[0][-1] == (
         "WRONG from cursor 3 on, on node 3: the batch has 0 items, its header says 1"
     )

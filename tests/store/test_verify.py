@@ -58,6 +58,7 @@ def test_agrees_with_what_is_right(store: StoreUnderTest) -> None:
         0, 7, 7, 7, 4, 3,
     )  # fmt: skip
     assert answer.digest_sum == store.group.state_machine.queues[1].end_digest
+    assert answer.applied == len(store.group.log) == 3
 
 
 def test_looks_at_whole_rows(store: StoreUnderTest) -> None:
