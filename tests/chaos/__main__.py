@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -14,6 +16,7 @@ import click
 
 from phxqueue.admin import edge
 from tests.chaos import sandbox
+from tests.chaos.disks import unmount_below
 from tests.chaos.faults import FAULTS
 from tests.chaos.network import Network
 from tests.chaos.report import Tally, report
@@ -36,6 +39,7 @@ def main(minutes: float, seed: int | None, only: Sequence[str], directory: Path 
     if wanted and not sandbox.inside() and (way := sandbox.way_in()) is not None:
         sandbox.enter(way)
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
+    made = directory is None
     directory = directory or Path(tempfile.mkdtemp(prefix="phxqueue-chaos-"))
     directory.mkdir(parents=True, exist_ok=True)
     kinds = [kind for kind in sorted(only or FAULTS) if sandbox.inside() or not needs_sandbox(kind)]
@@ -44,12 +48,21 @@ def main(minutes: float, seed: int | None, only: Sequence[str], directory: Path 
     with (directory / "log.txt").open("a") as log:
         tell = Teller(log)
         tell(f"seed {seed}, files in {directory}")
-        tally = edge.run(lambda reactor: run(reactor, minutes, seed, kinds, directory, tell))
-        lines = report(tally, seed, tell.minutes, [] if sandbox.inside() else [NO_SANDBOX])
-        tell("\n".join(lines))
+        tally = Tally()
+        status = 0
+        try:
+            edge.run(lambda reactor: run(reactor, minutes, seed, kinds, directory, tell, tally))
+            tell("\n".join(report(tally, seed, tell.minutes, [] if sandbox.inside() else [NO_SANDBOX])))
+        except (edge.Interrupted, KeyboardInterrupt) as interruption:  # the latter where no reactor runs yet
+            status = getattr(interruption, "exit_status", 128 + signal.SIGINT)
+            tell(f"interrupted after {tally.faults} faults; findings so far: {len(tally.findings)}")
     if tally.findings:
         click.echo(f"everything is kept in {directory}")
-        sys.exit(1)
+        status = 1
+    elif status and made:
+        unmount_below(directory.resolve())  # a round that was not given the time to clear up has not done so
+        shutil.rmtree(directory, ignore_errors=True)
+    sys.exit(status)
 
 
 def needs_sandbox(kind: str) -> bool:
@@ -73,10 +86,11 @@ class Teller:
         print(line, file=self._log, flush=True)
 
 
-async def run(reactor: Any, minutes: float, seed: int, kinds: list[str], directory: Path, tell: Teller) -> Tally:
-    """Run rounds until the time is over or something was found."""
+async def run(
+    reactor: Any, minutes: float, seed: int, kinds: list[str], directory: Path, tell: Teller, tally: Tally
+) -> None:
+    """Run rounds into `tally` until the time is over or something was found."""
     network = Network(NODES) if sandbox.inside() else None
-    tally = Tally()
     rounds = max(1, round(minutes / ROUND_MINUTES))
     for number in range(rounds):
         place = directory / f"round{number}"
@@ -84,7 +98,6 @@ async def run(reactor: Any, minutes: float, seed: int, kinds: list[str], directo
         tell(f"round {number + 1} of {rounds}: {tally.confirmed:,} confirmed, {len(tally.findings)} findings")
         if tally.findings:
             break
-    return tally
 
 
 if __name__ == "__main__":

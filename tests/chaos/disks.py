@@ -10,6 +10,14 @@ from pathlib import Path
 MIB = 1 << 20
 
 
+def unmount_below(directory: Path) -> None:
+    """Let go of every file system below a directory, whoever still uses it."""
+    mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for place in mounted:
+        if Path(place).is_relative_to(directory):
+            subprocess.run(["umount", "--lazy", place], check=True)
+
+
 class Disk:
     """A tmpfs: room for so many bytes, and never a byte on the machine's own disk."""
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import CancelledError
+
 from phxqueue.admin.errors import AdminError
 from phxqueue.testing.linearizability import Operation
 from tests.chaos import verdict
@@ -54,13 +56,17 @@ class Round:
     tally: Tally = field(default_factory=Tally)
 
     async def run(self) -> Tally:
-        """Do everything; findings are in the tally. Raises what the tool itself does wrong."""
+        """Do everything; findings are in the tally. Raises what the tool itself does wrong.
+
+        Cancelled (Ctrl-C), it ends the cluster, and leaves nothing of it when there are no findings.
+        """
         rng = random.Random(f"{self.seed}/{self.number}/cluster")
         small_disks = inside() and (self.number % 2 == 0 or any(FAULTS[kind].disk for kind in self.kinds))
         cluster = ChaosCluster(self.reactor, self.directory, rng, self.network, small_disks=small_disks)
         self.workload = Workload(self.reactor, f"{self.seed}/{self.number}")
         self.historian = Historian(self.reactor, cluster, random.Random(rng.random()))
         self.registers = Registers(self.reactor, cluster, random.Random(rng.random()))
+        interrupted = False
         try:
             await cluster.start()
             await self.historian.start()
@@ -72,11 +78,16 @@ class Round:
                 await self._judge(cluster)
         except (AdminError, NotStopped) as error:
             self.find(str(error))
+        except CancelledError:
+            interrupted = True
+            raise
         finally:
             self.workload.close()
             await self.registers.close()
             await self.historian.close()
             await cluster.close()
+            if interrupted and not self.tally.findings:
+                cluster.discard()
         if inside() and (left := other_processes()):
             self.find(f"processes are left: {left}")
         if not self.tally.findings:

@@ -69,7 +69,8 @@ class TestedCluster(ProcessCluster):
         for producer in self._producers:
             # What is still under way at the end of a test is of no interest.
             producer.settings = producer.settings.__class__(close_timeout_s=0.05)
-            await producer.close()
+        for closing in [producer.close() for producer in self._producers]:
+            await closing
         if self._pool is not None:
             await self._pool.close()
         await super().close()

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
+import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -34,6 +40,41 @@ async def test_a_moment_of_chaos(tmp_path: Path) -> None:
     assert "linearizable" in output
     assert "| kill_master |" in output or "| pause_master |" in output or "| isolate_master |" in output
     assert [path.name for path in place.iterdir()] == ["log.txt"], "a round that found nothing leaves nothing"
+
+
+@pytest.mark.timeout(START_TIMEOUT_S)
+def test_interrupted_it_says_so_in_one_line_and_leaves_nothing() -> None:
+    command = [sys.executable, "-m", "tests.chaos", "--minutes", "5", "--seed", "1", "--only", "kill_master"]
+    with tempfile.TemporaryDirectory(prefix="chaos-") as name:  # short: there are sockets in it
+        place = Path(name)
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": name}
+        with (place / "said").open("wb") as said:
+            process = subprocess.Popen(
+                command, env=environment, cwd=REPOSITORY, stdout=said, stderr=said, start_new_session=True
+            )
+        try:
+            while process.poll() is None and not list(place.glob("phxqueue-chaos-*/round0/logs/store.0.log")):
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does: everybody hears it
+            status = process.wait()
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        lines = (place / "said").read_text().splitlines()
+        assert status == 128 + signal.SIGINT, lines
+        assert len(lines) == 2, lines
+        assert "interrupted after 0 faults" in lines[1]
+        assert [path.name for path in place.iterdir()] == ["said"]
+        assert not [arguments for arguments in command_lines() if name in arguments]
+
+
+def command_lines() -> list[str]:
+    """Of all processes there are, those in namespaces of their own too."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # gone meanwhile
+            found.append(entry.read_text(errors="replace"))
+    return found
 
 
 @pytest_twisted.ensureDeferred
