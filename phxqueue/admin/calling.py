@@ -9,8 +9,8 @@ from phxqueue.admin import edge
 
 if TYPE_CHECKING:
     from phxqueue.admin.context import ClusterContext
-    from phxqueue.admin.queue_reader import Caller
     from phxqueue.config import Topic
+    from phxqueue.net.routing import Caller
 
 ResultT = TypeVar("ResultT")
 

@@ -20,8 +20,8 @@ from phxqueue.admin.group_view import Found, as_documents, as_text
 from phxqueue.admin.times import parse_time
 
 if TYPE_CHECKING:
-    from phxqueue.admin.queue_reader import Caller
     from phxqueue.config import Topic
+    from phxqueue.net.routing import Caller
 
 DEADLINE_S = 10.0
 EARLIEST, LATEST = 0, 1

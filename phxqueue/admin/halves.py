@@ -16,9 +16,8 @@ from phxqueue.admin.rendering import utc_time
 from phxqueue.admin.table import age, size, table
 
 if TYPE_CHECKING:
-    from phxqueue.admin.queue_reader import Caller
     from phxqueue.config import Topic
-    from phxqueue.net.routing import Route
+    from phxqueue.net.routing import Caller, Route
     from phxqueue.producer.halves import HalfId
     from phxqueue.proto.store_pb2 import DecideHalfResponse, HalfMessage
 

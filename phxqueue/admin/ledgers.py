@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from phxqueue.admin.gather import gather
-from phxqueue.admin.queue_reader import Caller
 from phxqueue.config import Topic
+from phxqueue.net.routing import Caller
 from phxqueue.net.status import RpcError
 from phxqueue.producer.routes import store_route
 from phxqueue.proto.ledger_pb2 import GetLedgerRequest, GetLedgerResponse

@@ -16,8 +16,7 @@ from phxqueue.admin.errors import AdminError
 from phxqueue.admin.rendering import Place, readable, utc_time
 
 if TYPE_CHECKING:
-    from phxqueue.admin.queue_reader import Caller
-    from phxqueue.net.routing import Route
+    from phxqueue.net.routing import Caller, Route
     from phxqueue.proto.item_pb2 import QItem
     from phxqueue.proto.store_pb2 import GetBatch, GetResponse
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import DeferredLock
 
 from phxqueue.admin.rendering import Place
 from phxqueue.config import DEAD_LETTER_BASE, group_bit
 from phxqueue.consumer.claims import Ack, Claims
-from phxqueue.net.routing import Route
+from phxqueue.net.routing import Caller, Route
 from phxqueue.proto.digest import MASK64, Claim, item_digest
 from phxqueue.proto.item_pb2 import QItem, QItems
 from phxqueue.proto.methods import GET
@@ -24,21 +24,6 @@ WAIT_MS = 10_000
 DEADLINE_S = 5.0
 #: Printed with one write; what a broken pipe makes us print again next time.
 WRITE_BYTES = 64 * 1024
-
-
-class Caller(Protocol):
-    """The part of a MasterClient that is used here."""
-
-    def call(
-        self,
-        route: Route,
-        method: Any,
-        request: Any,
-        deadline_s: float,
-        *,
-        try_timeout_s: float | None = None,
-        searching: Any = None,
-    ) -> Deferred[Any]: ...
 
 
 class OutputFull(Exception):

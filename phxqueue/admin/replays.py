@@ -26,7 +26,7 @@ from phxqueue.admin.times import is_age, parse_time
 from phxqueue.config import Topic
 
 if TYPE_CHECKING:
-    from phxqueue.admin.queue_reader import Caller
+    from phxqueue.net.routing import Caller
     from phxqueue.net.status import RpcError
     from phxqueue.proto.store_pb2 import ReplayRequest
 

@@ -15,8 +15,8 @@ from twisted.logger import Logger
 
 from phxqueue.config import ConsumerGroup, ConsumerNode, Topic
 from phxqueue.consumer.asking import Asking
+from phxqueue.net.routing import Caller
 from phxqueue.producer.routes import store_route
-from phxqueue.producer.sender import Caller
 from phxqueue.proto.methods import LIST_GROUPS
 from phxqueue.proto.store_pb2 import ListGroupsRequest
 

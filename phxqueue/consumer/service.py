@@ -43,8 +43,8 @@ from phxqueue.consumer.throttle_settings import read_throttle
 from phxqueue.consumer.worker import Worker
 from phxqueue.consumer.workshop import Retrier, Stats, Workshop
 from phxqueue.lock.client import Held
+from phxqueue.net.routing import Caller
 from phxqueue.producer.routes import store_route
-from phxqueue.producer.sender import Caller
 
 Owned = tuple[int, int, int]
 """(consumer_group_id, store_id, queue_id)"""

@@ -12,9 +12,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from phxqueue.config import Store, Topic
 from phxqueue.consumer.asking import Asking
-from phxqueue.net.routing import Route
+from phxqueue.net.routing import Caller, Route
 from phxqueue.producer.routes import store_route
-from phxqueue.producer.sender import Caller
 from phxqueue.proto.methods import GET_SETTINGS
 from phxqueue.proto.store_pb2 import GetSettingsRequest, GetSettingsResponse
 

@@ -21,8 +21,8 @@ from phxqueue.consumer.demand import DemandMeter
 from phxqueue.consumer.limits import Limit, Share
 from phxqueue.consumer.speed import Speed
 from phxqueue.consumer.weights import scheduler_route
+from phxqueue.net.routing import Caller
 from phxqueue.net.status import RpcError
-from phxqueue.producer.sender import Caller
 from phxqueue.proto.methods import SHARES
 from phxqueue.proto.scheduler_pb2 import LimitDemand, ShareRequest, ShareResponse
 

@@ -10,8 +10,7 @@ from phxqueue.consumer.lineup import Gate
 from phxqueue.consumer.next_attempts import Ordering
 from phxqueue.consumer.sharing import Budget, StoreHealth
 from phxqueue.consumer.slots import Slot
-from phxqueue.net.routing import Route
-from phxqueue.producer.sender import Caller
+from phxqueue.net.routing import Caller, Route
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

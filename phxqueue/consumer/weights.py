@@ -17,9 +17,8 @@ from twisted.python.failure import Failure
 
 from phxqueue.config import Topic
 from phxqueue.net.address import Address
-from phxqueue.net.routing import Route
+from phxqueue.net.routing import Caller, Route
 from phxqueue.net.status import RpcError
-from phxqueue.producer.sender import Caller
 from phxqueue.proto.methods import REPORT
 from phxqueue.proto.scheduler_pb2 import ReportRequest, ReportResponse
 

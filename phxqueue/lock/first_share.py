@@ -21,9 +21,9 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
 
 from phxqueue.config import LockGroup, Topic
-from phxqueue.lock.client.calls import Caller
 from phxqueue.lock.client.routes import LockRoutes, Place
 from phxqueue.lock.shares import Share
+from phxqueue.net.routing import Caller
 from phxqueue.net.status import RpcError
 from phxqueue.proto.lock_pb2 import GetShareRequest
 from phxqueue.proto.methods import GET_SHARE

@@ -11,7 +11,6 @@ from twisted.internet.defer import Deferred
 
 from phxqueue.config import LockNode
 from phxqueue.lock.acquiring import Acquiring
-from phxqueue.lock.client.calls import Caller
 from phxqueue.lock.expiry import Expiry
 from phxqueue.lock.first_share import FirstShare
 from phxqueue.lock.keeping import Keeping, failure_of, not_found
@@ -30,6 +29,7 @@ from phxqueue.lock.renewing import Renewing, own
 from phxqueue.lock.table import LockTable
 from phxqueue.lock.terms import Terms
 from phxqueue.lock.watches import Watches
+from phxqueue.net.routing import Caller
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.lock_pb2 import (
     AcquireLockRequest,

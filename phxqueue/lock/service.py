@@ -11,10 +11,10 @@ from google.protobuf.message import Message
 from twisted.internet.defer import Deferred, DeferredList
 
 from phxqueue.config import LockNode
-from phxqueue.lock.client.calls import Caller
 from phxqueue.lock.operations import check_key, invalid
 from phxqueue.lock.paxos_group import PaxosGroup
 from phxqueue.lock.placement import paxos_group
+from phxqueue.net.routing import Caller
 from phxqueue.net.service import CallContext, RpcService
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto import methods

@@ -18,7 +18,7 @@ RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
 
 
-class Caller(Protocol):
+class Connection(Protocol):
     """What routing needs of a connection (`RpcConnection` is one)."""
 
     @property
@@ -33,7 +33,7 @@ class Connections(Protocol):
     """What routing needs of a pool (`ConnectionPool` is one)."""
 
     def existing(self, address: Address) -> Any:
-        """The open connection (a `Caller`), or None."""
+        """The open connection (a `Connection`), or None."""
 
     def connection(self, address: Address) -> Deferred[Any]:
         """The open connection, or a new one."""
@@ -56,6 +56,22 @@ class Route:
     def __post_init__(self) -> None:
         if not self.candidates:
             raise ValueError(f"{self.what} has no nodes")
+
+
+class Caller(Protocol):
+    """What clients need of a MasterClient; see there."""
+
+    def call(
+        self,
+        route: Route,
+        method: Any,
+        request: Any,
+        deadline_s: float,
+        *,
+        try_timeout_s: float | None = None,
+        searching: Any = None,
+    ) -> Deferred[Any]:
+        """Call the master of the route, repeating the request as often as it takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from phxqueue.net.address import Address, AddressError
 from phxqueue.net.observations import Observation, Sight, deadline_error, no_master_error
-from phxqueue.net.route import Caller, Connections, Masters, Route, RoutingSettings
+from phxqueue.net.route import Connection, Connections, Masters, Route, RoutingSettings
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.methods import Method
 
@@ -93,7 +93,7 @@ class RoutedCall(Generic[ResponseT]):
         self._rounds_before = self._search.rounds
         self._took_turn = False
 
-    async def run(self, failed: tuple[Address, RpcError, Caller] | None = None) -> ResponseT:
+    async def run(self, failed: tuple[Address, RpcError, Connection] | None = None) -> ResponseT:
         """The response, or RpcError. `failed`: a first try that was made already."""
         try:
             if failed is not None:
@@ -238,7 +238,7 @@ class RoutedCall(Generic[ResponseT]):
         if self._search.is_silent(address):
             seconds = min(seconds, self._settings.silent_try_timeout_s)
         try:
-            caller: Caller = self._pool.existing(address) or await self._connect(address, seconds)
+            caller: Connection = self._pool.existing(address) or await self._connect(address, seconds)
         except RpcError as error:
             if error.status in _NOT_ACCEPTED:
                 sight = Sight.REFUSED_US

@@ -19,12 +19,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from phxqueue.net.address import Address
-from phxqueue.net.route import DEFAULT_ROUTING, Caller, Connections, Masters, Route, RoutingSettings
+from phxqueue.net.route import DEFAULT_ROUTING, Caller, Connection, Connections, Masters, Route, RoutingSettings
 from phxqueue.net.routed_call import RETRIED, RoutedCall
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.methods import Method
 
-__all__ = ["Caller", "Connections", "MasterClient", "Route", "RoutingSettings"]
+__all__ = ["Caller", "Connection", "Connections", "MasterClient", "Route", "RoutingSettings"]
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)

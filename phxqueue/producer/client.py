@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from phxqueue.config import Cluster, Topic
+from phxqueue.net.routing import Caller
 from phxqueue.producer.atomic import AtomicCall, AtomicPlan
 from phxqueue.producer.attempts import NextAttempt, next_attempt
 from phxqueue.producer.cancelling import cancel_delayed
@@ -33,7 +34,7 @@ from phxqueue.producer.many import Cutter, NewItem
 from phxqueue.producer.plans import Planner
 from phxqueue.producer.preparing import Preparing
 from phxqueue.producer.receipts import NOT_STORED, Receipt, Receipts
-from phxqueue.producer.sender import Caller, Stats
+from phxqueue.producer.sender import Stats
 from phxqueue.producer.settings import ProducerSettings
 from phxqueue.proto.item_pb2 import QItem
 from phxqueue.proto.origin import Origin

@@ -17,13 +17,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from phxqueue.config import Topic
+from phxqueue.net.routing import Caller
 from phxqueue.net.status import Status
 from phxqueue.producer.admission import Admission
 from phxqueue.producer.entries import LaneEntry
 from phxqueue.producer.errors import BufferFull, ProducerClosed
 from phxqueue.producer.reporting import Reporter
 from phxqueue.producer.routes import store_route
-from phxqueue.producer.sender import Caller, Sender, Stats, Surroundings
+from phxqueue.producer.sender import Sender, Stats, Surroundings
 from phxqueue.producer.settings import ProducerSettings
 
 

@@ -16,14 +16,14 @@ from __future__ import annotations
 import random as random_module
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from phxqueue.net.routing import Route
+from phxqueue.net.routing import Caller, Route
 from phxqueue.net.status import Retry, RpcError, Status
 from phxqueue.producer.batching import Lane
 from phxqueue.producer.confirmed import Known
@@ -41,22 +41,6 @@ GRACE_S = 0.05
 
 #: The store's answer to a sequence older than its window: it will not take that batch any more, whoever brings it.
 NEVER_ANY_MORE = Status.OUT_OF_RANGE
-
-
-class Caller(Protocol):
-    """What is needed of net.routing.MasterClient."""
-
-    def call(
-        self,
-        route: Route,
-        method: Any,
-        request: Any,
-        deadline_s: float,
-        *,
-        try_timeout_s: float | None = None,
-        searching: Any = None,
-    ) -> Deferred[Any]:
-        """Call the master of the route."""
 
 
 @dataclass(slots=True)

@@ -21,8 +21,8 @@ from phxqueue.admin.times import parse_time
 if TYPE_CHECKING:
     from phxqueue.admin.dlq.letters import Filter, Letter
     from phxqueue.admin.dlq.queue import DeadLetters, Taken
-    from phxqueue.admin.queue_reader import Caller
     from phxqueue.config import Cluster, Topic
+    from phxqueue.net.routing import Caller
     from phxqueue.producer import Producer
 
 #: Longest text of an error in the list.

@@ -9,9 +9,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList
 
 from phxqueue.admin.dlq.letters import Filter, Letter, LetterId, group_of
-from phxqueue.admin.queue_reader import Caller
 from phxqueue.config import Topic, dead_letter_queue
 from phxqueue.consumer.claims import Ack
+from phxqueue.net.routing import Caller
 from phxqueue.net.status import RpcError, Status
 from phxqueue.producer.routes import store_route
 from phxqueue.proto.digest import MASK64, Claim, item_digest

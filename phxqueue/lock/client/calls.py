@@ -18,7 +18,7 @@ from phxqueue.lock.client.errors import told
 from phxqueue.lock.client.routes import Place
 from phxqueue.lock.client.settings import LockClientSettings
 from phxqueue.net.routed_call import RETRIED
-from phxqueue.net.routing import Route
+from phxqueue.net.routing import Caller, Route
 from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.lock_pb2 import WatchRequest
 from phxqueue.proto.methods import WATCH
@@ -28,13 +28,8 @@ _PAUSE_FIRST_S = 0.01
 _PAUSE_LAST_S = 1.0
 
 
-class Caller(Protocol):
-    """What is needed of net.routing.MasterClient."""
-
-    def call(
-        self, route: Route, method: Any, request: Any, deadline_s: float, *, try_timeout_s: float | None = None
-    ) -> Deferred[Any]:
-        """Call the master of the route, repeating the request as often as it takes."""
+class LockCaller(Caller, Protocol):
+    """What a lock client needs of a MasterClient."""
 
     def call_once(self, route: Route, method: Any, request: Any, timeout_s: float) -> Deferred[Any]:
         """Call the master last known, one time."""
@@ -47,7 +42,7 @@ class Calls:
     """The calls of one client."""
 
     def __init__(
-        self, caller: Caller, clock: IReactorTime, random: random_module.Random, settings: LockClientSettings
+        self, caller: LockCaller, clock: IReactorTime, random: random_module.Random, settings: LockClientSettings
     ) -> None:
         self.clock = clock
         self.settings = settings

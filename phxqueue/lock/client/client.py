@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from phxqueue.config import Cluster, Topic
 from phxqueue.lock.client.acquiring import Acquisition
-from phxqueue.lock.client.calls import Caller, Calls
+from phxqueue.lock.client.calls import Calls, LockCaller
 from phxqueue.lock.client.clock import LEASE_CLOCK
 from phxqueue.lock.client.durations import checked_lease, checked_wait
 from phxqueue.lock.client.errors import ClientClosed, LockError, LockTimeout, TooManyLocks
@@ -59,7 +59,7 @@ class LockClient:
     def __init__(
         self,
         topic: Topic,
-        caller: Caller,
+        caller: LockCaller,
         clock: IReactorTime,
         *,
         settings: LockClientSettings | None = None,

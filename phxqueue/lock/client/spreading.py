@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from phxqueue.config import Topic
 from phxqueue.lock.client.errors import LockError
 from phxqueue.lock.client.routes import LockRoutes, Place
 from phxqueue.lock.placement import Placement, paxos_group
 from phxqueue.lock.shares import Share
+from phxqueue.net.routing import Caller
 from phxqueue.net.status import RpcError
 from phxqueue.proto.lock_pb2 import (
     ChangeShareRequest,
@@ -32,13 +33,6 @@ STEP_S = 30.0
 
 class SpreadError(LockError):
     """The shares cannot be changed so, or not now; the text says why and what to do."""
-
-
-class Caller(Protocol):
-    """What is needed of net.routing.MasterClient."""
-
-    def call(self, route: Any, method: Any, request: Any, deadline_s: float) -> Any:
-        """Call the master of the route, repeating the request as often as it takes."""
 
 
 @dataclass(frozen=True, slots=True)
