@@ -11,7 +11,7 @@ docs/api.md is written for its users. How it is made:
 - pure: `items` (bytes and digests), `selection` and `routes` (which store, which queue), `plans` (validation),
   `batching` (what leaves when, and in which order), `admission` (the bound of the buffer), `requests`, `attempts`;
 - on the reactor: `sender` (one per Paxos group: retries, outcomes), `dispatch` (all of them, the end of turns and of
-  everything), `client` (the Producer), `connecting`.
+  everything), `client` (the Producer), `connecting`; `surroundings` is what they share.
 
 It knows the configuration, the wire vocabulary and the master-routing client, and nothing of how a store works.
 """

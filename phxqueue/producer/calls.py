@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 from phxqueue.net.routing import Route
 from phxqueue.net.status import Retry, RpcError
 from phxqueue.producer.errors import EnqueueError, OutcomeUnknown, Refused
-from phxqueue.producer.sender import Surroundings
+from phxqueue.producer.surroundings import Surroundings
 from phxqueue.proto.methods import Method
 
 

@@ -9,7 +9,7 @@ from phxqueue.producer.delayed import DelayedId
 from phxqueue.producer.errors import Refused
 from phxqueue.producer.receipts import Receipt
 from phxqueue.producer.routes import store_route
-from phxqueue.producer.sender import Surroundings
+from phxqueue.producer.surroundings import Surroundings
 from phxqueue.proto.methods import CANCEL_DELAYED
 from phxqueue.proto.store_pb2 import CancelDelayedRequest
 

@@ -21,7 +21,7 @@ from phxqueue.net.routing import Route
 from phxqueue.net.status import RpcError
 from phxqueue.producer.errors import EnqueueError, HalfDecided
 from phxqueue.producer.halves import Half, HalfId, HalfItem
-from phxqueue.producer.sender import Surroundings
+from phxqueue.producer.surroundings import Surroundings
 from phxqueue.proto.methods import POLL_CHECK_BACKS
 from phxqueue.proto.store_pb2 import HalfMessage, PollCheckBacksRequest
 

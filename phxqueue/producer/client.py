@@ -34,8 +34,8 @@ from phxqueue.producer.many import Cutter, NewItem
 from phxqueue.producer.plans import Planner
 from phxqueue.producer.preparing import Preparing
 from phxqueue.producer.receipts import NOT_STORED, Receipt, Receipts
-from phxqueue.producer.sender import Stats
 from phxqueue.producer.settings import ProducerSettings
+from phxqueue.producer.surroundings import Stats
 from phxqueue.proto.item_pb2 import QItem
 from phxqueue.proto.origin import Origin
 

@@ -24,8 +24,9 @@ from phxqueue.producer.entries import LaneEntry
 from phxqueue.producer.errors import BufferFull, ProducerClosed
 from phxqueue.producer.reporting import Reporter
 from phxqueue.producer.routes import store_route
-from phxqueue.producer.sender import Sender, Stats, Surroundings
+from phxqueue.producer.sender import Sender
 from phxqueue.producer.settings import ProducerSettings
+from phxqueue.producer.surroundings import Stats, Surroundings
 
 
 class Dispatch:

@@ -17,7 +17,7 @@ from phxqueue.producer.items import read_cookies
 from phxqueue.producer.places import read_place
 from phxqueue.producer.receipts import Receipt
 from phxqueue.producer.routes import store_route
-from phxqueue.producer.sender import Surroundings
+from phxqueue.producer.surroundings import Surroundings
 from phxqueue.proto.item_pb2 import QItems
 from phxqueue.proto.methods import DECIDE_HALF
 from phxqueue.proto.store_pb2 import AddResult, DecideHalfRequest, HalfState

@@ -11,7 +11,7 @@ from phxqueue.producer.errors import EnqueueError, InvalidItem
 from phxqueue.producer.halves import Half, HalfEntry, HalfId, HalfItem, decide_half
 from phxqueue.producer.plans import Planner
 from phxqueue.producer.receipts import Receipt
-from phxqueue.producer.sender import Stats
+from phxqueue.producer.surroundings import Stats
 from phxqueue.proto.store_pb2 import HalfState
 
 

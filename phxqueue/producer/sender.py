@@ -13,25 +13,22 @@ Outcomes, and what follows:
 
 from __future__ import annotations
 
-import random as random_module
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from phxqueue.net.routing import Caller, Route
+from phxqueue.net.routing import Route
 from phxqueue.net.status import Retry, RpcError, Status
 from phxqueue.producer.batching import Lane
 from phxqueue.producer.confirmed import Known
 from phxqueue.producer.entries import LaneEntry
 from phxqueue.producer.errors import EnqueueError, KeyReused, OutcomeUnknown, Refused
 from phxqueue.producer.requests import Part, Request
-from phxqueue.producer.settings import ProducerSettings
-from phxqueue.proto.item_pb2 import BatchHeader
+from phxqueue.producer.surroundings import Surroundings
 from phxqueue.proto.methods import ADD
 from phxqueue.proto.store_pb2 import AddResponse, AddResult
 
@@ -41,40 +38,6 @@ GRACE_S = 0.05
 
 #: The store's answer to a sequence older than its window: it will not take that batch any more, whoever brings it.
 NEVER_ANY_MORE = Status.OUT_OF_RANGE
-
-
-@dataclass(slots=True)
-class Stats:
-    """What a producer has done so far, in items unless said otherwise. It only ever counts up."""
-
-    enqueued: int = 0
-    stored: int = 0
-    stored_late: int = 0  # found to be stored when the caller had been told that nobody knows, or was gone
-    refused: int = 0
-    unknown: int = 0
-    dropped: int = 0  # queue_infos with drop_all
-    requests: int = 0  # tries included
-    retries: int = 0  # requests sent again
-    duplicates: int = 0  # batches of which a retry found that they had been stored
-    settled: int = 0  # batches settled after their outcome had been told to be unknown
-    abandoned: int = 0  # batches not settled in time
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What all senders of a producer share."""
-
-    caller: Caller
-    clock: IReactorTime
-    random: random_module.Random
-    settings: ProducerSettings
-    stats: Stats
-    topic_id: int
-    producer_id: int
-    left: Callable[[int, int], None]  # so many items and bytes are off the producer's hands
-    unreachable: Callable[[int], None]  # this store could not be reached
-    confirmed: Callable[[tuple[int, int], BatchHeader, AddResult], None]  # a lane has stored a batch
-    sent: Callable[[tuple[int, int]], None]  # a lane has made batches
 
 
 class Sender:
