@@ -3,7 +3,7 @@
 An item is *finished* when its handler said OK or IGNORE, or when its next attempt (or its dead letter) is durable.
 Until then nothing at or above its cursor is acknowledged, so whatever happens to this process, it comes again. What a
 handler does wrong (raise, take too long, return nonsense) costs its item one attempt and is logged; it touches
-nothing else. What follows a failed attempt: next_attempts.py.
+nothing else. What follows from what handlers say and do: results.py; what follows a failed attempt: next_attempts.py.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from phxqueue.consumer.handlers import Handler, HandlerTimeout, PoolFailure, Result
+from phxqueue.consumer.handlers import Handler, HandlerTimeout, Result
 from phxqueue.consumer.items import BatchContext, Context, Item, Place
 from phxqueue.consumer.lineup import Gate, Lineup
 from phxqueue.consumer.next_attempts import NextAttempts, Ordering
+from phxqueue.consumer.results import Results
 from phxqueue.consumer.slots import Slot
 from phxqueue.consumer.timeouts import Timeouts
 from phxqueue.consumer.turns import ORDINARY
@@ -69,6 +70,7 @@ class Handling:
         self._next_attempts = NextAttempts(
             place, workshop, ordering, self._attempt_over, self._again, self._check_stopped
         )
+        self._results = Results(place, workshop, self._next_attempts, self._finish)
         self._running: dict[Job, None] = {}
         self._timeouts: Timeouts[Job] = Timeouts(workshop.clock, self._timed_out)
         self._pump_call: IDelayedCall | None = None
@@ -156,23 +158,23 @@ class Handling:
         if handler is None:
             workshop.slots.give()
             if first.unreadable:
-                self._bury_unreadable(first)
+                self._results.unreadable(first)
             else:
-                self._unknown(first)
+                self._results.unknown(first)
             return
         timeout_s = handler.timeout_s or workshop.settings.handler_timeout_s
         try:
             outcome = self._call(handler, first, slots, workshop.clock.seconds() + timeout_s)
         except (Exception, SystemExit):
             self._leave_work(handler, slots)
-            self._raised(slots, Failure())
+            self._results.raised(slots, Failure())
             return
         if outcome.__class__ is Result and not handler.batch_items:  # most of them, so the shortest way
             workshop.slots.give()
-            self._conclude_one(first, outcome)
+            self._results.one(first, outcome)
         elif not inspect.isawaitable(outcome):
             self._leave_work(handler, slots)
-            self._conclude(handler, slots, outcome)
+            self._results.returned(handler, slots, outcome)
         else:
             self._wait(handler, slots, outcome, timeout_s)
 
@@ -229,14 +231,14 @@ class Handling:
 
     def _answered(self, result: Any, job: Job) -> None:
         if self._ended(job):
-            self._conclude(job.handler, job.slots, result)
+            self._results.returned(job.handler, job.slots, result)
 
     def _failed(self, failure: Failure, job: Job) -> None:
         if self._ended(job):
             if failure.check(HandlerTimeout):
-                self._end_late(job, failure.getErrorMessage())
+                self._results.late(job.slots, failure.getErrorMessage())
             else:
-                self._raised(job.slots, failure)
+                self._results.raised(job.slots, failure)
         elif not failure.check(CancelledError):
             name = job.slots[0].name(self._place)
             text = "{item}: its handler failed after its time was over"
@@ -249,7 +251,7 @@ class Handling:
     def _timed_out(self, job: Job, timeout_s: float) -> None:
         self._ended(job)
         self._cancel(job)
-        self._end_late(job, f"its handler did not finish within {timeout_s:g} s (handler_timeout_s)")
+        self._results.late(job.slots, f"its handler did not finish within {timeout_s:g} s (handler_timeout_s)")
 
     def _cancel(self, job: Job) -> None:
         """Have a handler stop. What its Deferred's canceller does wrong is its own business."""
@@ -258,89 +260,7 @@ class Handling:
         except Exception:
             self.log.failure("{item}: cancelling its handler raised", item=job.slots[0].name(self._place))
 
-    def _end_late(self, job: Job, why: str) -> None:
-        for slot in job.slots:
-            self._workshop.stats.timed_out += 1
-            self.log.warn("{item}: {why}", item=slot.name(self._place), why=why)
-            self._next_attempts.end_attempt(slot, why)
-
-    # -- results -------------------------------------------------------------------------------------
-
-    def _conclude(self, handler: Handler, slots: list[Slot], outcome: Any) -> None:
-        if not handler.batch_items or outcome.__class__ is Result:
-            for slot in slots:
-                self._conclude_one(slot, outcome)
-        elif not isinstance(outcome, list | tuple) or len(outcome) != len(slots):
-            why = (
-                f"its handle_batch returned {outcome!r:.200} for {len(slots)} items: return one Result for each, in "
-                "their order, or one for all"
-            )
-            for slot in slots:
-                self._wrong(slot, why)
-        else:
-            for slot, result in zip(slots, outcome, strict=True):
-                self._conclude_one(slot, result)
-
-    def _conclude_one(self, slot: Slot, result: Any) -> None:
-        stats = self._workshop.stats
-        if result is Result.OK:
-            stats.handled += 1
-            stats.ok += 1
-            self._finish(slot)
-        elif result is Result.IGNORE:
-            stats.handled += 1
-            stats.ignored += 1
-            self._finish(slot)
-        elif result is Result.RETRY:
-            stats.handled += 1
-            self._next_attempts.end_attempt(slot, "its handler said RETRY")
-        elif result is Result.DEAD:
-            stats.handled += 1
-            self._next_attempts.end_attempt(slot, "its handler said DEAD", dead=True)
-        else:
-            why = f"its handler returned {result!r:.200}, which is no Result: return Result.OK, RETRY, IGNORE or DEAD"
-            self._wrong(slot, why)
-
-    def _wrong(self, slot: Slot, why: str) -> None:
-        self._workshop.stats.handled += 1
-        self._workshop.stats.raised += 1
-        self.log.error("{item}: {why}", item=slot.name(self._place), why=why)
-        self._next_attempts.end_attempt(slot, why)
-
-    def _raised(self, slots: list[Slot], failure: Failure) -> None:
-        name = slots[0].name(self._place) + (f" (and {len(slots) - 1} more of its batch)" if len(slots) > 1 else "")
-        if isinstance(failure.value, PoolFailure):
-            why, trace = str(failure.value), failure.value.traceback
-            trace = f"\n{trace}" if trace else ""
-            self.log.error("{item}: {why}; this attempt is over{trace}", item=name, why=why, trace=trace)
-        else:
-            kind = failure.type.__name__ if failure.type is not None else "an error"
-            why = f"{kind}: {failure.getErrorMessage()}"
-            text = "{item}: its handler raised; this attempt is over"
-            self.log.failure(text, failure, LogLevel.error, item=name)
-        for slot in slots:
-            self._workshop.stats.handled += 1
-            self._workshop.stats.raised += 1
-            self._next_attempts.end_attempt(slot, why)
-
-    def _unknown(self, slot: Slot) -> None:
-        workshop, handle_id = self._workshop, slot.message.meta.handle_id
-        workshop.stats.unknown_handle += 1
-        why = f"no handler for handle_id {handle_id}"
-        if handle_id not in workshop.unknown_logged and len(workshop.unknown_logged) < 1000:
-            workshop.unknown_logged.add(handle_id)
-            self.log.error(
-                "{item}: {why}: register one under `handlers` of the consumer's file and restart it; until then such "
-                "items use up their attempts and become dead letters (said once)",
-                item=slot.name(self._place), why=why,
-            )  # fmt: skip
-        self._next_attempts.end_attempt(slot, why)
-
-    def _bury_unreadable(self, slot: Slot) -> None:
-        self._workshop.stats.unreadable += 1
-        name = slot.name(self._place)
-        self.log.error("{item}: {why}; it becomes a dead letter", item=name, why=slot.unreadable)
-        self._next_attempts.end_attempt(slot, slot.unreadable, dead=True)
+    # -- what has ended ------------------------------------------------------------------------------
 
     def _finish(self, slot: Slot) -> None:
         self._lineup.done(slot)
@@ -356,7 +276,7 @@ class Handling:
         self._lineup.again(slot)
         self._pump_soon()
 
-    # -- end -----------------------------------------------------------------------------------------
+    # -- stopping ------------------------------------------------------------------------------------
 
     @property
     def at_work(self) -> int:
