@@ -15,7 +15,7 @@ from phxqueue.admin.clients import open_pool
 from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.errors import AdminError
 from phxqueue.admin.journal_watch import JournalWatch
-from phxqueue.admin.node_status import NodeReport, ask_all
+from phxqueue.admin.node_status import NodeReport, ask_whether_up
 from phxqueue.admin.table import table
 from phxqueue.config import StoreNode, load_store_node
 from phxqueue.journal.directory import NODE_FILE
@@ -106,7 +106,7 @@ def refuse_while_alive(node: StoreNode, reports: list[NodeReport]) -> None:
 async def _ask(reactor: Any, settings: ClusterContext, node: StoreNode) -> list[NodeReport]:
     pool = open_pool(reactor, node.cluster, node.topic, settings.tls_of(node.cluster))
     try:
-        return await ask_all(pool, replace(node.topic, stores=(node.store,)))
+        return await ask_whether_up(pool, replace(node.topic, stores=(node.store,)))
     finally:
         await pool.close()
 

@@ -86,6 +86,23 @@ async def ask_all(
     )
 
 
+async def ask_whether_up(
+    pool: ConnectionPool, topic: Topic, timeout_s: float = ANSWER_TIMEOUT_S, *, tries: int = 4
+) -> list[NodeReport]:
+    """The same as `ask_all`, for what must not be done beside a node that runs: again while some do not answer.
+
+    A node that runs may be kept from answering for seconds by its machine; one that is stopped refuses the connection
+    at once.
+    """
+    reports = await ask_all(pool, topic, timeout_s)
+    for _ in range(tries - 1):
+        if all(report.up for report in reports):
+            break
+        again = await ask_all(pool, topic, timeout_s)
+        reports = [later if later.up else report for report, later in zip(reports, again, strict=True)]
+    return reports
+
+
 def master_of(reports: Sequence[NodeReport], store_id: int, group_id: int) -> NodeReport | None:
     """Return the node that says it is master of a group; of two (one has not noticed yet) the newer one."""
     claims = [

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from phxqueue.admin.context import ClusterContext
 from phxqueue.admin.demo import daemons as daemons_module
@@ -17,8 +20,11 @@ from phxqueue.admin.demo.layout import DemoLayout
 from phxqueue.admin.demo.owners import by_owner, locked_queues
 from phxqueue.admin.demo.story import Story
 from phxqueue.admin.errors import AdminError
+from phxqueue.admin.node_status import NodeReport
 from phxqueue.admin.processes.child import StartError
 from phxqueue.admin.processes.notify import NotifySocket
+from phxqueue.net.pool import ConnectionPool
+from phxqueue.proto.status_pb2 import GroupStatus, NodeStatusResponse
 from tests.admin.conftest import Invoke
 
 
@@ -118,3 +124,21 @@ async def test_a_daemon_that_is_gone_before_anybody_looked(layout: DemoLayout, m
             await Launcher(reactor, layout.directory, notify).start(layout.stores[0])
     finally:
         await notify.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_master_that_is_late_with_its_answer_is_waited_for(
+    layout: DemoLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, clock = layout.topic.stores[0], Clock()
+    group = GroupStatus(group_id=0, is_master=True, ballot=3)
+    late = [NodeReport(store, node, None) for node in store.nodes]
+    rounds = [late, late, [NodeReport(store, store.nodes[1], NodeStatusResponse(groups=[group]))]]
+
+    async def ask_all(*_: object) -> list[NodeReport]:
+        return rounds.pop(0)
+
+    monkeypatch.setattr(story_module, "ask_all", ask_all)
+    found = Deferred.fromCoroutine(Story(clock, layout, lambda _: None)._master(cast("ConnectionPool", None)))
+    clock.pump([1.0] * 2)
+    assert (await found).node is store.nodes[1]

@@ -13,7 +13,15 @@ from twisted.internet.task import Clock
 
 from phxqueue.admin import node_status
 from phxqueue.admin import status as status_module
-from phxqueue.admin.node_status import NodeReport, ask_until_told, backlogs, master_of, untold, without_master
+from phxqueue.admin.node_status import (
+    NodeReport,
+    ask_until_told,
+    ask_whether_up,
+    backlogs,
+    master_of,
+    untold,
+    without_master,
+)
 from phxqueue.admin.status import as_document, as_text
 from phxqueue.admin.sums import sums
 from phxqueue.config import DEAD_LETTER_BASE, Topic, load_cluster
@@ -139,6 +147,24 @@ async def test_a_master_without_a_lease_is_asked_again(
     clock.pump([0.2] * 10)
     assert calls == asked
     assert bool(untold(topic, await found)) == (lapses > asked)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_that_is_late_with_its_answer_runs(topic: Topic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not be taken for one that is stopped by who is going to give its store another life."""
+    first, second = answer(0, master=False, applied=5), answer(2, master=True, applied=5)
+    answers = [reports_of(topic, None, None, second), reports_of(topic, first, None, None)]
+    answers += [reports_of(topic, None, None, None)] * 2
+
+    async def ask_all(*_: Any) -> list[NodeReport]:
+        return answers.pop(0)
+
+    monkeypatch.setattr(node_status, "ask_all", ask_all)
+    found = await ask_whether_up(cast("ConnectionPool", None), topic, 1.0)
+    assert [report.answer for report in found] == [first, None, second]
+    assert answers == []
+    answers = [reports_of(topic, first, second, second)]
+    assert all(report.up for report in await ask_whether_up(cast("ConnectionPool", None), topic, 1.0))
 
 
 def test_no_backlog(topic: Topic) -> None:

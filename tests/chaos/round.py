@@ -104,8 +104,8 @@ class Round:
 
     async def _torment(self, cluster: ChaosCluster) -> None:
         weights = {kind: FAULTS[kind].weight for kind in self.kinds}
-        end = self.reactor.seconds() + self.seconds
         await self._service_is_back(cluster, "at the start")
+        end = self.reactor.seconds() + self.seconds  # of faults: there is one at least
         for planned in schedule(self.seed, self.number, weights):
             if self.reactor.seconds() >= end or self.tally.findings:
                 return

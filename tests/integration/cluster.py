@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +41,9 @@ class TestedCluster(ProcessCluster):
     """A cluster whose consumers write what they handle into `ledger` (tests/integration/handlers.py)."""
 
     __test__ = False
+    #: A machine with other things to do may take ten times as long; the limit of a test is longer still.
+    start_timeout_s = 80.0
+    stop_timeout_s = 60.0
 
     def __init__(self, reactor: Any, directory: Path, spec: ClusterSpec, *, notify: NotifySocket | None = None) -> None:
         directory.mkdir()
@@ -87,9 +90,13 @@ class TestedCluster(ProcessCluster):
             await self.pause()
 
     async def ballot(self) -> int:
-        """The highest that any node knows: it rises with every election."""
-        groups = [report.group(0) for report in await self.reports()]
-        return max(group.ballot for group in groups if group is not None)
+        """The highest that any node knows, once all have answered: it rises with every election."""
+        while True:
+            groups = [report.group(0) for report in await self.reports()]
+            ballots = [group.ballot for group in groups if group is not None]
+            if len(ballots) == len(self.stores):
+                return max(ballots)
+            await self.pause()
 
     async def followers(self) -> list[Child]:
         master = await self.master()
@@ -125,6 +132,34 @@ class TestedCluster(ProcessCluster):
         command = [sys.executable, "-m", "phxqueue.admin.main", "-c", str(self.config), *arguments]
         return await run_command(self.reactor, command, self.directory)
 
+    async def does(self, *arguments: str) -> str:
+        """Run a command that has to succeed; returns its output."""
+        status, output, errors = await self.run(*arguments)
+        assert status == 0, _said(arguments, status, output, errors)
+        return output
+
+    async def refuses(self, *arguments: str) -> str:
+        """Run a command that has to be refused, with status 1; returns all that it says."""
+        status, output, errors = await self.run(*arguments)
+        assert status == 1, _said(arguments, status, output, errors)
+        return output + errors
+
+    async def until(self, holds: Callable[[int, str, str], bool], *arguments: str) -> str:
+        """Run a command again and again until `holds(status, output, errors)`; returns that output.
+
+        For what a cluster comes to by itself, and for commands that look or ask once where the answer may be late. A
+        test whose time is over meanwhile fails with what was said last.
+        """
+        last = 0, "", "(it did not end)"
+        try:
+            while True:
+                last = await self.run(*arguments)
+                if holds(*last):
+                    return last[1]
+                await self.pause()
+        except CancelledError:
+            raise AssertionError(f"time is over; {_said(arguments, *last)}") from None
+
     async def refused(self, role: str, node_file: Path) -> tuple[int, str]:
         """Start a daemon that must not come up; returns its exit status and everything it said."""
         child = self.child("refused", role, node_file)
@@ -146,6 +181,10 @@ class TestedCluster(ProcessCluster):
 
     def log_of(self, child: Child) -> str:
         return child.output.read_text()
+
+
+def _said(arguments: Sequence[str], status: int, output: str, errors: str) -> str:
+    return f"phxqueue {' '.join(arguments)}: status {status}\n{output}{errors}"
 
 
 async def run_command(reactor: Any, command: Sequence[str], directory: Path) -> tuple[int, str, str]:

@@ -80,8 +80,8 @@ def command_lines() -> list[str]:
 @pytest_twisted.ensureDeferred
 async def test_without_namespaces_what_needs_them_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.chaos", "--no-sandbox", "--only", "isolate_master", "--directory"]
-    status, _, errors = await run_command(reactor, [*command, str(tmp_path / "run")], REPOSITORY)
-    assert status == 1
+    status, output, errors = await run_command(reactor, [*command, str(tmp_path / "run")], REPOSITORY)
+    assert status == 1, output + errors
     assert "no networks were cut" in errors
 
 

@@ -8,13 +8,20 @@ import pytest_twisted
 
 from phxqueue.config import dead_letter_queue
 from phxqueue.producer import NewItem
+from tests.integration.cluster import PATIENT
 from tests.integration.conftest import MakeCluster
 from tests.integration.ledger import HandledLog, LedgerClient, everything_handled, handled_texts
+
+#: Where the claim is that something is handled once. A change of masters may take back the acknowledgements of the last
+#: moment, and a busy machine may cause one; a store of one node has none.
+ALONE = 1
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_handler_that_raises_costs_its_item_one_attempt(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster(consumers=1, retries=2, handlers={1: "tests.integration.handlers:moody"})
+    cluster = make_cluster(
+        nodes=ALONE, consumers=1, retries=2, handlers={1: "tests.integration.handlers:moody"}, topic=PATIENT
+    )
     await cluster.start()
     producer = await cluster.producer()
     texts = [f"fine {number}" for number in range(50)]
@@ -39,7 +46,9 @@ async def test_a_handler_that_raises_costs_its_item_one_attempt(make_cluster: Ma
 
 @pytest_twisted.ensureDeferred
 async def test_a_graceful_stop_acknowledges_what_is_finished(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster(queues=3, consumers=1, handlers={1: "tests.integration.handlers:record"})
+    cluster = make_cluster(
+        nodes=ALONE, queues=3, consumers=1, handlers={1: "tests.integration.handlers:record"}, topic=PATIENT
+    )
     await cluster.start()
     [consumer] = cluster.consumers
     client = LedgerClient(cluster.reactor, await cluster.producer())
@@ -51,7 +60,8 @@ async def test_a_graceful_stop_acknowledges_what_is_finished(make_cluster: MakeC
         await cluster.start_these(consumer)
     books = await client.stop()
     found = await everything_handled(cluster, books)
-    assert len(found) == len(set(found)), "a graceful stop redelivers nothing"
+    twice = {entry: times for entry, times in Counter(found).items() if times > 1}
+    assert twice == {}, f"a graceful stop redelivers nothing:\n{cluster.log_of(consumer)}"
 
 
 @pytest_twisted.ensureDeferred

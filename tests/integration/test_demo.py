@@ -12,7 +12,7 @@ import pytest_twisted
 from phxqueue.admin.demo.daemons import running_daemons
 from phxqueue.admin.processes.files import FIRST_CONSUMER_PORT, HOST
 from phxqueue.admin.processes.watch import is_running
-from tests.integration.cluster import TestedCluster, run_command
+from tests.integration.cluster import PATIENT, TestedCluster, run_command
 from tests.integration.conftest import MakeCluster
 from tests.integration.owned import OWNED, QUICK_TAKEOVER
 
@@ -32,7 +32,7 @@ def only_one_consumer(cluster: TestedCluster) -> None:
 async def test_the_demo(make_cluster: MakeCluster) -> None:
     # Its files and ports; its own daemons stay off.
     cluster = make_cluster(
-        queues=4, locks=1, schedulers=1, consumers=2, handlers=ECHO, group=OWNED, topic=QUICK_TAKEOVER
+        queues=4, locks=1, schedulers=1, consumers=2, handlers=ECHO, group=OWNED, topic={**QUICK_TAKEOVER, **PATIENT}
     )
     try:
         status, output, errors = await cluster.run("demo", "start")
@@ -41,7 +41,8 @@ async def test_the_demo(make_cluster: MakeCluster) -> None:
         assert output.count("consume echo succeeded!\n") == 2
         assert "starting 3 stores, 1 lock node, 1 scheduler and 2 consumers" in output
         owned = {
-            name: numbers.split(", ") for name, numbers in re.findall(r"  (consumer\.\d) owns queues? (.*)", output)
+            name: numbers.split(", ")
+            for name, numbers in re.findall(r"^  (consumer\.\d) owns queues? ([\d, ]+)$", output, re.MULTILINE)
         }
         assert sorted(number for numbers in owned.values() for number in numbers) == ["0", "1", "2", "3"]
         [victim] = re.findall(r"killing one of them, (\S+):", output)
@@ -56,9 +57,7 @@ async def test_the_demo(make_cluster: MakeCluster) -> None:
         running = running_daemons(cluster.directory)
         names = ["consumer.0", "consumer.1", "lock.0", "scheduler.0", "store.0", "store.1", "store.2"]
         assert [daemon.name for daemon in running] == names
-        status, _, errors = await cluster.run("demo", "start")
-        assert status == 1
-        assert "a demo is running here already: consumer.0 (pid" in errors
+        assert "a demo is running here already: consumer.0 (pid" in await cluster.refuses("demo", "start")
 
         # The machine "crashes": pid files stay, one of them names somebody else.
         for daemon in running:
@@ -73,8 +72,8 @@ async def test_the_demo(make_cluster: MakeCluster) -> None:
     finally:
         running = running_daemons(cluster.directory)
         status, output, errors = await cluster.run("demo", "stop")
-    assert (status, errors) == (0, "")
-    assert output.count(" stopped\n") == 4
+    assert (status, errors) == (0, ""), output + errors
+    assert output.count(" stopped\n") == 4, output
     assert running_daemons(cluster.directory) == []
     assert not any(is_running(daemon.pid) for daemon in running)
     assert list((cluster.directory / "run").iterdir()) == []
@@ -86,7 +85,7 @@ async def test_a_demo_nobody_looks_at_any_more_cleans_up(make_cluster: MakeClust
     phxqueue = f"{sys.executable} -m phxqueue.admin.main -c {cluster.config}"
     command = ["/bin/bash", "-c", f"{phxqueue} demo start | head -n 3; exit ${{PIPESTATUS[0]}}"]
     status, output, errors = await run_command(cluster.reactor, command, cluster.directory)
-    assert (status, len(output.splitlines()), errors) == (1, 3, "")
+    assert (status, len(output.splitlines()), errors) == (1, 3, ""), output + errors
     assert running_daemons(cluster.directory) == []
 
 
@@ -94,7 +93,7 @@ async def test_a_demo_nobody_looks_at_any_more_cleans_up(make_cluster: MakeClust
 async def test_a_demo_that_cannot_start_leaves_nothing_running(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(consumers=1, handlers={1: "no.such.module:handler"})
     status, output, errors = await cluster.run("demo", "start")
-    assert status == 1
+    assert status == 1, output + errors
     assert "consumer.0 did not start" in errors
     assert "no.such.module" in errors
     assert "Traceback" not in errors

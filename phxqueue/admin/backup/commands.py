@@ -19,7 +19,7 @@ from phxqueue.admin.backup.roles import Node, as_store, load_node, new_token, re
 from phxqueue.admin.clients import open_pool
 from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.errors import AdminError
-from phxqueue.admin.node_status import ask_all
+from phxqueue.admin.node_status import ask_whether_up
 from phxqueue.admin.progress import Progress
 from phxqueue.admin.table import age, size, table
 from phxqueue.config import LockGroup, Store, StoreNode, Topic
@@ -259,7 +259,7 @@ async def _refuse_running(reactor: Any, settings: ClusterContext, manifest: Mani
     pool = make(reactor, node.cluster, node.topic, settings.tls_of(node.cluster))
     of = as_store(node.store if isinstance(node, StoreNode) else node.lock)
     try:
-        reports = await ask_all(pool, replace(node.topic, stores=(of,)))
+        reports = await ask_whether_up(pool, replace(node.topic, stores=(of,)))
     finally:
         await pool.close()
     up = [report.node.address for report in reports if report.up]

@@ -23,7 +23,7 @@ from phxqueue.producer.routes import RouteTable
 ResultT = TypeVar("ResultT")
 
 #: Every queue of a consumer that lives has an owner after so long, and every one of a dead consumer.
-TAKEOVER_TIMEOUT_S = 30.0
+TAKEOVER_TIMEOUT_S = 60.0
 #: Keys tried to find one for a queue.
 _MOST_KEYS = 100_000
 

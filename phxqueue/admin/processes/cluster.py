@@ -29,7 +29,13 @@ class ProcessCluster:
         directory: gets etc/, data/ and logs/.
         environment: for the daemons, beside our own.
         notify: where the daemons tell their state; None: a socket of our network namespace.
+
+    Attributes:
+        start_timeout_s, stop_timeout_s: how long a daemon may take to be ready, and to end.
     """
+
+    start_timeout_s = START_TIMEOUT_S
+    stop_timeout_s = STOP_TIMEOUT_S
 
     def __init__(
         self,
@@ -92,7 +98,7 @@ class ProcessCluster:
         """Start some daemons at once and wait until all are ready."""
         for child in children:
             child.spawn()
-        await gather(child.ready(START_TIMEOUT_S) for child in children)
+        await gather(child.ready(self.start_timeout_s) for child in children)
 
     async def kill(self, *children: Child) -> None:
         """SIGKILL, all at the same moment, and wait until they are gone."""
@@ -104,7 +110,7 @@ class ProcessCluster:
     async def stop(self, *children: Child) -> list[Child]:
         """SIGTERM (to all when none is named); returns those that had to be killed."""
         chosen = children or (*self.consumers, *self.schedulers, *self.locks, *self.stores)
-        heeded = await gather(child.stop(STOP_TIMEOUT_S) for child in chosen)
+        heeded = await gather(child.stop(self.stop_timeout_s) for child in chosen)
         return [child for child, stopped in zip(chosen, heeded, strict=True) if not stopped]
 
     async def close(self) -> None:
