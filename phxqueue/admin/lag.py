@@ -18,7 +18,15 @@ from phxqueue.admin import edge
 from phxqueue.admin.clients import open_master_client, open_pool
 from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.limits import TopicSettingsClient
-from phxqueue.admin.node_status import ANSWER_TIMEOUT_S, Backlog, NodeReport, ask_all, backlogs, without_master
+from phxqueue.admin.node_status import (
+    ANSWER_TIMEOUT_S,
+    Backlog,
+    NodeReport,
+    ask_until_told,
+    backlogs,
+    untold,
+    without_master,
+)
 from phxqueue.admin.table import age, table
 from phxqueue.config import DEAD_LETTER_BASE, Topic
 from phxqueue.consumer.throttle_settings import read_throttle
@@ -84,7 +92,7 @@ def lag(
 ) -> None:
     """Show backlog, age of the oldest item, rates and time to drain, per consumer group and queue.
 
-    Exit status 1 when a Paxos group has no master: what it holds is not counted.
+    Exit status 1 when a Paxos group has no master that can tell: what it holds is not counted.
     """
     cluster = settings.load()
     topic = settings.topic_of(cluster)
@@ -93,9 +101,9 @@ def lag(
     async def main(reactor: Any) -> tuple[list[NodeReport], list[NodeReport], float, Pauses | None]:
         pool = open_pool(reactor, cluster, topic, tls)
         try:
-            first, began = await ask_all(pool, topic, timeout), reactor.seconds()
+            first, began = await ask_until_told(reactor, pool, topic, timeout), reactor.seconds()
             await deferLater(reactor, interval)
-            second = await ask_all(pool, topic, timeout)
+            second = await ask_until_told(reactor, pool, topic, timeout)
             seconds = reactor.seconds() - began
             return (
                 first,
@@ -118,11 +126,20 @@ def lag(
         click.echo("\n".join(as_text(found, everything=everything)))
     if pauses is None:
         click.echo("what is paused is not known: the store that keeps it does not answer", err=True)
-    masterless = without_master(topic, second)
-    for store, group_id in masterless:
-        click.echo(f"store {store.store_id} group {group_id} has no master: its queues are missing here", err=True)
-    if masterless:
+    missing = left_out(topic, second)
+    for line in missing:
+        click.echo(line, err=True)
+    if missing:
         raise click.exceptions.Exit(1)
+
+
+def left_out(topic: Topic, reports: Sequence[NodeReport]) -> list[str]:
+    """Say of which Paxos groups nobody has told what they hold."""
+    whys = [
+        *((place, "has no master") for place in without_master(topic, reports)),
+        *((place, "has a master without a lease, look again") for place in untold(topic, reports)),
+    ]
+    return [f"store {store.store_id} group {group} {why}: its queues are missing here" for (store, group), why in whys]
 
 
 async def _pauses(caller: MasterClient, topic: Topic, timeout_s: float) -> Pauses | None:

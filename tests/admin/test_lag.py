@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from phxqueue.admin.lag import Lag, as_document, as_text, lags, total, with_pauses
-from phxqueue.admin.node_status import Backlog
-from phxqueue.config import DEAD_LETTER_BASE
+from phxqueue.admin.lag import Lag, as_document, as_text, lags, left_out, total, with_pauses
+from phxqueue.admin.node_status import Backlog, NodeReport
+from phxqueue.config import DEAD_LETTER_BASE, Topic
+from phxqueue.proto.status_pb2 import GroupStatus, NodeStatusResponse
 from tests.producer.fake_store import make_topic
 
 
@@ -19,6 +20,28 @@ SECOND = [
     backlog(0, 1, 120, 110, 3.5), backlog(0, 2, 120, 100, 1.0), backlog(1, 1, 10, 10), backlog(2, 1, 5, 0, 70.0),
     backlog(DEAD_LETTER_BASE + 1, 1, 5, 0, 1000.0),
 ]  # fmt: skip
+
+
+def reports(topic: Topic, lease_s: float, *, told: bool = False) -> list[NodeReport]:
+    """Of three nodes, of which the first is master."""
+    state = GroupStatus(group_id=0, is_master=True, lease_remaining_s=lease_s)
+    master = NodeStatusResponse(groups=[state], told_groups=[0] if told else [])
+    [store] = topic.stores
+    return [NodeReport(store, node, master if node.node_id == 0 else None) for node in store.nodes]
+
+
+@pytest.mark.parametrize(("lease_s", "told"), [(0.3, False), (0.0, True)])
+def test_nothing_is_left_out_that_a_master_has_told(lease_s: float, told: bool) -> None:
+    topic = make_topic()
+    assert left_out(topic, reports(topic, lease_s, told=told)) == []
+
+
+def test_a_master_without_a_lease_is_not_one_without_queues() -> None:
+    topic = make_topic()
+    [line] = left_out(topic, reports(topic, 0.0))
+    assert line == "store 1 group 0 has a master without a lease, look again: its queues are missing here"
+    [line] = left_out(topic, reports(topic, 0.3)[1:])
+    assert line == "store 1 group 0 has no master: its queues are missing here"
 
 
 def test_rates_come_from_two_looks() -> None:

@@ -99,6 +99,16 @@ async def test_our_daemons_speak_to_our_socket(notify_socket: NotifySocket) -> N
     assert (state.ready, state.failed, state.status) == (False, True, "disk failed")
 
 
+@pytest_twisted.ensureDeferred
+async def test_what_a_daemon_said_last_counts_although_its_end_is_heard_of_first(notify_socket: NotifySocket) -> None:
+    assert notify({"STATUS": "disk failed", "ERRNO": "1", "MAINPID": "4713"}, notify_socket.environment)
+    assert notify({"READY": "1", "MAINPID": "4714"}, notify_socket.environment)
+    for pid in (4713, 4714):
+        notify_socket.ended(pid)  # the reactor has not turned yet
+    assert (await notify_socket.when_settled(4713)).status == "disk failed"
+    assert (await notify_socket.when_settled(4714)).ready
+
+
 # ---- other people's processes ------------------------------------------------------------------
 
 

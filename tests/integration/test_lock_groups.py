@@ -61,8 +61,8 @@ async def test_they_serve_without_a_command_and_one_that_comes_later_after_one(m
             await cluster.pause()
         assert await shares(cluster) == ["1=100, 2=50"] * 3
         client.reconfigure(cluster.topic)
-        status, _, errors = await cluster.run("locks", "spread", "1=100", "2=50", "3=100")
-        assert (status, errors) == (0, "")
+        status, output, errors = await cluster.run("locks", "spread", "1=100", "2=50", "3=100")
+        assert (status, errors) == (0, ""), output + errors
         assert await shares(cluster) == ["1=100, 2=50, 3=100"] * 3
         for lock in held:
             with suppress(InvalidRequest):  # it has moved; now it is known where

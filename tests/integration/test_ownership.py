@@ -13,7 +13,7 @@ from phxqueue.admin.processes.child import Child
 from tests.integration.cluster import TestedCluster
 from tests.integration.conftest import MakeCluster
 from tests.integration.ledger import HandledLog, LedgerClient, everything_handled
-from tests.integration.owned import OWNED, QUICK_TAKEOVER
+from tests.integration.owned import LASTING, OWNED, QUICK_TAKEOVER
 
 RECORD = {1: "tests.integration.handlers:record"}
 UINS = range(1, 40)
@@ -110,13 +110,14 @@ async def test_a_consumer_that_hangs_beyond_its_lease_does_no_harm_when_it_wakes
     while not uins_by_process(cluster, so_far).get(pid):
         await cluster.pause()  # it has queues again
     await finish(cluster, client)
-    assert cluster.log_of(victim).count("the lock is lost") >= 1
+    while "the lock is lost" not in cluster.log_of(victim):  # of a queue whose items are handled it hears by and by
+        await cluster.pause()
 
 
 @pytest_twisted.ensureDeferred
 async def test_consumers_keep_their_queues_while_schedulers_and_lock_masters_die(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(
-        nodes=1, locks=3, schedulers=2, queues=8, consumers=2, group=OWNED, handlers=RECORD,
+        nodes=1, locks=3, schedulers=2, queues=8, consumers=2, group=OWNED, handlers=RECORD, topic=LASTING,
     )  # fmt: skip
     await cluster.start()
     client = LedgerClient(cluster.reactor, await cluster.producer(), uins=UINS, depth=1, rest_s=0.02)
@@ -127,7 +128,8 @@ async def test_consumers_keep_their_queues_while_schedulers_and_lock_masters_die
         await client.confirmed(100)
         await cluster.start_these(*pair)
     counted = await finish(cluster, client)
-    assert all("the lock is lost" not in cluster.log_of(child) for child in cluster.consumers)
+    for child in cluster.consumers:
+        assert "the lock is lost" not in cluster.log_of(child), cluster.log_of(child)
     assert set(counted.values()) == {1}, "nobody lost a queue, so nothing came twice"
 
 
@@ -137,6 +139,7 @@ async def test_a_restart_moves_nothing_and_a_handover_handles_nothing_twice(make
         nodes=1, locks=1, schedulers=1, queues=12, consumers=3, group=OWNED, handlers=RECORD,
         topic={
             "scheduler_warm_up_s": 1, "scheduler_restart_grace_s": 60, "scheduler_hash_keep_time_s": 60,
+            **LASTING,
             "scheduler_use_init_weight": True,  # loads, of a busy machine least of all, are no reason to move anything
         },
     )  # fmt: skip
@@ -151,9 +154,10 @@ async def test_a_restart_moves_nothing_and_a_handover_handles_nothing_twice(make
     assert await cluster.stop(first) == []
     so_far = len(HandledLog(cluster.ledger).look().lines)
     await cluster.start_these(first)
-    while uins_by_process(cluster, so_far).get(first.pid, set()) < mine:
+    as_before = {first.pid: mine, second.pid: others}
+    while not set(UINS) <= set().union(*(found := uins_by_process(cluster, so_far)).values()):
         await cluster.pause()
-    assert uins_by_process(cluster, so_far) == {first.pid: mine, second.pid: others}, "within its grace time"
+    assert found == as_before, "within its grace time"
 
     so_far = len(HandledLog(cluster.ledger).look().lines)
     await cluster.start_these(third)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 
-from tests.integration.cluster import TestedCluster
+from tests.integration.cluster import PATIENT, TestedCluster
 from tests.integration.conftest import MakeCluster
 
 
@@ -25,10 +25,11 @@ def told(said: str, *words: str) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_running_cluster_is_not_disturbed_by_second_processes(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster()
+    cluster = make_cluster(topic=PATIENT)
     await cluster.start()
     producer = await cluster.producer()
     await producer.enqueue(1, 1, b"before")
+    pids = [child.pid for child in cluster.stores]
 
     status, said = await cluster.refused("store", cluster.node_file("store", 0))  # the same node once more
     assert status == 1
@@ -42,7 +43,9 @@ async def test_a_running_cluster_is_not_disturbed_by_second_processes(make_clust
     told(said, "cannot listen on", rf"127\.0\.0\.1:{cluster.topic.stores[0].nodes[0].paxos_port}")
 
     await producer.enqueue(1, 1, b"after")
-    assert all(report.up for report in await cluster.reports())
+    while not all(report.up for report in await cluster.reports()):  # one may be late with its answer
+        await cluster.pause()
+    assert [child.pid for child in cluster.stores if child.running] == pids
 
 
 @pytest_twisted.ensureDeferred
@@ -118,7 +121,7 @@ async def test_handlers_that_cannot_be_loaded(make_cluster: MakeCluster) -> None
 @pytest.mark.parametrize("port", ["port", "paxos_port"])
 @pytest_twisted.ensureDeferred
 async def test_a_port_that_somebody_else_has(make_cluster: MakeCluster, port: str) -> None:
-    cluster = make_cluster()
+    cluster = make_cluster(topic=PATIENT)
     node = cluster.topic.stores[0].nodes[0]
     wanted = getattr(node, port)
     with socket.socket() as other:

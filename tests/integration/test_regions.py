@@ -145,9 +145,11 @@ class Contender:
 @pytest_twisted.async_yield_fixture(scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RegionalCluster]:
     started = RegionalCluster(reactor, tmp_path_factory.mktemp("regions") / "cluster")
-    await started.start_these(*started.stores, *started.locks)
-    yield started
-    await started.close()
+    try:
+        await started.start_these(*started.stores, *started.locks)
+        yield started
+    finally:
+        await started.close()
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 import pytest_twisted
 
 from phxqueue.producer import NewItem
-from tests.integration.cluster import TestedCluster
+from tests.integration.cluster import PATIENT, TestedCluster
 from tests.integration.conftest import MakeCluster
 from tests.integration.ledger import HandledLog, LedgerClient, check
 
@@ -18,16 +18,18 @@ OF_GROUP_1 = ("--group", "1", "--pub", "1")
 
 async def shown(cluster: TestedCluster, name: str) -> dict[str, Any]:
     status, output, errors = await cluster.run("replay", "show", name, "--json")
-    assert status == 0, errors
+    assert status == 0, output + errors
     [document] = json.loads(output)
     return dict(document)
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_replay_under_load_happens_once_although_its_master_dies(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster(queues=2, consumers=1, groups=(1, 2), consumer_groups=(1,), handlers={1: HANDLER})
+    cluster = make_cluster(
+        queues=2, consumers=1, groups=(1, 2), consumer_groups=(1,), handlers={1: HANDLER}, topic=PATIENT
+    )
     await cluster.start_these(*cluster.stores, *cluster.consumers)
-    producer = await cluster.producer(deadline_s=20.0)
+    producer = await cluster.producer(deadline_s=60.0)
     first = [NewItem(1, 1, b"%d" % (1_000_000 + number), 100 + number % 4) for number in range(200)]
     assert (await producer.enqueue_many(first)).all_stored
     log = HandledLog(cluster.ledger)
@@ -56,9 +58,11 @@ async def test_a_replay_under_load_happens_once_although_its_master_dies(make_cl
     queues = (await shown(cluster, "again"))["queues"]
     assert [queue["moved_to"] for queue in queues] == [0, 0]
     assert not any(queue["superseded"] for queue in queues)
-    document = json.loads((await cluster.run("status", "--json"))[1])
+    while not (document := json.loads((await cluster.run("status", "--json"))[1]))["sums_complete"]:
+        await cluster.pause()
     sums = {one["consumer_group_id"]: one for one in document["sums"]}
     assert (sums[1]["replayed"], sums[2]["replayed"]) == (sum(queue["stood_at"] for queue in queues), 0)
+    assert not books.unknown
     assert sums[1]["enqueued"] == sums[2]["enqueued"] == len(first) + len(books.confirmed)
     assert sums[2]["finished"] == 0, "the other group has not read a thing"
 

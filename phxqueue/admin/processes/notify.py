@@ -81,7 +81,8 @@ class NotifySocket(DatagramProtocol):
         """Close the socket; fires when that is done."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
-        return self._port.stopListening() if self._port is not None else None
+        port, self._port = self._port, None
+        return port.stopListening() if port is not None else None
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         """Take a message; one without MAINPID cannot be attributed and is dropped."""
@@ -107,6 +108,8 @@ class NotifySocket(DatagramProtocol):
 
     def ended(self, pid: int) -> None:
         """Say that a process is gone: it will not become ready any more."""
+        if self._port is not None:
+            self._port.doRead()  # what it said before its end is there already, though the reactor may tell of it later
         state = self.state(pid)
         state.ended = True
         self._tell(state)
