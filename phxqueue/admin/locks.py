@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +26,9 @@ ResultT = TypeVar("ResultT")
 NOT_ACQUIRED, LOST = 75, 76
 #: What the command finds in its environment.
 NAME_VARIABLE, TOKEN_VARIABLE = "PHXQUEUE_LOCK_NAME", "PHXQUEUE_LOCK_TOKEN"
+
+#: How often `acquire` says again why the service grants no locks.
+_SAY_AGAIN_S = 30.0
 
 _lease_option = click.option(
     "--lease", default=30.0, show_default=True, type=click.FloatRange(0.1),
@@ -173,7 +177,7 @@ def acquire(
 
     async def work(client: LockClient) -> int:
         try:
-            held = await client.acquire(name, lease, wait)
+            held = await client.acquire(name, lease, wait, on_refusal=_WhyWeWait(name))
         except LockTimeout as error:
             click.echo(f"phxqueue: {error}", err=True)
             return NOT_ACQUIRED
@@ -182,6 +186,20 @@ def acquire(
     status = _run(settings, work)
     if status:
         raise click.exceptions.Exit(status)
+
+
+class _WhyWeWait:
+    """Says what keeps the lock service from granting a lock: at once, then every now and then while it lasts."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._again_at = 0.0
+
+    def __call__(self, reason: str) -> None:
+        now = time.monotonic()
+        if now >= self._again_at:
+            self._again_at = now + _SAY_AGAIN_S
+            click.echo(f"phxqueue: waiting for lock {self._name}; the lock service says: {reason}", err=True)
 
 
 async def _run_under(held: Held, command: Sequence[str], grace_s: float) -> int:

@@ -87,7 +87,14 @@ class PaxosGroup:
         self._node = node
         self._limits = node.limits
         self._clock = clock
-        self.proposals = Proposals(group, node.limits, clock, refuse=self.refusal, before_answers=self._take_changes)
+        self.proposals = Proposals(
+            group,
+            node.limits,
+            clock,
+            refuse=self.refusal,
+            quarantined=lambda: self._quarantine.refusal(),
+            before_answers=self._take_changes,
+        )
         self.keeping = Keeping(group, self.proposals, node.limits, clock, accepting)
         self.acquiring = Acquiring(self.keeping, clock, may_wait)
         self.moving = Moving(

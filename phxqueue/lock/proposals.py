@@ -31,8 +31,6 @@ Done = Callable[[Result], None]
 
 #: Operations that not every program knows.
 _NEEDS = {LockOperation.SILENT: SILENT_VERSION, LockOperation.OPEN: RESTORE_VERSION}
-#: When somebody who wants a lock after a restore should come again.
-_QUARANTINE_RETRY_MS = 1000
 
 _UNKNOWN = "the change may have been made or not: ask for what is there, or repeat it as it was"
 
@@ -53,6 +51,7 @@ class Proposals:
         limits: how much may wait and how much fits into an entry.
         clock: for the end of the reactor's turn.
         refuse: makes the error for operations that meet a group which is not served here (any more).
+        quarantined: makes the error for those that want a lock while none is granted after a restore.
         before_answers: called when an entry has been applied, before the first of its outcomes is handed out.
 
     Attributes:
@@ -67,6 +66,7 @@ class Proposals:
         clock: Clock,
         *,
         refuse: Callable[[], RpcError],
+        quarantined: Callable[[], RpcError],
         before_answers: Callable[[], None],
     ) -> None:
         self.term: int | None = None
@@ -75,6 +75,7 @@ class Proposals:
         self._limits = limits
         self._clock = clock
         self._refuse = refuse
+        self._quarantined = quarantined
         self._before_answers = before_answers
         self._waiting: deque[_Offer] = deque()
         self._waiting_bytes = 0
@@ -208,11 +209,7 @@ class Proposals:
         if outcome.status == Status.FENCED:
             return RpcError(Status.UNAVAILABLE, "another mastership has begun meanwhile", maybe_executed=False)
         if outcome.status == Status.RESOURCE_EXHAUSTED:
-            text = (
-                "this lock group was restored from a backup, and grants no locks until those that nobody knows of any "
-                "more have run out: ask again"
-            )
-            return RpcError(Status.RESOURCE_EXHAUSTED, text, retry_after_ms=_QUARANTINE_RETRY_MS)
+            return self._quarantined()
         if outcome.status == Status.INVALID_ARGUMENT:
             text = "the lock table could not make sense of the change"
             return RpcError(Status.INTERNAL, text, maybe_executed=False)

@@ -7,17 +7,21 @@ such leases can have at most. The table itself refuses (`LockTable.quarantine_ms
 
 from __future__ import annotations
 
+import math
+
 from twisted.logger import Logger
 
 from phxqueue.lock.keeping import Keeping
 from phxqueue.lock.proposals import Result
 from phxqueue.lock.records import WHOLE_TABLE
-from phxqueue.net.status import RpcError
+from phxqueue.net.status import RpcError, Status
 from phxqueue.proto.lock_pb2 import LockOperation
 from phxqueue.replica.interfaces import Clock, DelayedCall
 
 #: When an end that could not be proposed is proposed again, in seconds.
 _RETRY_S = 0.1
+#: When somebody who wants a lock meanwhile should come again.
+_COME_AGAIN_MS = 1000
 
 
 class Quarantine:
@@ -28,6 +32,7 @@ class Quarantine:
         self._clock = clock
         self._timer: DelayedCall | None = None
         self._running = False
+        self._ends_at = 0.0
         self._log = Logger(namespace="phxqueue.lock.quarantine")
 
     def begin(self) -> None:
@@ -37,7 +42,18 @@ class Quarantine:
         seconds = self._keeping.table.quarantine_ms / 1000
         if seconds:
             self._log.warn("restored from a backup: no lock is granted for {seconds:g} s", seconds=seconds)
+            self._ends_at = self._clock.seconds() + seconds
             self._timer = self._clock.callLater(seconds, self._open)
+
+    def refusal(self) -> RpcError:
+        """What somebody is told who wants a lock meanwhile."""
+        left = max(0.0, self._ends_at - self._clock.seconds())
+        return RpcError(
+            Status.RESOURCE_EXHAUSTED,
+            f"this lock group was restored from a backup, and grants no locks for another {math.ceil(left)} s, until "
+            "those that nobody knows of any more have run out: ask again",
+            retry_after_ms=_COME_AGAIN_MS,
+        )
 
     def end(self) -> None:
         """The term is over."""

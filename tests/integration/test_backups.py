@@ -128,6 +128,9 @@ async def test_a_lock_group_that_lost_all_its_disks_gives_no_token_again(make_cl
         await known.renew()
         with pytest.raises(LockError):  # somebody may hold it that the backup does not know of
             await client.acquire("a", lease=5, wait=0.5)
+        status, _, errors = await cluster.run("locks", "acquire", "a", "--wait", "0.5", "--", "true")
+        assert status == 1
+        assert "waiting for lock a; the lock service says: this lock group was restored" in errors
         taken = await client.acquire("a", lease=5, force=True)
         assert taken.token > max(tokens)
     assert await cluster.stop() == []

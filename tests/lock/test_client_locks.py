@@ -25,6 +25,7 @@ from phxqueue.lock.client import (
     Unavailable,
 )
 from phxqueue.lock.client.lease import ClientLease
+from phxqueue.lock.table import restored_table
 from tests.lock.world import Fault, Process, World, watched
 from tests.repository.test_documentation import code_blocks
 
@@ -743,3 +744,19 @@ def test_the_examples_of_the_documentation(world: World, anna: Process, monkeypa
     counted = watched(anna.client.get("counter"))
     world.run(0.1)
     assert counted[0].value == b"5"
+
+
+def test_who_waits_for_a_lock_is_told_why_the_service_grants_none(world: World) -> None:
+    anna = Process(world)
+    world.nodes[0].group.append(restored_table(1 << 61, 10_000))
+    world.elect(1)
+    said: list[str] = []
+    waiting = watched(anna.client.acquire("a", on_refusal=said.append))
+    world.run(5.0)
+    assert waiting == []
+    assert "restored from a backup, and grants no locks for another 10 s" in said[0]
+    assert len(said) > 3
+    world.run(7.0)
+    [held] = waiting
+    assert isinstance(held, Held)
+    assert len(said) < 15

@@ -40,6 +40,7 @@ class Acquisition:
         lease_ms: 0: without an end.
         force: take it from whoever holds it.
         wait_s: how long to wait for it; None: until it comes.
+        on_refusal: called with what the service says each time it has us come again (RESOURCE_EXHAUSTED).
         lease_clock: seconds, as leases are counted.
     """
 
@@ -55,6 +56,7 @@ class Acquisition:
         *,
         force: bool,
         wait_s: float | None,
+        on_refusal: Callable[[str], object] | None,
         lease_clock: Callable[[], float],
     ) -> None:
         self.name = name
@@ -65,6 +67,7 @@ class Acquisition:
         self._lease_ms = lease_ms
         self._force = force
         self._waiting = Waiting(calls, wait_s)
+        self._on_refusal = on_refusal
         self._lease_clock = lease_clock
         self._perhaps_granted = False
 
@@ -90,6 +93,8 @@ class Acquisition:
             except RpcError as error:
                 found = await self._locator.moved(self.name, self.place, error)
                 if found is None or waiting.given_up:
+                    if not waiting.given_up:
+                        self._tell(error)
                     await waiting.after_error(error, changes=self._perhaps_granted)
                 else:
                     self.place = found
@@ -99,6 +104,10 @@ class Acquisition:
             if waiting.over:
                 raise LockTimeout(f"lock {self.name!r} {_state_of(response.lock_info)}")
             await waiting.after_answer(early=(waiting.waited_s - began_s) * 2000 < asked_ms)
+
+    def _tell(self, error: RpcError) -> None:
+        if self._on_refusal is not None and error.status is Status.RESOURCE_EXHAUSTED:
+            self._on_refusal(error.message)
 
     async def _ask(self, asked_ms: int) -> AcquireLockResponse:
         request = AcquireLockRequest(

@@ -128,7 +128,13 @@ class LockClient:
         return LockContext(lambda: self.acquire(name, lease, wait))
 
     def acquire(
-        self, name: str, lease: float | None = 30.0, wait: float | None = None, *, force: bool = False
+        self,
+        name: str,
+        lease: float | None = 30.0,
+        wait: float | None = None,
+        *,
+        force: bool = False,
+        on_refusal: Callable[[str], object] | None = None,
     ) -> Deferred[Held]:
         """Get a lock, waiting in turn behind those who came before.
 
@@ -140,11 +146,13 @@ class LockClient:
                 lock group can be reached).
             force: take it from whoever holds it. He learns it at his next renewal; only what checks fencing tokens
                 is safe from him until then.
+            on_refusal: called with what the service says each time it grants no locks just now and has us come again
+                (the lock group was restored, keys are moving, a bound is reached). Must not raise.
 
         Fails with LockTimeout: others held it for all of `wait`; Unavailable; another LockError.
         """
         try:
-            acquisition = self._acquisition(name, lease, wait, force)
+            acquisition = self._acquisition(name, lease, wait, force, on_refusal)
         except LockError as error:
             return fail(error)
         acquired: Deferred[Held] = Deferred.fromCoroutine(self._acquire(acquisition))
@@ -253,7 +261,14 @@ class LockClient:
 
     # ---- inside ---------------------------------------------------------------------------------
 
-    def _acquisition(self, name: str, lease: float | None, wait: float | None, force: bool) -> Acquisition:
+    def _acquisition(
+        self,
+        name: str,
+        lease: float | None,
+        wait: float | None,
+        force: bool,
+        on_refusal: Callable[[str], object] | None,
+    ) -> Acquisition:
         self._check_open()
         under_way = len(self._holdings) + len(self._acquiring) + len(self._abandoning)
         if under_way >= self.settings.max_locks:
@@ -270,6 +285,7 @@ class LockClient:
             checked_lease(lease),
             force=force,
             wait_s=checked_wait(wait),
+            on_refusal=on_refusal,
             lease_clock=self._lease_clock,
         )
 
