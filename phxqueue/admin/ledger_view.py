@@ -51,6 +51,8 @@ _COLUMNS = (
 def as_text(picture: Picture, *, minutes: bool) -> list[str]:
     """The picture as a table, by pub and group (and minute), and below it where something is wrong."""
     rows = picture.sorted_rows() if minutes else picture.by_pub_and_group()
+    if picture.missing and not rows:  # what there is nobody knows
+        return [verdict(picture)]
     lines = _table(rows, minutes=minutes) if rows else ["nothing in the ledgers"]
     wrong = [row for row in picture.sorted_rows() if row.difference]
     if wrong and not minutes:

@@ -87,14 +87,7 @@ class PaxosGroup:
         self._node = node
         self._limits = node.limits
         self._clock = clock
-        self.proposals = Proposals(
-            group,
-            node.limits,
-            clock,
-            refuse=self.refusal,
-            quarantined=lambda: self._quarantine.refusal(),
-            before_answers=self._take_changes,
-        )
+        self.proposals = self._way_to_the_log()
         self.keeping = Keeping(group, self.proposals, node.limits, clock, accepting)
         self.acquiring = Acquiring(self.keeping, clock, may_wait)
         self.moving = Moving(
@@ -141,6 +134,16 @@ class PaxosGroup:
         group.on_mastership.append(self._mastership)
         if group.proposing():  # mastership may be older than this service
             self._terms.become_master()
+
+    def _way_to_the_log(self) -> Proposals:
+        return Proposals(
+            self.group,
+            self._limits,
+            self._clock,
+            refuse=self.refusal,
+            quarantined=lambda: self._quarantine.refusal(),
+            before_answers=self._take_changes,
+        )
 
     def _agreement(self, caller: Caller | None) -> FirstShare | None:
         node = self._node
