@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import xxhash
 
 from phxqueue.lock.records import LOCKS, STRINGS, Lock, Record, String, TableKey
+from phxqueue.replica.portions import Portions
 
 #: So many changed keys, or bytes of them, are sealed at once: milliseconds of work.
 SEALED_KEYS = 2048
@@ -164,14 +165,20 @@ class Segments:
         for one in sealed:
             self._add(one)
 
+    def letting_go(self) -> Portions[None]:
+        """Free what is known of them: nobody looks at it any more."""
+        while self._sealed:
+            self._sealed.popleft()
+            yield
 
-def read_segments(
+
+def reading_segments(
     numbers: Sequence[int],
     blobs: Iterable[tuple[bytes, bytes]],
     locks: dict[str, Lock],
     strings: dict[str, String],
-) -> list[Sealed]:
-    """Fill a table from the segments of a checkpoint, which are among those that are stored.
+) -> Portions[list[Sealed]]:
+    """Fill a table from the segments of a checkpoint, which are among those that are stored; one in each step.
 
     Raises:
         CorruptSegment: one is damaged or missing.
@@ -183,7 +190,10 @@ def read_segments(
         raise CorruptSegment(f"of {len(numbers)} segments of the lock table {len(missing)} are missing")
     # From the last one to the first: what is known already, or gone, is not made at all.
     gone: tuple[set[str], set[str]] = (set(), set())
-    sealed = [_read(number, found[number], locks, strings, gone) for number in reversed(numbers)]
+    sealed = []
+    for number in reversed(numbers):
+        sealed.append(_read(number, found[number], locks, strings, gone))
+        yield
     return sealed[::-1]
 
 

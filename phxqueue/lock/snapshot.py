@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import xxhash
 
 from phxqueue.lock.records import Lock, Record, String
-from phxqueue.lock.segments import Sealed, read_segments
+from phxqueue.lock.segments import Sealed, reading_segments
 from phxqueue.lock.shares import Share, Shares
+from phxqueue.replica.portions import Portions
 
 _MAGIC = b"PhxQlock"
 _WHOLE, _SEGMENTED = 2, 3
@@ -25,6 +26,8 @@ _RECORD = struct.Struct("<QQQHI")
 _SHARE = struct.Struct("<?QI")  # whether there is one, generation, weights
 _WEIGHT = struct.Struct("<II")  # lock group, scale
 _CHECKSUM = struct.Struct("<Q")
+#: Records that are gone through in one step: milliseconds of work.
+STEP_RECORDS = 2048
 _NUMBER = struct.Struct("<Q")  # in format 3 behind the shares: number of the next segment, then of each that counts
 
 
@@ -81,8 +84,10 @@ def _encode_record(key: bytes, record: Record) -> tuple[bytes, bytes, bytes]:
     return _RECORD.pack(record.version, record.lease_ms, request_id, len(key), len(value)), key, value
 
 
-def decode_state(blob: bytes, segments: Iterable[tuple[bytes, bytes]] = ()) -> tuple[TableState, int, list[Sealed]]:
-    """Read a table: its state, the number of its next segment, and those it has; none: everything was in one piece.
+def reading_state(
+    blob: bytes, segments: Iterable[tuple[bytes, bytes]] = ()
+) -> Portions[tuple[TableState, int, list[Sealed]]]:
+    """Read a table, in portions: its state, the number of its next segment, its segments; none: it was in one piece.
 
     Raises:
         CorruptState: it, or a segment, is damaged.
@@ -104,9 +109,10 @@ def decode_state(blob: bytes, segments: Iterable[tuple[bytes, bytes]] = ()) -> t
         shares, quarantine_ms = _decode_shares(blob[_HEAD.size : place])
         state = TableState(applied, term, unreadable, shares, lift, {}, {}, quarantine_ms)
         if version == _WHOLE:
-            return _decode_records(blob, place, state, locks, strings, end), 1, []
+            yield from _reading_records(blob, place, state, locks, strings, end)
+            return state, 1, []
         following, *numbers = [number for (number,) in _NUMBER.iter_unpack(blob[place:end])]
-        sealed = read_segments(numbers, segments, state.locks, state.strings)
+        sealed = yield from reading_segments(numbers, segments, state.locks, state.strings)
     except (struct.error, ValueError) as error:  # CorruptSegment and UnicodeDecodeError are ValueErrors
         raise CorruptState(f"the lock table's checkpoint cannot be read: {error}") from None
     if (len(state.locks), len(state.strings)) != (locks, strings):
@@ -140,8 +146,10 @@ def _decode_shares(blob: bytes) -> tuple[Shares, int]:
     return Shares(*found), quarantine_ms
 
 
-def _decode_records(blob: bytes, place: int, state: TableState, locks: int, strings: int, end: int) -> TableState:
+def _reading_records(blob: bytes, place: int, state: TableState, locks: int, strings: int, end: int) -> Portions[None]:
     for number in range(locks + strings):
+        if not number % STEP_RECORDS:
+            yield
         version, lease_ms, request_id, key_bytes, value_bytes = _RECORD.unpack_from(blob, place)
         middle = place + _RECORD.size + key_bytes
         key, value = blob[middle - key_bytes : middle].decode(), blob[middle : middle + value_bytes]
@@ -152,4 +160,3 @@ def _decode_records(blob: bytes, place: int, state: TableState, locks: int, stri
             state.strings[key] = String(version, value, lease_ms, request_id)
     if place != end:
         raise CorruptState(f"the lock table's checkpoint is {end - place} bytes longer than its records")
-    return state

@@ -20,7 +20,8 @@ the whole group, whatever is released, expires or is taken by force in between. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import xxhash
 from google.protobuf.message import DecodeError
@@ -29,11 +30,12 @@ from zope.interface import implementer
 from phxqueue.lock.records import LOCKS, STRINGS, Lock, Outcome, Record, Silence, String, TableKey
 from phxqueue.lock.segments import Segments, record_bytes
 from phxqueue.lock.shares import Shares
-from phxqueue.lock.snapshot import TableState, decode_state, encode_base, encode_state
+from phxqueue.lock.snapshot import STEP_RECORDS, TableState, encode_base, encode_state, reading_state
 from phxqueue.net.status import Status
 from phxqueue.proto.lock_pb2 import LockCommand, LockOperation, LockRestored, ShareChange
 from phxqueue.replica.errors import Halted
 from phxqueue.replica.interfaces import Checkpoint, IStateMachine
+from phxqueue.replica.portions import Portions, PutInPlace, at_once, emptying
 
 #: The newest command this program understands; a newer one halts the group until the node is upgraded.
 COMMAND_VERSION = 3
@@ -201,21 +203,32 @@ class LockTable:
 
     def restore(self, state: bytes, segments: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Become the state of a checkpoint. Raises CorruptState when it is damaged; nothing has changed then."""
-        restored, following, sealed = decode_state(state, segments)
+        at_once(self.restoring(state, segments))()
+
+    def restoring(self, state: bytes, segments: Iterable[tuple[bytes, bytes]] = ()) -> Portions[PutInPlace]:
+        """The same in portions: nothing changes before what it returns is called. Raises CorruptState."""
+        restored, following, sealed = yield from reading_state(state, segments)
+        fresh = Segments(self.record, self.__len__)
+        fresh.go_on(following, sealed)
+        size = 0
+        for number, (key, record) in enumerate(_records(restored)):
+            size += record_bytes(key[1], record)
+            if not sealed:  # of an older version, in one piece: the next checkpoint writes everything
+                fresh.note(key, 0)
+            if not number % STEP_RECORDS:
+                yield
+        return partial(self._become, restored, size, fresh)
+
+    def _become(self, restored: TableState, size: int, segments: Segments) -> Portions[None]:
+        earlier = self.locks, self.strings, self._segments
         self.applied, self.term, self.unreadable = restored.applied, restored.term, restored.unreadable
         self.locks, self.strings = restored.locks, restored.strings
         self.shares, self.lift, self.quarantine_ms = restored.shares, restored.lift, restored.quarantine_ms
-        self.size = sum(record_bytes(key, lock) for key, lock in self.locks.items())
-        self.size += sum(record_bytes(key, string) for key, string in self.strings.items())
+        self.size, self._segments = size, segments
         if self.changed is not None:
             self.changed = {}
         self.silent, self.inherited, self._silenced = {}, {}, []
-        self._segments = Segments(self.record, self.__len__)
-        self._segments.go_on(following, sealed)
-        if not sealed:  # of an older version, in one piece: the next checkpoint writes everything
-            for space, table in ((LOCKS, self.locks), (STRINGS, self.strings)):
-                for key in table:
-                    self._segments.note((space, key), 0)
+        return _letting_go(*earlier)
 
     def state_hash(self) -> int:
         """Hash of everything replicated: equal on all replicas at equal `applied`."""
@@ -381,3 +394,13 @@ class LockTable:
         self._segments.note(changed, len(key) if record is None else record_bytes(key, record))
         if self.changed is not None:
             self.changed[changed] = None
+
+
+def _records(state: TableState) -> Iterator[tuple[TableKey, Record]]:
+    yield from (((LOCKS, name), lock) for name, lock in state.locks.items())
+    yield from (((STRINGS, name), string) for name, string in state.strings.items())
+
+
+def _letting_go(locks: dict[str, Lock], strings: dict[str, String], segments: Segments) -> Portions[None]:
+    yield from segments.letting_go()
+    yield from emptying((locks, strings))

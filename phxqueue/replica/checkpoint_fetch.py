@@ -1,7 +1,8 @@
 """Brings one group of this node up from a peer's checkpoint, when all logs it could learn from are trimmed too far.
 
-    behind --CheckpointNeeded--> fetching: segments, then state, then the newest entries that belong to it
-    fetching --all here, and good--> installed, in one transaction, below the running group; the tail is learned
+    behind --CheckpointNeeded--> fetching: segments, then state
+    fetching --all here--> restored beside what there is, in portions: is it good?
+    restored --the newest entries, too--> installed, in one transaction, below the running group; the tail is learned
     installed --entries that the state still needs--> filling the gap below, then whole
 
 Everything fetched is on disk piece by piece, so a broken connection, a restart or a crash of either side costs the
@@ -11,7 +12,7 @@ and it could not serve all of it. No more than `fetch_bytes_per_s` is fetched, f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Coroutine
 from typing import Any, cast
 
 import xxhash
@@ -36,8 +37,9 @@ from phxqueue.proto.paxos_pb2 import (
 )
 from phxqueue.replica.checkpoint_table import CheckpointTable, Gap, Incoming, Source, durable
 from phxqueue.replica.group_runtime import GroupRuntime
-from phxqueue.replica.interfaces import Clock, DelayedCall, IStateMachine, ITransport, RequestT, ResponseT
+from phxqueue.replica.interfaces import Clock, DelayedCall, ITransport, RequestT, ResponseT
 from phxqueue.replica.pace import Pace
+from phxqueue.replica.portions import Portions, PutInPlace, ResultT, in_portions
 
 RETRY_S = 0.5
 """Pause after anything failed, before another peer is asked."""
@@ -63,7 +65,6 @@ class CheckpointFetch:
     Args:
         turn: held while a checkpoint is gathered: one at a time on a node.
         pace: of everything fetched on a node.
-        make_machine: makes a state machine to try a checkpoint on.
         chunk_bytes: asked for at a time.
         timeout: of one call, in seconds; opening a checkpoint waits until it is durable on the other side.
     """
@@ -78,7 +79,6 @@ class CheckpointFetch:
         *,
         turn: DeferredLock,
         pace: Pace,
-        make_machine: Callable[[], IStateMachine],
         chunk_bytes: int,
         timeout: float,
     ) -> None:
@@ -89,7 +89,6 @@ class CheckpointFetch:
         self._clock = clock
         self._turn = turn
         self._pace = pace
-        self._make_machine = make_machine
         self._chunk_bytes = chunk_bytes
         self._timeout = timeout
         self._running: Deferred[None] | None = None
@@ -217,8 +216,7 @@ class CheckpointFetch:
         table.begin(Source(peer, opened.incarnation, opened.epoch))
         await self._fetch_segments(peer, opened)
         state = await self._read(peer, opened.snapshot, b"")
-        segments = [(key, await self._staged(key)) for key in opened.segments]
-        self._try_out(state, segments)
+        put_in_place = await self._restored(state, [(key, await self._staged(key)) for key in opened.segments])
         first = await self._fetch_newest(peer, opened)
         incoming = Incoming(
             applied=opened.applied,
@@ -228,7 +226,8 @@ class CheckpointFetch:
             gap=Gap(opened.needed, first - 1) if opened.needed < first else None,
             first=first,
         )
-        if await self._install(incoming, segments):
+        earlier = await self._install(incoming, put_in_place)
+        if earlier is not None:
             self._bottom = min(opened.needed, first)
             self._log.info(
                 "group {group}: has the checkpoint of node {peer} at instance {applied} now; {missing} entries below "
@@ -238,6 +237,7 @@ class CheckpointFetch:
                 applied=opened.applied,
                 missing=max(first - opened.needed, 0),
             )
+            await self._in_portions(earlier)
 
     async def _fetch_segments(self, peer: int, opened: CheckpointOpenResponse) -> None:
         """Have all segments of a checkpoint on the own disk; those that are there stay."""
@@ -261,14 +261,16 @@ class CheckpointFetch:
             applied > core.known or (applied == core.known and applied > machine.applied)
         )
 
-    async def _install(self, incoming: Incoming, segments: list[tuple[bytes, bytes]]) -> bool:
-        """Put a staged checkpoint in the place of everything up to its instance. Returns whether it was done.
+    async def _install(self, incoming: Incoming, put_in_place: PutInPlace) -> Portions[None] | None:
+        """Put a staged checkpoint in the place of everything up to its instance. Returns what is left to do after that.
+
+        None: it was not done.
 
         The group takes nothing in while it becomes durable, so that what is known cannot pass it meanwhile.
         """
         group, table = self._group, self._table
         if not self._wants(incoming.applied):
-            return False
+            return None
         group.freeze()
         try:
             await durable(self._journal, table.installing(incoming))
@@ -278,8 +280,10 @@ class CheckpointFetch:
         table.installed(incoming)
         group.first, group.needed = incoming.first, incoming.needed
 
+        earlier: list[Portions[None]] = []
+
         def change(now: float) -> Effects:
-            group.state_machine.restore(incoming.state, segments)
+            earlier.append(put_in_place())
             if incoming.applied == group.core.known:
                 return Effects()
             return group.core.install(
@@ -287,7 +291,7 @@ class CheckpointFetch:
             )
 
         group.thaw(change)
-        return True
+        return earlier[0] if earlier else None
 
     async def _read(self, peer: int, snapshot: int, key: bytes) -> bytes:
         """Fetch the state (key b"") or a segment, piece by piece."""
@@ -318,13 +322,16 @@ class CheckpointFetch:
             raise FetchFailed(f"segment {key.hex()} has gone from the own journal")
         return blob
 
-    def _try_out(self, state: bytes, segments: list[tuple[bytes, bytes]]) -> None:
-        """A checkpoint that cannot be restored must not take the place of one that can."""
+    async def _restored(self, state: bytes, segments: list[tuple[bytes, bytes]]) -> PutInPlace:
+        """Restore it beside what there is: one that cannot be restored must not take the place of one that can."""
         try:
-            self._make_machine().restore(state, iter(segments))
+            return await self._in_portions(self._group.state_machine.restoring(state, segments))
         except ValueError as error:
             self._table.discard()
             raise FetchFailed(f"it cannot be restored: {error}") from error
+
+    def _in_portions(self, work: Portions[ResultT]) -> Coroutine[Deferred[None], Any, ResultT]:
+        return in_portions(work, self._clock, lambda: self._sleep(0.0))
 
     async def _fetch_newest(self, peer: int, opened: CheckpointOpenResponse) -> int:
         """Have the newest entries of the checkpoint in the own log; return the first of them.

@@ -15,6 +15,8 @@ from phxqueue.proto.methods import Method
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
+    from phxqueue.replica.portions import Portions, PutInPlace
+
 RequestT = TypeVar("RequestT", bound=Record)
 ResponseT = TypeVar("ResponseT", bound=Record)
 
@@ -39,6 +41,12 @@ class IStateMachine(Interface):
 
     def restore(state: bytes, segments: Iterable[tuple[bytes, bytes]]) -> None:
         """Take over a checkpoint's state and all segments stored so far (also ones sealed after it: ignore those)."""
+
+    def restoring(state: bytes, segments: Iterable[tuple[bytes, bytes]]) -> Portions[PutInPlace]:
+        """The same in portions, with entries applied in between: nothing changes before what it returns is called.
+
+        Raises ValueError, as does ``restore``, when the checkpoint is no good.
+        """
 
     def state_hash() -> int:
         """Return a hash of the whole replicated state: equal on all replicas at equal ``applied``."""

@@ -214,7 +214,6 @@ class ReplicaNode:
             self._clock,
             turn=self._fetching,
             pace=self._learning,
-            make_machine=partial(self._make_state_machine, group_id),
             chunk_bytes=self._settings.fetch_bytes,
             timeout=self._settings.fetch_timeout,
         )

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from phxqueue.replica.portions import Portions
 from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
 
 _MAGIC = b"PhxQtime"
@@ -317,7 +318,7 @@ class AsideTable(Generic[RowT]):
         out.u64(self._count)
         self._write_more(out)
 
-    def read(self, source: ColumnReader, blobs: Mapping[bytes, bytes]) -> None:
+    def reading(self, source: ColumnReader, blobs: Mapping[bytes, bytes]) -> Portions[None]:
         """Read what `write` wrote, into an empty table. Raises CorruptCheckpoint."""
         self.next_number, count = source.u64(), source.u64()
         self._read_more(source)
@@ -334,6 +335,7 @@ class AsideTable(Generic[RowT]):
             ):
                 key = queue_id, mask
                 self.waiting[key] = self.waiting.get(key, 0) + items_here
+            yield
         if self._count != count or self._firsts != sorted(self._firsts):
             raise CorruptCheckpoint(f"{self._count} {self._kind.what} instead of {count}, or not in order")
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from phxqueue.proto.store_pb2 import HalfState
+from phxqueue.replica.portions import Portions
 from phxqueue.store.aside import AsideTable, Kind
 from phxqueue.store.columns import ColumnReader, ColumnWriter
 from phxqueue.store.remembered import Remembered
@@ -22,6 +23,8 @@ from phxqueue.store.remembered import Remembered
 #: Constants of the command version: for how long, and of how many, the outcome is remembered ...
 DECIDED_MS = 24 * 3600 * 1000
 MOST_DECIDED = 1 << 16
+#: Undecided ones that are counted in one step when a checkpoint is restored.
+_STEP_ROWS = 1024
 #: ... and how many of those that the store rolled back by itself are shown.
 MOST_EXPIRED = 4096
 
@@ -241,7 +244,7 @@ class HalfTable:
             else:
                 part.write(out)
 
-    def read(self, source: ColumnReader, blobs: Mapping[bytes, bytes]) -> None:
+    def reading(self, source: ColumnReader, blobs: Mapping[bytes, bytes]) -> Portions[None]:
         """Read what `write` wrote, into an empty table. Raises CorruptCheckpoint."""
         self._next_name = source.u64()
         for _ in range(source.u32()):
@@ -253,9 +256,11 @@ class HalfTable:
             queue_id, state, items = source.numbers(3)
             self.ended[queue_id, state] = items
         for part in (self._rows, self._decided, self._expired):
-            part.read(source, blobs)
-        for half in self._rows.behind(0):
+            yield from part.reading(source, blobs)
+        for number, half in enumerate(self._rows.behind(0)):
             self._account(half, half.items)
+            if not number % _STEP_ROWS:
+                yield
 
 
 def _decided(values: tuple[int, ...]) -> Decided:

@@ -23,13 +23,20 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
+from itertools import pairwise
+from operator import lt
 
+from phxqueue.replica.portions import Portions, emptying
 from phxqueue.store.columns import ColumnReader, ColumnWriter
 
 WINDOW_MS = 10 * 60 * 1000
 PRODUCER_OUTCOMES = 1 << 16
 TOTAL_OUTCOMES = 1 << 19
 MAX_PRODUCERS = 1 << 16
+
+#: What is gone through in one step when a checkpoint is restored.
+STEP_OUTCOMES = 1024
+STEP_PRODUCERS = 256
 
 #: Above every sequence: nothing is unsealed.
 _NOTHING = 1 << 64
@@ -137,17 +144,23 @@ class ProducerWindow:
         for column in self._columns():
             source.column(column, count)
 
-    def settle(self) -> None:
+    def settling(self) -> Portions[None]:
         """After all outcomes were read: bring them in order, once each, without the forgotten ones."""
-        rising = all(map(int.__lt__, self.sequences, self.sequences[1:]))
-        if not rising:
-            rows = sorted(set(zip(*self._columns(), strict=True)))
-            self.sequences, self.cursors, self.packed, self.times = (
-                array("Q", column) for column in zip(*rows, strict=True)
-            )
+        if not all(map(lt, self.sequences, self.sequences[1:])):
+            yield
+            order = sorted(range(len(self.sequences)), key=self.sequences.__getitem__)
+            yield
+            twice = {row for before, row in pairwise(order) if self._row(before) == self._row(row)}
+            order = [row for row in order if row not in twice]
+            for column in self._columns():
+                yield
+                column[:] = array("Q", map(column.__getitem__, order))
         forgotten = bisect_right(self.sequences, self.floor)
         for column in self._columns():
             del column[:forgotten]
+
+    def _row(self, row: int) -> tuple[int, int, int, int]:
+        return self.sequences[row], self.cursors[row], self.packed[row], self.times[row]
 
     def _columns(self) -> tuple[array[int], ...]:
         return self.sequences, self.cursors, self.packed, self.times
@@ -312,13 +325,19 @@ class Idempotence:
         self._share_out()
         return dict(zip(ids, outcomes, strict=True))
 
-    def settle(self) -> dict[int, int]:
+    def settling(self) -> Portions[dict[int, int]]:
         """After all outcomes were read. Returns how many each producer has now."""
-        for producer in self._producers.values():
-            producer.settle()
+        for number, producer in enumerate(self._producers.values()):
+            yield from producer.settling()
+            if len(producer) > STEP_OUTCOMES or not number % STEP_PRODUCERS:
+                yield
         counts = {producer_id: len(producer) for producer_id, producer in self._producers.items()}
         self._outcomes = sum(counts.values())
         return counts
+
+    def letting_go(self) -> Portions[None]:
+        """Free what is known: nobody looks at it any more."""
+        return emptying([self._producers])
 
     def write_whole(self, out: ColumnWriter) -> None:
         """Write all that is known, and nothing that may differ between replicas: for the state's hash."""

@@ -15,7 +15,9 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
+from operator import le
 
+from phxqueue.replica.portions import Portions, at_once
 from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
 
 #: Row flag: the entry holds batches of this queue only, and every one of them was stored.
@@ -25,6 +27,9 @@ UNIFORM = 2
 #: Row flag: the row is one or more batches of an entry that was not stored for it: delayed ones that came long before,
 #: or such as were written again; see `QueueIndex.reference`.
 REFERENCE = 4
+
+#: Rows of a column that are gone through in one step: about a millisecond.
+STEP_ROWS = 1 << 14
 
 _U64_MASK = (1 << 64) - 1
 _MAX_SIZE = (1 << 32) - 1
@@ -214,10 +219,16 @@ class QueueIndex:
 
     def drop(self, rows: int) -> list[tuple[int, int]]:
         """Forget the oldest rows. Returns (segment, rows) for those of them that are in sealed segments."""
+        return at_once(self.dropping(rows))
+
+    def dropping(self, rows: int) -> Portions[list[tuple[int, int]]]:
+        """The same in portions; the index is good for nothing until it is done."""
         if self._lowest is not None and rows and min(self.instances[:rows]) <= self._lowest:
             self._lowest = None
         for column in self._columns():
             del column[:rows]
+            if len(column) > STEP_ROWS:
+                yield
         if self._reference_firsts:
             gone = bisect_left(self._reference_firsts, self.first_cursor)
             del self._reference_firsts[:gone], self._reference_places[:gone]
@@ -268,7 +279,7 @@ class QueueIndex:
             source.column(self._reference_places, number)
         self._lowest = None
 
-    def check(self, rows: int) -> None:
+    def checking(self, rows: int) -> Portions[None]:
         """After a restore: refuse rows that cannot be right although every checksum was.
 
         Raises:
@@ -276,13 +287,21 @@ class QueueIndex:
         """
         if len(self.firsts) != rows:
             raise CorruptCheckpoint(f"queue {self.queue_id}: {len(self.firsts)} index rows instead of {rows}")
-        referring = [flags & REFERENCE for flags in self.flags] if self._reference_firsts else None
-        plain = self.instances if referring is None else array("Q", _without(self.instances, referring))
-        if len(self._reference_firsts) != sum(map(bool, referring or ())):
+        referring = 0
+        last = {"cursors": -1, "instances": -1}
+        for begin in range(0, rows, STEP_ROWS):
+            end = begin + STEP_ROWS
+            cursors, instances = self.firsts[begin:end], self.instances[begin:end]
+            if self._reference_firsts:
+                instances = _plain(instances, self.flags[begin:end])
+                referring += len(cursors) - len(instances)
+            for name, column in (("cursors", cursors), ("instances", instances)):
+                if column and (column[0] <= last[name] or any(map(le, column[1:], column))):
+                    raise CorruptCheckpoint(f"queue {self.queue_id}: the {name} of the index do not rise")
+                last[name] = column[-1] if column else last[name]
+            yield
+        if len(self._reference_firsts) != referring:
             raise CorruptCheckpoint(f"queue {self.queue_id}: index rows of delayed batches do not say which")
-        for name, column in (("cursors", self.firsts), ("instances", plain)):
-            if any(map(int.__le__, column[1:], column)):
-                raise CorruptCheckpoint(f"queue {self.queue_id}: the {name} of the index do not rise")
         if rows and self.firsts[-1] >= self.end_cursor:
             raise CorruptCheckpoint(f"queue {self.queue_id}: the last index row begins beyond the end of the queue")
 
@@ -293,5 +312,6 @@ class QueueIndex:
         )  # fmt: skip
 
 
-def _without(values: array[int], unwanted: list[int]) -> list[int]:
-    return [value for value, left_out in zip(values, unwanted, strict=True) if not left_out]
+def _plain(instances: array[int], flags: array[int]) -> array[int]:
+    """Those of rows without REFERENCE."""
+    return array("Q", [instance for instance, flag in zip(instances, flags, strict=True) if not flag & REFERENCE])

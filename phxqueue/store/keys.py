@@ -18,6 +18,7 @@ import xxhash
 from phxqueue.net.status import Status
 from phxqueue.proto.item_pb2 import BatchHeader
 from phxqueue.proto.store_pb2 import KeyBounds
+from phxqueue.replica.portions import Portions
 from phxqueue.store.columns import ColumnReader, ColumnWriter
 from phxqueue.store.outcomes import TIMER_BIT, KeyDuplicate, Refusal
 from phxqueue.store.remembered import Remembered
@@ -127,12 +128,17 @@ class KeyWindows:
             else:
                 pub.rows.write(out)
 
-    def read(self, source: ColumnReader, blobs: Mapping[bytes, bytes]) -> None:
+    def reading(self, source: ColumnReader, blobs: Mapping[bytes, bytes]) -> Portions[None]:
         """Read what `write` wrote, into an empty object. Raises CorruptCheckpoint."""
         for _ in range(source.u32()):
             pub_id, window_ms, most = source.numbers(3)
             pub = self._pubs[pub_id] = PubKeys(pub_id, window_ms, most)
-            pub.rows.read(source, blobs)
+            yield from pub.rows.reading(source, blobs)
+
+    def letting_go(self) -> Portions[None]:
+        """Free what is remembered: nobody looks at it any more."""
+        for pub in self._pubs.values():
+            yield from pub.rows.letting_go()
 
 
 def _number(key: bytes) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from phxqueue.replica.portions import Portions, emptying
 from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
-from phxqueue.store.idempotence import Idempotence, ProducerWindow
+from phxqueue.store.idempotence import STEP_PRODUCERS, Idempotence, ProducerWindow
 
 _MAGIC = b"PhxQoutc"
 _FORMAT = 1
@@ -70,7 +71,7 @@ class OutcomeChunks:
         out.u32(len(self._chunks))
         out.numbers(self._chunks)
 
-    def read(self, source: ColumnReader, window: Idempotence, blobs: Mapping[bytes, bytes]) -> None:
+    def reading(self, source: ColumnReader, window: Idempotence, blobs: Mapping[bytes, bytes]) -> Portions[None]:
         """Read what `write` wrote, and the outcomes themselves into the window. Raises CorruptCheckpoint."""
         self._next = source.u64()
         ordinals = source.numbers(source.u32())
@@ -78,10 +79,14 @@ class OutcomeChunks:
             blob = blobs.get(chunk_key(ordinal))
             if blob is None:
                 raise CorruptCheckpoint(f"outcome chunk {ordinal} is missing")
-            self._chunks[ordinal] = _read_chunk(blob, ordinal, window)
+            self._chunks[ordinal] = yield from _reading_chunk(blob, ordinal, window)
+
+    def letting_go(self) -> Portions[None]:
+        """Free what is known of them: nobody looks at it any more."""
+        return emptying([self._chunks])
 
 
-def _read_chunk(blob: bytes, ordinal: int, window: Idempotence) -> list[tuple[ProducerWindow, int]]:
+def _reading_chunk(blob: bytes, ordinal: int, window: Idempotence) -> Portions[list[tuple[ProducerWindow, int]]]:
     source = ColumnReader(_MAGIC, blob, f"outcome chunk {ordinal}")
     version = source.u16()
     if version != _FORMAT:
@@ -89,7 +94,9 @@ def _read_chunk(blob: bytes, ordinal: int, window: Idempotence) -> list[tuple[Pr
     if source.u64() != ordinal:
         raise CorruptCheckpoint(f"outcome chunk {ordinal} is stored under another chunk's key")
     runs = []
-    for _ in range(source.u32()):
+    for number in range(source.u32()):
+        if not number % STEP_PRODUCERS:
+            yield
         producer_id, generation, count = source.u64(), source.u64(), source.u32()
         producer = window.get(producer_id)
         if producer is None or producer.generation != generation:

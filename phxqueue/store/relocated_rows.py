@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from phxqueue.replica.portions import Portions
 from phxqueue.store.columns import ColumnReader, ColumnWriter
 from phxqueue.store.index import QueueIndex
+
+#: Rows that are put back in one step.
+_STEP_ROWS = 256
 
 
 class RelocatedRows:
@@ -36,9 +40,11 @@ class RelocatedRows:
         columns = [source.numbers(count) for _ in range(5)] if count else []
         self._read = list(zip(*columns, strict=True))
 
-    def put_back(self, queues: Mapping[int, QueueIndex]) -> None:
+    def putting_back(self, queues: Mapping[int, QueueIndex]) -> Portions[None]:
         """Change the rows that were read from segments. Raises CorruptCheckpoint."""
-        for queue_id, first, instance, position, batches in self._read:
+        for number, (queue_id, first, instance, position, batches) in enumerate(self._read):
+            if not number % _STEP_ROWS:
+                yield
             self.queue_ids.add(queue_id)
             queues[queue_id].relocate_again(first, (instance, position, batches))
         self._read = []

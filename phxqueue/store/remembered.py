@@ -10,13 +10,17 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Mapping, Sequence
+from operator import lt
 
+from phxqueue.replica.portions import Portions, emptying
 from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
 
 _MAGIC = b"PhxQrmbr"
 _FORMAT = 1
 #: Compacted when so many rows at the front are forgotten and they are the larger half.
 _COMPACT_ROWS = 1024
+#: Rows gone through in one step when a checkpoint is restored.
+_STEP_ROWS = 4096
 _U64_MASK = (1 << 64) - 1
 
 
@@ -134,7 +138,7 @@ class Remembered:
         for column in self._columns:
             out.column(column, first - self._base, last - self._base)
 
-    def read(self, source: ColumnReader, blobs: Mapping[bytes, bytes]) -> None:
+    def reading(self, source: ColumnReader, blobs: Mapping[bytes, bytes]) -> Portions[None]:
         """Read what `write` wrote, into an empty object. Raises CorruptCheckpoint."""
         self._next_ordinal = source.u64()
         for _ in range(source.u32()):
@@ -144,17 +148,29 @@ class Remembered:
         self._base = self._segments[0][1] if self._segments else self._first
         for ordinal, first, rows in self._segments:
             self._read_segment(ordinal, first, rows, blobs)
+            yield
         if self._end != self._sealed or end < self._end:
             raise CorruptCheckpoint(f"rows remembered under {self._key!r}: numbered up to {self._end}, not {end}")
         sealed = self._sealed
         for column in self._columns:
             source.column(column, end - sealed)
+        yield from self._finding(end)
+
+    def _finding(self, end: int) -> Portions[None]:
+        """Make the rows up to `end` found by their keys. Raises CorruptCheckpoint."""
         times, highs, lows, *_ = self._columns
-        for number in range(self._first, end):
-            row = number - self._base
-            self._rows[highs[row] << 64 | lows[row]] = number
-        if len(self._rows) != end - self._first or any(map(int.__lt__, times[1:], times)):
+        rising = True
+        for begin in range(0, end - self._base, _STEP_ROWS):
+            rising = rising and not any(map(lt, times[begin + 1 : begin + _STEP_ROWS + 1], times[begin:]))
+            for row in range(max(begin, self._first - self._base), min(begin + _STEP_ROWS, end - self._base)):
+                self._rows[highs[row] << 64 | lows[row]] = self._base + row
+            yield
+        if len(self._rows) != end - self._first or not rising:
             raise CorruptCheckpoint(f"rows remembered under {self._key!r} are not in order, or the same")
+
+    def letting_go(self) -> Portions[None]:
+        """Free the rows: nobody looks at them any more."""
+        return emptying([self._rows])
 
     def _read_segment(self, ordinal: int, first: int, rows: int, blobs: Mapping[bytes, bytes]) -> None:
         what = f"segment {ordinal} of the rows remembered under {self._key!r}"

@@ -11,10 +11,12 @@ slow, and a checkpoint stays small. The outcomes that idempotence rests on are w
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import xxhash
 
 from phxqueue.reconcile.ledger import Ledger
+from phxqueue.replica.portions import Portions, PutInPlace, at_once
 from phxqueue.store.begins import Begin, Begins
 from phxqueue.store.by_group import read_by_group, write_by_group
 from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
@@ -304,11 +306,30 @@ class QueueState:
         Raises:
             CorruptCheckpoint: something is damaged or missing; nothing has changed then.
         """
-        fresh = QueueState(self._segments.rows, self.window.emptied())
-        fresh._read(state, dict(segments))
-        vars(self).update(vars(fresh))
+        at_once(self.restoring(state, segments))()
 
-    def _read(self, state: bytes, blobs: Mapping[bytes, bytes]) -> None:
+    def restoring(self, state: bytes, segments: Iterable[tuple[bytes, bytes]]) -> Portions[PutInPlace]:
+        """The same in portions: nothing changes before what it returns is called. Raises CorruptCheckpoint."""
+        fresh = QueueState(self._segments.rows, self.window.emptied())
+        yield from fresh._reading(state, dict(segments))
+        return partial(self._become, fresh)
+
+    def _become(self, fresh: QueueState) -> Portions[None]:
+        """Change places with a state that was just read."""
+        own, others = vars(self), vars(fresh)
+        earlier = {name: own[name] for name in others}
+        own.update(others)
+        others.update(earlier)
+        return fresh._letting_go()
+
+    def _letting_go(self) -> Portions[None]:
+        while self.queues:
+            self.queues.popitem()
+            yield
+        for part in (self._chunks, self.window, self.keys):
+            yield from part.letting_go()
+
+    def _reading(self, state: bytes, blobs: Mapping[bytes, bytes]) -> Portions[None]:
         source = ColumnReader(_STATE_MAGIC, state, "the checkpoint's state")
         form = read_format(source, "the checkpoint's state")
         self.applied = source.i64()
@@ -319,15 +340,16 @@ class QueueState:
         rows = self._read_queues(source)
         for segment in segments:
             self._segments.read_one(blobs, segment, self.queues)
+            yield
         for index in self.queues.values():
             index.sealed = len(index)
         read_runs(source, form, self.queues)
         self._read_refused(source)
         self.acked = read_by_group(source)
         outcomes = self.window.read(source)
-        self._chunks.read(source, self.window, blobs)
+        yield from self._chunks.reading(source, self.window, blobs)
         if form >= TIMER_FORMAT:
-            self.timers.read(source, blobs)
+            yield from self.timers.reading(source, blobs)
             self._read_begins(source)
         if form >= FENCE_FORMAT:
             self.fences = read_by_group(source)
@@ -338,8 +360,8 @@ class QueueState:
         if form >= GROUPS_FORMAT:
             self.groups.read(source, whole=form >= WHOLE_FORMAT)
         if form >= KEYS_FORMAT:
-            self.keys.read(source, blobs)
-            self.halves.read(source, blobs)
+            yield from self.keys.reading(source, blobs)
+            yield from self.halves.reading(source, blobs)
         if form >= LEDGER_FORMAT:
             self.ledger.load(iter(source.numbers(source.u64())))
         if form >= RELOCATION_FORMAT:
@@ -348,12 +370,12 @@ class QueueState:
         source.finish()
         for queue_id, index in self.queues.items():
             # A segment that is still needed for one queue may hold rows of another that are trimmed.
-            self.forget_rows(index, max(len(index) - rows[queue_id], 0))
-        self.relocated.put_back(self.queues)
+            self._segments.released((yield from index.dropping(max(len(index) - rows[queue_id], 0))))
+        yield from self.relocated.putting_back(self.queues)
         for queue_id, index in self.queues.items():
-            index.check(rows[queue_id])
+            yield from index.checking(rows[queue_id])
         self._segments.settled()
-        if self.window.settle() != outcomes:
+        if (yield from self.window.settling()) != outcomes:
             raise CorruptCheckpoint("the outcomes of batches are not those that the checkpoint counts")
 
     def _read_queues(self, source: ColumnReader) -> dict[int, int]:

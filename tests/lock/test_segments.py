@@ -11,6 +11,7 @@ from phxqueue.lock.snapshot import CorruptState, encode_state
 from phxqueue.lock.table import LockTable
 from phxqueue.proto.lock_pb2 import LockCommand, LockOperation
 from phxqueue.replica.interfaces import Checkpoint
+from phxqueue.replica.portions import at_once
 
 KINDS = LockOperation.Kind
 
@@ -123,7 +124,8 @@ def test_whatever_changes_a_restart_finds_it_all_and_old_segments_go(seed: int) 
 def records(node: Node) -> int:
     """In all segments together."""
     numbers = sorted(int.from_bytes(key, "big") for key in node.stored)
-    return sum(len(sealed.keys) for sealed in segments.read_segments(numbers, node.stored.items(), {}, {}))
+    sealed = at_once(segments.reading_segments(numbers, node.stored.items(), {}, {}))
+    return sum(len(one.keys) for one in sealed)
 
 
 def test_a_segment_that_is_damaged_or_missing_is_noticed() -> None:
@@ -150,6 +152,42 @@ def test_later_segments_than_those_of_the_checkpoint_do_not_count() -> None:
     table = LockTable()
     table.restore(state, node.stored.items())
     assert table.locks == before
+
+
+def test_a_checkpoint_that_is_restored_in_portions_takes_the_place_of_all_at_once() -> None:
+    node, other = Node(), Node()
+    node.do(*(acquire(f"lock {number}") for number in range(40)), write("s", b"x"))
+    state = node.checkpoint().state
+    other.do(acquire("its own"))
+    other.checkpoint()
+    other.table.watch()
+    work = other.table.restoring(state, node.stored.items())
+    for _ in node.stored:
+        next(work)
+    other.do(acquire("meanwhile"))
+    put_in_place = at_once(work)
+    assert [*other.table.locks] == ["its own", "meanwhile"]
+    seen = other.table.locks
+    left = put_in_place()
+    assert other.table.state_hash() == node.table.state_hash()
+    assert (other.table.size, other.table.take_changed()) == (node.table.size, {})
+    at_once(left)
+    assert other.table.state_hash() == node.table.state_hash()
+    assert not seen
+    assert other.table.checkpoint() == node.table.checkpoint()
+
+
+def test_a_damaged_checkpoint_changes_nothing() -> None:
+    node, other = Node(), Node()
+    node.do(*(acquire(f"lock {number}") for number in range(40)))
+    state = node.checkpoint().state
+    first = min(node.stored)  # it is read last
+    other.do(acquire("its own"))
+    before = other.table.state_hash()
+    work = other.table.restoring(state, {**node.stored, first: node.stored[first][:-1]}.items())
+    with pytest.raises(CorruptState, match="checksum"):
+        at_once(work)
+    assert other.table.state_hash() == before
 
 
 def test_the_checkpoint_of_an_older_version_is_read_and_the_next_one_is_in_pieces() -> None:

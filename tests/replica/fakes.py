@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -21,6 +22,7 @@ from phxqueue.paxos.errors import NotMaster, WindowFull
 from phxqueue.paxos.messages import Message
 from phxqueue.replica.errors import Halted
 from phxqueue.replica.interfaces import Checkpoint, IStateMachine
+from phxqueue.replica.portions import Portions, PutInPlace
 
 
 def entry(payload: bytes, ballot: int = 1, kind: int = EntryKind.VALUE) -> Entry:
@@ -218,12 +220,16 @@ class ScriptedCore:
 
 @implementer(IStateMachine)
 class Words:
-    """Keeps the payloads applied. `halt` is a command of the future, `boom` a defect; the result is upper case."""
+    """Keeps the payloads applied. `halt` is a command of the future, `boom` a defect; the result is upper case.
+
+    `restorations`: how many were begun in portions, and in how many `steps` the next, or this one, is done.
+    """
 
     def __init__(self, log: list[Any] | None = None) -> None:
         self.applied = -1
         self.words: list[tuple[int, int, bytes]] = []
         self.log = [] if log is None else log
+        self.restorations, self.steps = 0, 3
         verifyObject(IStateMachine, self)
 
     def apply(self, instance: int, kind: int, payload: bytes) -> Any:
@@ -244,6 +250,21 @@ class Words:
         applied, *words = state.split(b"\n")
         self.applied = int(applied)
         self.words = [(-1, 0, word) for word in words]
+
+    def restoring(self, state: bytes, segments: Iterable[tuple[bytes, bytes]]) -> Portions[PutInPlace]:
+        fresh = type(self)()
+        self.restorations += 1
+        while self.steps > 0:
+            self.steps -= 1
+            yield
+        fresh.restore(state, segments)
+        return partial(self._become, fresh)
+
+    def _become(self, fresh: Words) -> Portions[None]:
+        self.applied, self.words = fresh.applied, fresh.words
+        self.log.append("restored")
+        yield
+        self.log.append("let go")
 
     def state_hash(self) -> int:
         return hash(tuple(self.words))

@@ -81,11 +81,18 @@ class Wire:
         return [request for _, called, request in self.calls if called == name]
 
 
+class Turning(Clock):
+    """As with a reactor, what is to be done in the next turn is not done in this one."""
+
+    def callLater(self, when: float, what: Callable[..., object], *a: Any, **kw: Any) -> Any:
+        return super().callLater(max(when, 0.001), what, *a, **kw)
+
+
 class Rig:
     """Node 1 is master, has applied LAST entries and trimmed those below NEEDED. Node 0 has none of them."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = Turning()
         self.wire = Wire()
         self.teacher_journal, self.journal = KeptJournal(), KeptJournal()
         self.teacher = self._node(1, self.teacher_journal)
@@ -193,6 +200,63 @@ def test_while_entries_are_missing_it_votes_but_says_so() -> None:
     rig.wire.spoil = lambda request, answer: answer
     rig.turn(100)
     assert rig.complete
+
+
+def until_restoring(rig: Rig) -> Any:
+    """Have node 0 fetch until it restores, with thousands of steps before it; the state machine that does."""
+    machine: Any = rig.behind.state_machine
+    machine.steps = 100_000
+    rig.tell()
+    assert machine.restorations == 1
+    assert not rig.wire.named("LogRead")
+    return machine
+
+
+def test_it_is_restored_in_portions_and_put_in_place_when_it_is_durable() -> None:
+    rig = Rig()
+    machine = until_restoring(rig)
+    rig.wire.sent.clear()
+    rig.node.receive([(3, Heartbeat(1, 0, BALLOT, LAST, rig.clock.seconds(), 1))])
+    rig.turn(1)
+    assert any(isinstance(message, HeartbeatReply) for message in rig.wire.sent), "the group takes part meanwhile"
+    assert rig.journal.blobs.get(("epochs", GROUP_KEY.pack(3))) is None
+    machine.steps = 0
+    while ("epochs", GROUP_KEY.pack(3)) not in rig.journal.blobs:
+        assert (machine.applied, machine.log) == (-1, [])
+        rig.turn(1)
+    rig.turn()
+    assert rig.complete
+    assert (machine.restorations, machine.log) == (1, ["restored", "let go"])
+    assert rig.failures == []
+
+
+def test_a_stop_while_it_is_restored_leaves_the_old_state_and_what_was_fetched() -> None:
+    rig = Rig()
+    machine = until_restoring(rig)
+    rig.restart()
+    left = machine.steps
+    rig.turn(1)
+    assert (machine.applied, machine.steps) == (-1, left)
+    rig.wire.calls.clear()
+    rig.tell()
+    assert rig.complete
+    assert {request.segment for request in rig.wire.named("CheckpointRead")} == {b""}
+    assert rig.failures == []
+
+
+def test_what_the_group_learned_while_it_was_restored_is_not_undone() -> None:
+    """A peer that was away has the log still, after all."""
+    rig = Rig()
+    machine = until_restoring(rig)
+    entries = tuple((instance, entry(b"%d" % instance, BALLOT)) for instance in range(LAST + 1))
+    rig.node.receive([(3, LearnReply(2, 0, 0, LAST, entries))])
+    rig.turn(1)
+    assert machine.applied == LAST
+    machine.steps = 0
+    rig.turn()
+    assert (machine.log[-1], machine.applied) == (("apply", LAST), LAST)
+    assert ("epochs", GROUP_KEY.pack(3)) not in rig.journal.blobs
+    assert rig.failures == []
 
 
 def test_a_piece_damaged_on_its_way_is_not_taken() -> None:

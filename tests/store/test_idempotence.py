@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phxqueue.replica.portions import at_once
 from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.outcome_chunks import OutcomeChunks, chunk_key
@@ -41,10 +42,10 @@ class Saved:
         source = ColumnReader(b"", out.finish(), "window")
         copy, chunks = window.emptied(), OutcomeChunks()
         counts = copy.read(source)
-        chunks.read(source, copy, blobs)
+        at_once(chunks.reading(source, copy, blobs))
         self.chunks = chunks
         source.finish()
-        assert copy.settle() == counts
+        assert at_once(copy.settling()) == counts
         assert whole(copy) == whole(window)
         assert len(copy) == len(window)
         return copy

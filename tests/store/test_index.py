@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phxqueue.replica.portions import at_once
 from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
 from phxqueue.store.index import SOLE, UNIFORM, QueueIndex
 
@@ -104,7 +105,7 @@ def test_runs_of_rows_survive_writing_and_reading(rows: list[Row], data: st.Data
         assert source.u32() == 5
         copy.read_rows(source, source.u32(), references=True)
     source.finish()
-    copy.check(len(rows))
+    at_once(copy.checking(len(rows)))
     assert not rows or copy.lowest_instance == index.lowest_instance == min(index.instances)
     for name in QueueIndex.__slots__:
         assert getattr(copy, name) == getattr(index, name), name
@@ -189,17 +190,17 @@ def test_check_refuses_rows_that_cannot_be(column: str, row: int, value: int, co
     index = QueueIndex(1)
     for instance in range(3):
         index.append(instance, 10, 1, 0, 0, 0, 0)
-    index.check(3)
+    at_once(index.checking(3))
     getattr(index, column)[row] = value
     with pytest.raises(CorruptCheckpoint, match=complaint):
-        index.check(3)
+        at_once(index.checking(3))
 
 
 def test_check_refuses_missing_rows() -> None:
     index = QueueIndex(1)
     index.append(0, 10, 1, 0, 0, 0, 0)
     with pytest.raises(CorruptCheckpoint, match="1 index rows instead of 2"):
-        index.check(2)
+        at_once(index.checking(2))
 
 
 def test_a_row_costs_tens_of_bytes() -> None:

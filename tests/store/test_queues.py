@@ -9,6 +9,8 @@ from phxqueue.net.status import Status
 from phxqueue.proto.store_pb2 import StoreCommand
 from phxqueue.replica.errors import Halted
 from phxqueue.replica.interfaces import IStateMachine
+from phxqueue.replica.portions import at_once
+from phxqueue.store import index
 from phxqueue.store.columns import CorruptCheckpoint
 from phxqueue.store.idempotence import Idempotence
 from phxqueue.store.index import SOLE, UNIFORM
@@ -319,6 +321,52 @@ def test_a_machine_in_use_can_be_replaced_by_a_checkpoint_or_stays_as_it_is() ->
     assert behind.state_hash() == before
     behind.restore(checkpoint.state, checkpoint.segments)
     assert behind.state_hash() == ahead.state_hash()
+
+
+def test_while_a_checkpoint_is_restored_in_portions_entries_are_applied_and_then_it_takes_the_place_of_all() -> None:
+    ahead, behind = filled(8, 40), filled(8, 10)
+    checkpoint = ahead.checkpoint()
+    expected = filled(8, 10)
+    work = behind.restoring(checkpoint.state, checkpoint.segments)
+    for _ in checkpoint.segments:  # at least a step for each of them
+        next(work)
+        for each in (behind, expected):
+            assert applied(each, batch(3)) == [each.end_cursor(3) - 1]
+    put_in_place = at_once(work)
+    assert behind.state_hash() == expected.state_hash()
+    seen = behind.queues[3]
+    left = put_in_place()
+    assert behind.state_hash() == ahead.state_hash()
+    at_once(left)
+    assert behind.state_hash() == ahead.state_hash()
+    assert len(seen) == len(expected.queues[3]), "who still looks at what there was finds it as it was"
+    for each in (ahead, behind):
+        assert applied(each, batch(1, 1, producer_id=1, sequence=40)) == [Duplicate(78, 1)]
+        applied(each, *(batch(2) for _ in range(20)))
+    assert behind.checkpoint() == ahead.checkpoint()
+
+
+def test_damage_in_the_last_portion_changes_nothing() -> None:
+    ahead, behind = filled(8, 40), filled(8, 10)
+    checkpoint = ahead.checkpoint()
+    index = ahead.queues[3]
+    index.firsts[-1] = index.firsts[-2]
+    wrong = ahead.checkpoint()
+    before = behind.state_hash()
+    work = behind.restoring(wrong.state, checkpoint.segments)
+    with pytest.raises(CorruptCheckpoint, match="queue 3: the cursors of the index do not rise"):
+        at_once(work)
+    assert behind.state_hash() == before
+
+
+def test_no_step_of_a_restoration_goes_through_more_than_so_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "STEP_ROWS", 10)
+    machine = filled(8, 40)
+    checkpoint = machine.checkpoint()
+    rows = [len(each) for each in machine.queues.values()]
+    steps = sum(1 for _ in StoreQueues(8).restoring(checkpoint.state, checkpoint.segments))
+    # One for each segment, then one for ten rows of each queue.
+    assert steps >= len(checkpoint.segments) + sum(-(-count // 10) for count in rows)
 
 
 def test_damage_to_a_checkpoint_is_told_from_the_start() -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phxqueue.replica.portions import at_once
 from phxqueue.store.columns import ColumnReader, ColumnWriter, CorruptCheckpoint
 from phxqueue.store.remembered import Remembered
 
@@ -33,7 +34,7 @@ def restarted(rows: Remembered, blobs: dict[bytes, bytes]) -> Remembered:
     rows.write(out)
     source = ColumnReader(b"", out.finish(), "rows")
     copy = make()
-    copy.read(source, blobs)
+    at_once(copy.reading(source, blobs))
     source.finish()
     return copy
 
@@ -81,7 +82,7 @@ def test_a_missing_or_damaged_segment_is_told() -> None:
         out = ColumnWriter(b"")
         rows.write(out)
         with pytest.raises(CorruptCheckpoint):
-            make().read(ColumnReader(b"", out.finish(), "rows"), damaged)
+            at_once(make().reading(ColumnReader(b"", out.finish(), "rows"), damaged))
 
 
 @settings(max_examples=200)
