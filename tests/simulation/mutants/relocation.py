@@ -13,7 +13,7 @@ from tests.simulation.mutants.table import Patch, mutant, replace, wrap
 def relocated_rows_not_in_checkpoint(patch: Patch) -> None:
     """A node that restarts from a checkpoint looks for items where they were first."""
 
-    replace(patch, RelocatedRows, "put_back", lambda *_, **__: None)
+    replace(patch, RelocatedRows, "putting_back", lambda *_, **__: iter(()))
 
 
 @mutant(7, 14, 126)
