@@ -113,13 +113,14 @@ def wrap(patch: Patch, owner: type, name: str, change: Callable[[Callable[..., A
 
 
 def lost_with_a_restart(patch: Patch, forget: Callable[[QueueState], None]) -> None:
-    """A node that restarts from a checkpoint has forgotten something."""
+    """A node that restarts from a checkpoint, or gets one from a peer, has forgotten something."""
 
-    def change(restore: Callable[..., Any]) -> Callable[..., Any]:
-        def _restore(self: QueueState, *arguments: Any, **more: Any) -> None:
-            restore(self, *arguments, **more)
+    def change(become: Callable[..., Any]) -> Callable[..., Any]:
+        def _become(self: QueueState, *arguments: Any, **more: Any) -> Any:
+            left = become(self, *arguments, **more)
             forget(self)
+            return left
 
-        return _restore
+        return _become
 
-    wrap(patch, QueueState, "restore", change)
+    wrap(patch, QueueState, "_become", change)
