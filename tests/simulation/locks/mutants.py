@@ -25,7 +25,7 @@ from phxqueue.lock.table import LockTable
 from phxqueue.net.status import Status
 from phxqueue.proto.lock_pb2 import LockOperation, RenewLocksResponse
 from phxqueue.testing.sim.locks.run import LockOutcome, run
-from tests.simulation.mutants.table import check_fits, replace, wrap
+from tests.simulation.mutants.table import check_fits, replace, then, wrap
 
 Patch = pytest.MonkeyPatch
 MUTANTS: dict[str, Callable[[Patch], None]] = {}
@@ -77,17 +77,13 @@ def versions_go_down(patch: Patch) -> None:
 def leases_go_on_under_a_new_master(patch: Patch) -> None:
     """A new master lets leases run out that only the former one knew to be renewed: early."""
 
-    def change(begin: Callable[..., Any]) -> Callable[..., Any]:
-        def _begin(self: Expiry, *, inherits: bool) -> None:
-            begin(self, inherits=inherits)
-            leases, now = self._keeping.leases, self._clock.seconds()
-            for key, lease in list(leases._leases.items()):
-                leases.date_back(key, now - lease.length * 3 / 4)
-            self.arm()
+    def more(self: Expiry, *_: Any, **__: Any) -> None:
+        leases, now = self._keeping.leases, self._clock.seconds()
+        for key, lease in list(leases._leases.items()):
+            leases.date_back(key, now - lease.length * 3 / 4)
+        self.arm()
 
-        return _begin
-
-    wrap(patch, Expiry, "_begin", change)
+    then(patch, Expiry, "_begin", more)
 
 
 @mutant
@@ -264,14 +260,10 @@ def releases_are_not_applied(patch: Patch) -> None:
 def checkpoint_without_term(patch: Patch) -> None:
     """A node that restarts from a checkpoint has forgotten which mastership it is in."""
 
-    def change(restore: Callable[..., Any]) -> Callable[..., Any]:
-        def _restore(self: LockTable, *arguments: Any) -> None:
-            restore(self, *arguments)
-            self.term = 0
+    def forget(self: LockTable, *_: Any) -> None:
+        self.term = 0
 
-        return _restore
-
-    wrap(patch, LockTable, "restore", change)
+    then(patch, LockTable, "restore", forget)
 
 
 @mutant
@@ -310,14 +302,10 @@ def a_restored_group_waits_for_too_short_a_time(patch: Patch) -> None:
 def a_restored_group_grants_after_a_restart(patch: Patch) -> None:
     """A node that restarts from a checkpoint has forgotten that its group must not grant yet."""
 
-    def change(restore: Callable[..., Any]) -> Callable[..., Any]:
-        def _restore(self: LockTable, *arguments: Any) -> None:
-            restore(self, *arguments)
-            self.quarantine_ms = 0
+    def forget(self: LockTable, *_: Any) -> None:
+        self.quarantine_ms = 0
 
-        return _restore
-
-    wrap(patch, LockTable, "restore", change)
+    then(patch, LockTable, "restore", forget)
 
 
 @mutant

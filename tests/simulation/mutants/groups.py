@@ -13,20 +13,16 @@ from phxqueue.store.queues import StoreQueues
 from phxqueue.store.replay_table import ReplayTable
 from phxqueue.store.state import QueueState
 from phxqueue.store.views import View
-from tests.simulation.mutants.table import Patch, lost_with_a_restart, mutant, replace, wrap
+from tests.simulation.mutants.table import Patch, lost_with_a_restart, mutant, replace, then, wrap
 
 
 def with_grace(patch: Patch, grace_ms: int) -> None:
     """Let groups that are taken out of the files have another grace time than is configured."""
 
-    def change(init: Callable[..., None]) -> Callable[..., None]:
-        def __init__(self: GroupChanges, *arguments: Any, **more: Any) -> None:
-            init(self, *arguments, **more)
-            self._limits = dataclasses.replace(self._limits, grace_ms=grace_ms)
+    def more(self: GroupChanges, *_: Any, **__: Any) -> None:
+        self._limits = dataclasses.replace(self._limits, grace_ms=grace_ms)
 
-        return __init__
-
-    wrap(patch, GroupChanges, "__init__", change)
+    then(patch, GroupChanges, "__init__", more)
 
 
 @mutant(5, 15)
@@ -61,16 +57,11 @@ def retention_does_not_wait_for_a_new_group(patch: Patch) -> None:
 def a_deleted_group_keeps_the_log(patch: Patch) -> None:
     """It is not noted that nothing is kept for it any more."""
 
-    def change(change_group: Callable[..., Any]) -> Callable[..., Any]:
-        def _change_group(self: StoreQueues, change: GroupChange, *more: Any) -> Any:
-            done = change_group(self, change, *more)
-            if change.WhichOneof("change") == "delete":
-                self.groups.gone.clear()
-            return done
+    def more(self: StoreQueues, _done: Any, change: GroupChange, *_: Any) -> None:
+        if change.WhichOneof("change") == "delete":
+            self.groups.gone.clear()
 
-        return _change_group
-
-    wrap(patch, StoreQueues, "_change_group", change)
+    then(patch, StoreQueues, "_change_group", more)
 
 
 @mutant(5, 15)

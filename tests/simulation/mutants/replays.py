@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from phxqueue.proto.store_pb2 import CursorMove
+from phxqueue.proto.store_pb2 import CursorMove, Replay
 from phxqueue.store.outcomes import Replayed
 from phxqueue.store.positions import Positions
 from phxqueue.store.queues import StoreQueues
 from phxqueue.store.replay_table import Moved, ReplayTable
 from phxqueue.store.state import QueueState
-from tests.simulation.mutants.table import Patch, lost_with_a_restart, mutant, replace, wrap
+from tests.simulation.mutants.table import Patch, lost_with_a_restart, mutant, replace, then, wrap
 
 
 @mutant(60)
@@ -32,15 +32,10 @@ def moves_of_before_a_replay_count(patch: Patch) -> None:
 def ids_of_replays_are_forgotten(patch: Patch) -> None:
     """One that is sent again moves the group again."""
 
-    def change(replay: Callable[..., Any]) -> Callable[..., Any]:
-        def _replay(self: StoreQueues, command: Any, *more: Any) -> Any:
-            outcome = replay(self, command, *more)
-            self.replays.records.pop(command.id, None)
-            return outcome
+    def more(self: StoreQueues, _outcome: Any, command: Replay, *_: Any) -> None:
+        self.replays.records.pop(command.id, None)
 
-        return _replay
-
-    wrap(patch, StoreQueues, "_replay", change)
+    then(patch, StoreQueues, "_replay", more)
 
 
 @mutant(1, 5)
@@ -63,59 +58,43 @@ def generations_not_in_checkpoint(patch: Patch) -> None:
 def a_skip_is_answered_and_not_done(patch: Patch) -> None:
     """A replay that passes over items leaves the group where it was."""
 
-    def change(replay: Callable[..., Any]) -> Callable[..., Any]:
-        def _replay(self: StoreQueues, command: Any, *more: Any) -> Any:
-            outcome = replay(self, command, *more)
-            for one in outcome.record.moved if isinstance(outcome, Replayed) else ():
-                key = one.queue_id, command.consumer_group_id
-                self.acked[key] = min(self.acked[key], one.acked)
-            return outcome
+    def more(self: StoreQueues, outcome: Any, command: Replay, *_: Any) -> None:
+        for one in outcome.record.moved if isinstance(outcome, Replayed) else ():
+            key = one.queue_id, command.consumer_group_id
+            self.acked[key] = min(self.acked[key], one.acked)
 
-        return _replay
-
-    wrap(patch, StoreQueues, "_replay", change)
+    then(patch, StoreQueues, "_replay", more)
 
 
 @mutant(31, 41)
 def a_skip_passes_over_one_item_more(patch: Patch) -> None:
     """The group goes on behind the item that it was to go on with."""
 
-    def change(replay: Callable[..., Any]) -> Callable[..., Any]:
-        def _replay(self: StoreQueues, command: Any, *more: Any) -> Any:
-            outcome = replay(self, command, *more)
-            for one in outcome.record.moved if isinstance(outcome, Replayed) else ():
-                if not outcome.duplicate and one.acked < one.target < self.end_cursor(one.queue_id):
-                    self.acked[one.queue_id, command.consumer_group_id] = one.target + 1
-            return outcome
+    def spoil(self: StoreQueues, command: Replay, one: Moved) -> None:
+        if one.acked < one.target < self.end_cursor(one.queue_id):
+            self.acked[one.queue_id, command.consumer_group_id] = one.target + 1
 
-        return _replay
-
-    wrap(patch, StoreQueues, "_replay", change)
+    after_replays(patch, spoil)
 
 
-def after_replays(patch: Patch, spoil: Callable[[StoreQueues, Any, Moved], None]) -> None:
-    """Do something else, too, when a replay has moved its group back in a queue."""
+def after_replays(patch: Patch, spoil: Callable[[StoreQueues, Replay, Moved], None]) -> None:
+    """Do something else, too, for each queue in which a replay has moved its group."""
 
-    def change(replay: Callable[..., Any]) -> Callable[..., Any]:
-        def _replay(self: StoreQueues, command: Any, *more: Any) -> Any:
-            outcome = replay(self, command, *more)
-            if isinstance(outcome, Replayed) and not outcome.duplicate:
-                for one in outcome.record.moved:
-                    if one.target < one.acked:
-                        spoil(self, command, one)
-            return outcome
+    def more(self: StoreQueues, outcome: Any, command: Replay, *_: Any) -> None:
+        if isinstance(outcome, Replayed) and not outcome.duplicate:
+            for one in outcome.record.moved:
+                spoil(self, command, one)
 
-        return _replay
-
-    wrap(patch, StoreQueues, "_replay", change)
+    then(patch, StoreQueues, "_replay", more)
 
 
 @mutant(1, 5)
 def a_replay_begins_one_item_late(patch: Patch) -> None:
     """The item that the group was to begin with does not come again."""
 
-    def spoil(self: StoreQueues, command: Any, one: Moved) -> None:
-        self.acked[one.queue_id, command.consumer_group_id] = one.target + 1
+    def spoil(self: StoreQueues, command: Replay, one: Moved) -> None:
+        if one.target < one.acked:
+            self.acked[one.queue_id, command.consumer_group_id] = one.target + 1
 
     after_replays(patch, spoil)
 
@@ -124,8 +103,9 @@ def a_replay_begins_one_item_late(patch: Patch) -> None:
 def a_replay_moves_every_group(patch: Patch) -> None:
     """The others that read the queue get everything again as well."""
 
-    def spoil(self: StoreQueues, command: Any, one: Moved) -> None:
-        for key in [key for key in self.acked if key[0] == one.queue_id]:
-            self.acked[key] = min(self.acked[key], one.target)
+    def spoil(self: StoreQueues, command: Replay, one: Moved) -> None:
+        for key in list(self.acked):
+            if key[0] == one.queue_id and one.target < one.acked:
+                self.acked[key] = min(self.acked[key], one.target)
 
     after_replays(patch, spoil)

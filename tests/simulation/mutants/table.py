@@ -112,15 +112,23 @@ def wrap(patch: Patch, owner: type, name: str, change: Callable[[Callable[..., A
     patch.setattr(owner, name, change(vars(owner)[name]))
 
 
+def then(patch: Patch, owner: type, name: str, more: Callable[..., None]) -> None:
+    """Let a method do `more` behind what it does: called with self, what it returns, and its arguments.
+
+    :raises BrokenMutant: there is no such method in this class.
+    """
+
+    def change(method: Callable[..., Any]) -> Callable[..., Any]:
+        def both(self: Any, *arguments: Any, **named: Any) -> Any:
+            result = method(self, *arguments, **named)
+            more(self, result, *arguments, **named)
+            return result
+
+        return both
+
+    wrap(patch, owner, name, change)
+
+
 def lost_with_a_restart(patch: Patch, forget: Callable[[QueueState], None]) -> None:
     """A node that restarts from a checkpoint, or gets one from a peer, has forgotten something."""
-
-    def change(become: Callable[..., Any]) -> Callable[..., Any]:
-        def _become(self: QueueState, *arguments: Any, **more: Any) -> Any:
-            left = become(self, *arguments, **more)
-            forget(self)
-            return left
-
-        return _become
-
-    wrap(patch, QueueState, "_become", change)
+    then(patch, QueueState, "_become", lambda state, *_, **__: forget(state))

@@ -9,7 +9,7 @@ from phxqueue.store.aside import AsideTable
 from phxqueue.store.delays import Delays
 from phxqueue.store.state import QueueState
 from phxqueue.store.timers import Timer, TimerTable
-from tests.simulation.mutants.table import Patch, lost_with_a_restart, mutant, replace, wrap
+from tests.simulation.mutants.table import Patch, lost_with_a_restart, mutant, replace, then, wrap
 
 
 @mutant(0)
@@ -26,18 +26,13 @@ def what_is_due_takes_along_what_is_not(patch: Patch) -> None:
 def fired_batches_stay_in_the_table(patch: Patch) -> None:
     """Each command that fires moves again what has been moved before."""
 
-    def change(take_due: Callable[..., list[Timer]]) -> Callable[..., list[Timer]]:
-        def _take_due(self: TimerTable, *arguments: Any) -> list[Timer]:
-            taken = take_due(self, *arguments)
-            number = self.next_number
-            for timer in taken[:1]:
-                self.add(timer)
-            self.next_number = number
-            return taken
+    def put_back(self: TimerTable, taken: list[Timer], *_: Any) -> None:
+        number = self.next_number
+        for timer in taken[:1]:
+            self.add(timer)
+        self.next_number = number
 
-        return _take_due
-
-    wrap(patch, AsideTable, "take_due", change)
+    then(patch, AsideTable, "take_due", put_back)
 
 
 @mutant(0)
