@@ -76,6 +76,12 @@ class FakeGroup:
             payload, outcome = self.proposed.pop(0)
             self.append(payload, outcome)
 
+    def give_up(self, error: Exception) -> None:
+        """Let the only proposal end without an outcome, while this node remains master."""
+        [(_, outcome)] = self.proposed
+        self.proposed.clear()
+        outcome.errback(error)
+
     def append(self, payload: bytes, outcome: Deferred[Any] | None = None) -> None:
         """An entry is chosen: ours, or another master's."""
         instance = len(self.log)

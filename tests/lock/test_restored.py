@@ -102,10 +102,9 @@ def test_an_end_that_could_not_be_proposed_is_proposed_again(lease: bool) -> Non
     lock.group.auto = False
     lock.clock.advance(30)
     lock.clock.advance(0)
-    [(payload, outcome)] = lock.group.proposed
-    lock.group.proposed.clear()
+    [(payload, _)] = lock.group.proposed
     lock.group.lease = lease
-    outcome.errback(OutcomeUnknown("lost"))
+    lock.group.give_up(OutcomeUnknown("lost"))
     lock.group.lease = True
     lock.clock.advance(0.2)
     lock.clock.advance(0)

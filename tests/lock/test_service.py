@@ -158,9 +158,7 @@ def test_an_expiry_that_could_not_be_proposed_is_tried_again() -> None:
     lock.acquire(lease_time_ms=1000)
     lock.group.choose()
     lock.clock.advance(1)
-    [(_, outcome)] = lock.group.proposed
-    lock.group.proposed.clear()
-    outcome.errback(OutcomeUnknown("lost"))
+    lock.group.give_up(OutcomeUnknown("lost"))
     lock.clock.advance(0.2)
     lock.clock.advance(0)
     lock.group.choose()

@@ -187,9 +187,7 @@ def test_a_note_that_could_not_be_proposed_is_tried_again() -> None:
     lock.group.choose()
     lock.clock.advance(2.5)
     lock.clock.advance(0)
-    [(_, outcome)] = lock.group.proposed
-    lock.group.proposed.clear()
-    outcome.errback(OutcomeUnknown("lost"))
+    lock.group.give_up(OutcomeUnknown("lost"))
     lock.clock.advance(0.2)
     lock.clock.advance(0)
     lock.group.choose()

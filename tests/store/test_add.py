@@ -344,7 +344,7 @@ def test_a_full_journal_refuses_with_a_time_to_come_back() -> None:
     store = StoreUnderTest(auto=False)
     call = store.add(batch())
     store.clock.advance(0)
-    store.group.proposed.pop()[1].errback(Overloaded("the journal's queue is full"))
+    store.group.give_up(Overloaded("the journal's queue is full"))
     assert (call.error.status, call.error.retry_after_ms) == (Status.RESOURCE_EXHAUSTED, 50)
 
 

@@ -169,9 +169,8 @@ def test_firing_is_tried_again_when_its_outcome_is_unknown_and_moves_nothing_twi
     delayed(store, after(100))
     store.group.auto = False
     store.clock.advance(0.2)
-    [(payload, outcome)] = store.group.proposed
-    store.group.proposed.clear()
-    outcome.errback(OutcomeUnknown("mastership lost"))
+    [(payload, _)] = store.group.proposed
+    store.group.give_up(OutcomeUnknown("mastership lost"))
     store.group.append(payload)  # it was chosen all the same
     store.group.auto = True
     store.clock.advance(0.2)

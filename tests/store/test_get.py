@@ -171,7 +171,7 @@ def test_an_acknowledgement_whose_entry_failed_is_proposed_again() -> None:
     store.get(prev_cursor=10)
     store.clock.advance(0.3)
     store.clock.advance(0)
-    store.group.proposed.pop()[1].errback(Overloaded("full"))
+    store.group.give_up(Overloaded("full"))
     store.clock.advance(0.3)
     store.clock.advance(0)
     assert moves(store.group.proposed[0][0]) == [(1, 1, 10)]

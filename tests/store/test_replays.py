@@ -274,7 +274,7 @@ def test_no_outcome(error: Exception, status: Status, maybe: bool) -> None:
     made = store()
     made.group.auto = False
     call = ask(made, to_earliest=True)
-    made.group.proposed.pop()[1].errback(error)
+    made.group.give_up(error)
     assert call.error.status is status or status is Status.NO_MASTER
     assert call.error.maybe_executed or not maybe
 
