@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-import resource
 import time
 from dataclasses import dataclass
 
+from phxqueue.daemon.memory import resident_bytes
 from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
 from phxqueue.proto.store_pb2 import FireTimers, StoreCommand
 from phxqueue.store.queues import StoreQueues
+from phxqueue.store.state import TIMER_VERSION
 
 NOW_MS = 1_700_000_000_000
 SPREAD_MS = 24 * 3600 * 1000
@@ -47,15 +48,15 @@ def measure_delayed(items: int) -> DelayedCost:
     """Fill a state machine with so many of them."""
     machine, source = StoreQueues(), random.Random(1)
     hot_before = _hot(machine)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident_bytes()
     adding = 0.0
     for _ in range(items // PER_ENTRY):
         entry = _entry([NOW_MS + 60_000 + source.randrange(SPREAD_MS) for _ in range(PER_ENTRY)])
         adding += _apply(machine, entry)
-    resident = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    resident = resident_bytes() - before
     hot_beside = _hot(machine)
     fire = FireTimers(due_ms=NOW_MS + 2 * SPREAD_MS, most=FIRED_AT_ONCE)
-    firing = _apply(machine, StoreCommand(version=3, timestamp_ms=NOW_MS, fire=fire).SerializeToString())
+    firing = _apply(machine, StoreCommand(version=TIMER_VERSION, timestamp_ms=NOW_MS, fire=fire).SerializeToString())
     return DelayedCost(items, resident, adding / items, hot_before, hot_beside, firing)
 
 
@@ -80,4 +81,4 @@ def _entry(due: list[int]) -> bytes:
         )
         for number, due_ms in enumerate(due)
     ]
-    return StoreCommand(version=3, timestamp_ms=NOW_MS, batches=batches).SerializeToString()
+    return StoreCommand(version=TIMER_VERSION, timestamp_ms=NOW_MS, batches=batches).SerializeToString()

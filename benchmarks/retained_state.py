@@ -5,11 +5,10 @@ The entries are made up but are what a master would propose: 100 items a batch, 
 
 from __future__ import annotations
 
-import resource
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
+from phxqueue.daemon.memory import resident_bytes
 from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
 from phxqueue.proto.store_pb2 import StoreCommand
 from phxqueue.store.queues import StoreQueues
@@ -50,7 +49,7 @@ class StateCost:
 def measure_state(items: int) -> StateCost:
     """Fill a state machine with so many items, checkpoint it on the way as a node does, and restore it."""
     machine = StoreQueues()
-    before = _resident()
+    before = resident_bytes()
     stored: dict[bytes, bytes] = {}
     longest, state = 0.0, b""
     entries = items // (BATCH_ITEMS * BATCHES_PER_ENTRY)
@@ -64,7 +63,7 @@ def measure_state(items: int) -> StateCost:
             for key in checkpoint.dropped:
                 del stored[key]
             state = checkpoint.state
-    resident = _resident() - before - sum(map(len, stored.values()))
+    resident = resident_bytes() - before - sum(map(len, stored.values()))
     began = time.perf_counter()
     copy = StoreQueues()
     copy.restore(state, stored.items())
@@ -97,7 +96,3 @@ def _entry(number: int) -> bytes:
         batches.append(ItemBatch(header=header))
     at_ms = 1_700_000_000_000 + number * 1000 // ENTRIES_PER_SECOND
     return StoreCommand(version=1, timestamp_ms=at_ms, batches=batches).SerializeToString()
-
-
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

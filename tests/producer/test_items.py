@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 
 import pytest
 import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phxqueue.daemon.memory import resident_bytes
 from phxqueue.producer import BadText, BufferNotBytes, ItemTooLarge
 from phxqueue.producer.items import HEADROOM, ItemEncoder, encode_item, read_cookies
 from phxqueue.proto.digest import item_digest
@@ -109,11 +109,7 @@ def test_an_encoder_keeps_nothing_of_what_it_has_encoded() -> None:
     encoder = ItemEncoder(producer_id=77, pub_id=5, handle_id=6, mask=0, limit=2 << 20)
     buffer = bytes(1 << 20)
     encoder.encode(buffer, 0, 0, 0, buffer.hex()[:1000], {"k": buffer[:1000]})
-    before = _resident_bytes()
+    before = resident_bytes()
     for number in range(64):
         encoder.encode(buffer, 0, number, 0, f"{number:1000}", {"k": buffer[:1000]})
-    assert _resident_bytes() - before < 16 << 20
-
-
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    assert resident_bytes() - before < 16 << 20
