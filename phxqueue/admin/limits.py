@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from phxqueue.admin import edge
-from phxqueue.admin.clients import open_master_client, open_pool
+from phxqueue.admin.calling import with_caller
 from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.errors import AdminError
 from phxqueue.admin.groups import read as read_groups
@@ -22,7 +21,7 @@ from phxqueue.config import Topic
 from phxqueue.consumer.limits import Limit, limits_of_files
 from phxqueue.consumer.settings_watch import settings_route, settings_store
 from phxqueue.consumer.throttle_settings import limit_key, pause_key, read_throttle
-from phxqueue.net.routing import MasterClient
+from phxqueue.net.routing import Caller
 from phxqueue.proto.methods import GET_SETTINGS, SET_SETTING
 from phxqueue.proto.store_pb2 import GetSettingsRequest, SetSettingRequest, SettingChange
 
@@ -36,7 +35,7 @@ class TopicSettingsClient:
     """Reads and changes the settings of a topic."""
 
     topic: Topic
-    caller: MasterClient
+    caller: Caller
 
     async def read(self, deadline_s: float = DEADLINE_S) -> dict[str, bytes]:
         """All of them."""
@@ -69,18 +68,8 @@ def with_settings(
     context: ClusterContext, use: Callable[[TopicSettingsClient], Coroutine[Any, Any, AnswerT]]
 ) -> tuple[Topic, AnswerT]:
     """Run a coroutine with the settings of the topic that the options name."""
-    cluster = context.load()
-    topic = context.topic_of(cluster)
-    tls = context.tls_of(cluster)
-
-    async def main(reactor: Any) -> AnswerT:
-        pool = open_pool(reactor, cluster, topic, tls)
-        try:
-            return await use(TopicSettingsClient(topic, open_master_client(reactor, cluster, topic, pool)))
-        finally:
-            await pool.close()
-
-    return topic, edge.run(main)
+    topic = context.topic_of(context.load())
+    return topic, with_caller(context, topic, lambda caller: use(TopicSettingsClient(topic, caller)))
 
 
 @click.group()

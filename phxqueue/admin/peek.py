@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from phxqueue.admin import edge
+from phxqueue.admin.calling import with_caller
 from phxqueue.admin.consume import parse_queue
 from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.decoding import DECODERS, Decoder, decoder
@@ -84,24 +84,18 @@ def peek(
         topic_id=topic.topic_id, store_id=store_id, queue_id=queue_id, start=start, count=count, uin=uin, scan=scan
     )
 
-    async def main(reactor: Any) -> None:
-        from phxqueue.admin.clients import open_master_client, open_pool
+    async def main(caller: Caller) -> None:
         from phxqueue.producer.routes import store_route
 
-        pool = open_pool(reactor, cluster, topic, settings.tls_of(cluster))
-        client = open_master_client(reactor, cluster, topic, pool)
         route = store_route(topic, store_id, topic.store(store_id).group_of_queue(queue_id))
         progress = Scan()
         shown = 0
-        try:
-            async for found in find(client, route, search, progress):
-                shown += 1
-                click.echo("\n".join(describe(found, show)))
-        finally:
-            await pool.close()
+        async for found in find(caller, route, search, progress):
+            shown += 1
+            click.echo("\n".join(describe(found, show)))
         click.echo(closing_line(search, progress, shown), err=True)
 
-    edge.run(main)
+    with_caller(settings, topic, main)
 
 
 async def find(caller: Caller, route: Route, search: Search, progress: Scan) -> AsyncIterator[Found]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from twisted.internet.defer import Deferred, succeed
 
-from phxqueue.admin import edge
+from phxqueue.admin.calling import with_caller
 from phxqueue.admin.context import ClusterContext, cluster_command
 from phxqueue.admin.decoding import DECODERS, decoder
 from phxqueue.admin.errors import AdminError
@@ -305,14 +305,4 @@ def _run(settings: ClusterContext, main: Callable[[Cluster, Topic, Caller], Coro
     """Run a coroutine with a client that finds masters."""
     cluster = settings.load()
     topic = settings.topic_of(cluster)
-
-    async def run(reactor: Any) -> None:
-        from phxqueue.admin.clients import open_master_client, open_pool
-
-        pool = open_pool(reactor, cluster, topic, settings.tls_of(cluster))
-        try:
-            await main(cluster, topic, open_master_client(reactor, cluster, topic, pool))
-        finally:
-            await pool.close()
-
-    edge.run(run)
+    with_caller(settings, topic, lambda caller: main(cluster, topic, caller))
