@@ -129,8 +129,8 @@ def verdict_of(reports: Sequence[Verified]) -> tuple[list[str], int]:
     lines = [*table(("REPLICA", "CURSORS", "ITEMS", "BATCHES", "ENTRIES", "DIGESTS", ""), rows, left=2), ""]
     bad = [one for one in reports if one.bad]
     if bad:
-        first = min(bad, key=lambda one: one.bad_cursor)
-        return [*lines, f"WRONG from cursor {first.bad_cursor} on, on node {first.node_id}: {first.problem}"], 1
+        lines += [f"WRONG from cursor {one.bad_cursor} on, on node {one.node_id}: {one.problem}" for one in bad]
+        return lines, 1
     ends = [
         ReplicaEnd(one.node_id, one.start, one.end_cursor, one.applied, one.sums) for one in reports if not one.reason
     ]

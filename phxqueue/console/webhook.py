@@ -115,7 +115,8 @@ class Webhook:
                 pause = min(2 * pause, settings.webhook_backoff_max_s)
         self.failed += alarms
         self.log.warn(
-            "{alarms} alarms could not be posted to {url} in {attempts} attempts: {problem}; they stand at /alarms",
+            "{alarms} alarms could not be posted to {url} in {attempts} attempts: {problem}; "
+            "`phxqueue alarms` shows those that stand",
             alarms=alarms, url=settings.webhook_url, attempts=settings.webhook_attempts, problem=problem,
         )  # fmt: skip
 

@@ -179,6 +179,8 @@ def test_replicas_that_do_not() -> None:
     assert status == 1
     assert lines[-1].startswith("WRONG: cursors 0 to 4 are not the same on nodes 0 and 1")
     assert "right" in lines[1], "each for itself"
-    assert verdict_of([right, other, bad])[0][-1] == (
-        "WRONG from cursor 3 on, on node 3: the batch has 0 items, its header says 1"
-    )
+    worse = Verified(4, stop=5, bad=True, bad_cursor=1, problem="its entry cannot be read")
+    assert verdict_of([right, other, bad, worse])[0][-2:] == [
+        "WRONG from cursor 3 on, on node 3: the batch has 0 items, its header says 1",
+        "WRONG from cursor 1 on, on node 4: its entry cannot be read",
+    ]
