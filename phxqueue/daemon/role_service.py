@@ -114,6 +114,12 @@ class RoleService(Service):
         self._reactor.callWhenRunning(_stop, self._reactor)
 
     def _ready(self, _: None) -> None:
+        # Who is told that it serves may stop it; before the reactor runs SIGTERM would just end the process.
+        self._reactor.callWhenRunning(self._announce)
+
+    def _announce(self) -> None:
+        if self._stopping or self.exit_status:
+            return
         self._log.info("{name}: ready", name=self.role.name)
         notify({"READY": "1", "STATUS": "serving", **self._identity()})
         if self.role.console is not None:

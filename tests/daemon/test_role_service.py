@@ -92,6 +92,28 @@ def test_ready_when_the_role_serves_and_not_before(rig: Rig) -> None:
     assert rig.service.exit_status == 0
 
 
+def test_ready_is_not_told_before_signals_are_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reactor takes them over when it begins to run: until then SIGTERM just ends the process."""
+    rig = Rig(monkeypatch, running=False)
+    rig.service.startService()
+    rig.role.starting.callback(None)
+    assert rig.told == []
+    [announce] = rig.reactor.when_running
+    announce()
+    assert rig.told[0]["READY"] == "1"
+    assert rig.service.started.called
+
+
+def test_what_was_stopped_meanwhile_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(monkeypatch, running=False)
+    rig.service.startService()
+    rig.role.starting.callback(None)
+    rig.service.stopService()
+    [announce] = rig.reactor.when_running
+    announce()
+    assert ["READY" in told for told in rig.told] == [False]
+
+
 def test_an_expected_failure_is_told_without_a_traceback(rig: Rig, logged_errors: LoggedErrors) -> None:
     rig.service.startService()
     rig.role.starting.errback(ExpectedFailure("port 5100 is in use; stop the other node"))
@@ -172,7 +194,8 @@ def test_a_role_that_cannot_stop_cleanly_is_loud_and_stops(rig: Rig, logged_erro
 
 APPLICATION = """
 import os
-from twisted.application.service import Application
+import time
+from twisted.application.service import Application, Service
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from phxqueue.daemon.role_service import ExpectedFailure, RoleService, prepare_process
@@ -182,6 +205,8 @@ class Role:
     console = None
 
     async def start(self, fail):
+        if os.environ["BEHAVIOUR"] == "at once":
+            return
         await deferLater(reactor, 0)
         if os.environ["BEHAVIOUR"] == "start fails":
             raise ExpectedFailure("port 5100 is in use")
@@ -200,6 +225,12 @@ application = Application("test")
 service = RoleService(Role(), reactor)
 service.setServiceParent(application)
 prepare_process(reactor, [service])
+
+class Slow(Service):
+    def startService(self):
+        time.sleep(0.5 * (os.environ["BEHAVIOUR"] == "at once"))
+
+Slow().setServiceParent(application)
 """
 
 
@@ -294,6 +325,16 @@ def test_a_process_whose_role_fails_drains_and_fails(start: StartDaemon, behavio
     assert f"store 1 node 0: {reason}" in output
     assert "drained" in output
     assert "Traceback" not in output
+
+
+def test_a_process_that_is_stopped_as_soon_as_it_is_ready_drains(start: StartDaemon) -> None:
+    """Also one whose role serves before the reactor runs, and something else takes a while meanwhile."""
+    daemon = start("at once")
+    daemon.wait_for("READY")
+    daemon.process.send_signal(signal.SIGTERM)
+    status, output = daemon.end()
+    assert status == -signal.SIGTERM
+    assert "drained" in output, output
 
 
 def test_several_roles_of_one_process_may_fail(
