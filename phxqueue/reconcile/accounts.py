@@ -20,6 +20,8 @@ Stretch = tuple[int, int]
 
 #: Open accounts at most: a constant of the command version. The same for what is known to be unconfirmed.
 MOST_ACCOUNTS = 1 << 16
+#: Entries of the books that are loaded in one step: milliseconds of work at most.
+STEP_ENTRIES = 512
 
 
 class Accounts:
@@ -131,9 +133,11 @@ class Accounts:
             numbers += *key, count & MASK64, digest_sum
         return numbers
 
-    def load(self, numbers: Iterator[int]) -> None:
-        """Take what `dump` gave off the front, into an empty object."""
-        for _ in range(next(numbers)):
+    def loading(self, numbers: Iterator[int]) -> Iterator[None]:
+        """Take what `dump` gave off the front, step by step, into an empty object."""
+        for number in range(next(numbers)):
+            if not number % STEP_ENTRIES:
+                yield
             key, count, digest_sum = _key(numbers), next(numbers), next(numbers)
             self.open[key] = count - (1 << 64) if count >> 63 else count, digest_sum
             self._of_producer.setdefault(key[0], {})[key] = None
@@ -150,16 +154,20 @@ class Accounts:
             numbers += *key, count
         return numbers
 
-    def load_vouched(self, numbers: Iterator[int]) -> None:
-        """Take what `dump_vouched` gave, the last there is, off the front."""
+    def loading_vouched(self, numbers: Iterator[int]) -> Iterator[None]:
+        """Take what `dump_vouched` gave, the last there is, off the front, step by step."""
         stretches = next(numbers, None)
         if stretches is None:
             return
         self.vouching = True
-        for _ in range(stretches):
+        for number in range(stretches):
+            if not number % STEP_ENTRIES:
+                yield
             key = _key(numbers)
             self._stretches[key] = next(numbers), next(numbers)
-        for _ in range(next(numbers)):
+        for number in range(next(numbers)):
+            if not number % STEP_ENTRIES:
+                yield
             key = _key(numbers)
             self.unconfirmed[key] = next(numbers)
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from phxqueue.config import DEAD_LETTER_BASE
 from phxqueue.proto.ledger_pb2 import LedgerBounds, ProducedReport
 from phxqueue.proto.store_pb2 import AckDispute, CursorMove
-from phxqueue.reconcile.accounts import Accounts, Key
+from phxqueue.reconcile.accounts import STEP_ENTRIES, Accounts, Key
 from phxqueue.reconcile.columns import (
     ACKNOWLEDGED,
     ADDED,
@@ -421,20 +421,25 @@ class Ledger:
             numbers.append(int(self.whole))
         return numbers + vouched
 
-    def load(self, numbers: Iterator[int]) -> None:
-        """Become what `dump` gave; this must be a new one."""
+    def loading(self, numbers: Iterator[int]) -> Iterator[None]:
+        """Become what `dump` gave, step by step; this must be a new one."""
         self.bounds = next(numbers), next(numbers)
         self.opened_ms, self.minute, self.floor = next(numbers), next(numbers), next(numbers)
         self._timers = [(next(numbers), next(numbers)) for _ in range(next(numbers))]
-        for _ in range(next(numbers)):
+        for number in range(next(numbers)):
+            if not number % STEP_ENTRIES:
+                yield
             minute, pub_id, group = next(numbers), next(numbers), next(numbers)
             self.minutes.setdefault(minute, {})[pub_id, group] = unpack(numbers)
             self._rows += 1
         for _ in range(next(numbers)):
             queue_id = next(numbers)
             self.runs[queue_id] = Runs.load(numbers)
-        self.accounts.load(numbers)
-        for _ in range(next(numbers)):
+            yield
+        yield from self.accounts.loading(numbers)
+        for number in range(next(numbers)):
+            if not number % STEP_ENTRIES:
+                yield
             producer_id = next(numbers)
             self.reports[producer_id] = next(numbers), next(numbers)
         for _ in range(next(numbers)):
@@ -442,4 +447,4 @@ class Ledger:
             self.passed[key] = tuple(next(numbers) for _ in range(PASSED_KINDS + 1))
         self.disputes.load(numbers)
         self.whole = bool(next(numbers, 0))
-        self.accounts.load_vouched(numbers)
+        yield from self.accounts.loading_vouched(numbers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Container, Iterator
+from itertools import islice
 
 
 class Runs:
@@ -88,7 +89,7 @@ class Runs:
         runs._compacted = next(numbers)
         count = next(numbers)
         for column in runs._columns():
-            column.extend(next(numbers) for _ in range(count))
+            column.extend(islice(numbers, count))
         return runs
 
     def _columns(self) -> tuple[array[int], ...]:

@@ -287,12 +287,13 @@ class QueueIndex:
         """
         if len(self.firsts) != rows:
             raise CorruptCheckpoint(f"queue {self.queue_id}: {len(self.firsts)} index rows instead of {rows}")
-        referring = 0
+        referring, lowest = 0, None
         last = {"cursors": -1, "instances": -1}
         for begin in range(0, rows, STEP_ROWS):
             end = begin + STEP_ROWS
             cursors, instances = self.firsts[begin:end], self.instances[begin:end]
             if self._reference_firsts:
+                lowest = min(instances if lowest is None else (lowest, *instances))
                 instances = _plain(instances, self.flags[begin:end])
                 referring += len(cursors) - len(instances)
             for name, column in (("cursors", cursors), ("instances", instances)):
@@ -302,6 +303,7 @@ class QueueIndex:
             yield
         if len(self._reference_firsts) != referring:
             raise CorruptCheckpoint(f"queue {self.queue_id}: index rows of delayed batches do not say which")
+        self._lowest = lowest
         if rows and self.firsts[-1] >= self.end_cursor:
             raise CorruptCheckpoint(f"queue {self.queue_id}: the last index row begins beyond the end of the queue")
 

@@ -363,7 +363,7 @@ class QueueState:
             yield from self.keys.reading(source, blobs)
             yield from self.halves.reading(source, blobs)
         if form >= LEDGER_FORMAT:
-            self.ledger.load(iter(source.numbers(source.u64())))
+            yield from self.ledger.loading(iter(source.numbers(source.u64())))
         if form >= RELOCATION_FORMAT:
             self.relocated.read(source)
         self.history = 0 if source.at_end else source.u64()
