@@ -19,7 +19,9 @@ from phxqueue.paxos.proposer import Proposer
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a change is refused. ``temporary``: until something that is under way is finished, or a node caught up."""
+    """Why a change is refused. ``temporary``: until something that is under way is finished, a node has caught up, or
+    this master has heard the others again.
+    """
 
     reason: str
     temporary: bool = False
@@ -67,7 +69,8 @@ class Changes:
                 if unfit is not None:
                     return unfit
         minority = self._minority(wanted, now)
-        return None if minority is None else Problem(minority)
+        # Who has slept longer than its lease has heard nobody for so long: it may be master no more.
+        return None if minority is None else Problem(minority, temporary=now >= proposer.lease.until)
 
     def _unfinished(self, proposer: Proposer) -> str | None:
         pending = self._membership.next

@@ -40,7 +40,7 @@ class WindowFull(PaxosError):
 
 class ChangeRefused(PaxosError):
     """change_members() for something that must not, or cannot now, be done; ``reason`` says why and what to do.
-    Nothing was proposed. ``temporary``: it goes away when what is under way is finished.
+    Nothing was proposed. ``temporary``: it goes away by itself; see ``changes.Problem``.
     """
 
     def __init__(self, group_id: int, reason: str, *, temporary: bool = False) -> None:

@@ -264,11 +264,23 @@ def test_what_would_lose_the_majority_is_refused() -> None:
     settle(cluster)
     cluster.crash(2)
     cluster.run(0.5)
-    with pytest.raises(ChangeRefused, match="1 of 2 voters would be there, a majority is 2: node 2 is not heard"):
+    with pytest.raises(
+        ChangeRefused, match="1 of 2 voters would be there, a majority is 2: node 2 is not heard"
+    ) as refused:
         cluster.change_one(0, 1, None)
+    assert not refused.value.temporary
     cluster.change_one(0, 2, None)
     settle(cluster)
     alive(cluster)
+
+
+def test_a_master_that_was_asleep_cannot_judge_who_is_there() -> None:
+    """Chaos with real processes found it: it was stopped, and asked before it had heard anybody again."""
+    cluster = make_cluster(4, 0)
+    who = cluster.group(0).members
+    with pytest.raises(ChangeRefused, match="is not heard") as refused:
+        cluster.group(0).change_members(who[:3], cluster.time + 5.0)
+    assert refused.value.temporary
 
 
 def test_somebody_must_be_left_who_can_lead() -> None:
