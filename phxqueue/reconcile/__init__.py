@@ -36,6 +36,7 @@ producers and consumers, taken in once each) and `delivered` (known to the maste
 - :mod:`~phxqueue.reconcile.columns`: the columns of a row.
 - :mod:`~phxqueue.reconcile.runs`: which minute, pub and groups the items between two cursors belong to.
 - :mod:`~phxqueue.reconcile.accounts`: what each producer has still to report.
+- :mod:`~phxqueue.reconcile.given_up`: what cannot be judged, because there were too many accounts.
 - :mod:`~phxqueue.reconcile.places`: where in the queues the items of an account lie.
 - :mod:`~phxqueue.reconcile.disputes`: acknowledgements that what is stored contradicts.
 - :mod:`~phxqueue.reconcile.ledger`: the replicated books.

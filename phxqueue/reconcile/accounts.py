@@ -3,7 +3,8 @@
 An account is opened when something of a producer is stored and closed when its reports agree with it, in count and
 digest sum. One below zero is a loss: a store confirmed what no store has. Reports follow what they report through the
 same log, so an account is never below zero only because something is late. One above zero may only be late, until the
-producer vouches for the sequences of its batches: then it knows what became of each, and nothing is to come.
+producer vouches for the sequences of its batches: then it knows what became of each, and nothing is to come. What is
+stored only afterwards is none of what it was told of.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Accounts:
         vouching: whether sequences are kept: from the opening of the books on; of books that were opened by an earlier
             program, since a producer has vouched for some.
         unconfirmed: items that are stored although their producers vouch that they were not confirmed.
+        vouched_for: by producer, the sequences of its last word (above the first, up to the second), once that is kept:
+            None as long as it is not, for an earlier program would not keep it.
     """
 
     def __init__(self, closed: Callable[[Key, int, int], None], wrote_off: Callable[[Key, int], None]) -> None:
@@ -45,11 +48,15 @@ class Accounts:
         self.open: dict[Key, tuple[int, int]] = {}
         self.vouching = False
         self.unconfirmed: dict[Key, int] = {}
+        self.vouched_for: dict[int, Stretch] | None = None
         self._stretches: dict[Key, Stretch] = {}  # of accounts that were opened since `vouching`
         self._of_producer: dict[int, dict[Key, None]] = {}  # the open ones; derived
 
     def store(self, key: Key, count: int, digest_sum: int, stretch: Stretch | None = None) -> None:
         """So much of the producer was stored, in batches of these sequences."""
+        if stretch is not None and self._comes_late(key, stretch):
+            self._write_off(key, count)
+            return
         if self.vouching and stretch is not None:
             known = self._stretches.get(key)
             if known is not None:
@@ -58,16 +65,31 @@ class Accounts:
                 self._stretches[key] = stretch
         self._move(key, count, digest_sum)
 
+    def _comes_late(self, key: Key, stretch: Stretch) -> bool:
+        """Whether the producer has vouched for these before; unless they are what it had reported, and that was not
+        stored.
+        """
+        if not self.vouched_for:
+            return False
+        after, to = self.vouched_for.get(key[0], (0, 0))
+        return after < stretch[0] and stretch[1] <= to and self.open.get(key, (0, 0))[0] >= 0
+
     def report(self, key: Key, count: int, digest_sum: int) -> None:
         """The producer says that so much was confirmed to it."""
         self._move(key, -count, -digest_sum)
 
-    def vouch(self, producer_id: int, after: int, to: int) -> None:
+    def vouch(self, producer_id: int, after: int, to: int, *, keep: bool) -> None:
         """The producer vouches that it has reported what was confirmed to it of all batches in (after, to].
 
         What is left of an account that has no others is `unconfirmed`. Accounts under different masks may hold the same
         items (a wrong mask): they are left as they are.
+
+        Args:
+            keep: whether the command is one whose word is kept for what is stored later.
         """
+        if keep:
+            self.vouched_for = self.vouched_for or {}
+            self.vouched_for[producer_id] = after, to
         if not self.vouching:
             self.vouching = True
             return  # what is open by now has batches of unknown sequences
@@ -80,11 +102,18 @@ class Accounts:
                 self._remove(key)
                 self._write_off(key, count)
 
+    def forget(self, producer_id: int) -> None:
+        """Nobody knows any more what the producer has said."""
+        if self.vouched_for:
+            self.vouched_for.pop(producer_id, None)
+
     def restored(self) -> None:
         """The state came out of a backup. What is open may have been reported after that was taken: no later word of
         its producer says that it was not confirmed.
         """
         self._stretches.clear()
+        if self.vouched_for:
+            self.vouched_for.clear()
 
     def _write_off(self, key: Key, count: int) -> None:
         self.unconfirmed[key] = self.unconfirmed.get(key, 0) + count
@@ -116,7 +145,10 @@ class Accounts:
 
     def close_before(self, minute: int) -> None:
         """Close those of earlier minutes."""
-        for key in [key for key in self.open if key[1] < minute]:
+        old = [key for key in self.open if key[1] < minute]
+        if self.vouched_for is not None:  # what is below zero first: see Ledger
+            old.sort(key=lambda key: self.open[key][0] >= 0)
+        for key in old:
             self._close(key)
         for key in [key for key in self.unconfirmed if key[1] < minute]:
             self._wrote_off(key, self.unconfirmed.pop(key))
@@ -152,6 +184,10 @@ class Accounts:
         numbers.append(len(self.unconfirmed))
         for key, count in self.unconfirmed.items():
             numbers += *key, count
+        if self.vouched_for is not None:
+            numbers.append(len(self.vouched_for))
+            for producer_id, word in self.vouched_for.items():
+                numbers += producer_id, *word
         return numbers
 
     def loading_vouched(self, numbers: Iterator[int]) -> Iterator[None]:
@@ -170,6 +206,9 @@ class Accounts:
                 yield
             key = _key(numbers)
             self.unconfirmed[key] = next(numbers)
+        words = next(numbers, None)
+        if words is not None:
+            self.vouched_for = {next(numbers): (next(numbers), next(numbers)) for _ in range(words)}
 
 
 def _may_share(key: Key, other: Key) -> bool:

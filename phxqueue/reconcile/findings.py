@@ -4,7 +4,7 @@ What is missing shows as soon as it is reported, for reports follow through the 
 is stored although its producer vouches that it was not confirmed. What is not reported and not vouched for counts when
 its minute is settled: reports about it have had their time. What is older than the rows kept apart is not told again.
 An account that a store has under one mask and its producer under another balances for the groups that are in both, and
-for those only.
+for those only. What was given up, because there were too many accounts, is not checked: a row is told of that.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
 from phxqueue.reconcile.columns import ALTERED, INVENTED, LOST, MASK64, UNCONFIRMED, UNREPORTED, UNSTORED
+from phxqueue.reconcile.given_up import GivenUp
 from phxqueue.reconcile.kinds import groups_of
 from phxqueue.reconcile.ledger import EARLIER, Ledger
 
@@ -20,6 +21,8 @@ from phxqueue.reconcile.ledger import EARLIER, Ledger
 MOST_NAMED = 10
 #: A producer that reports so many minutes after another minute has said of that one what it has to say.
 _LATER = 2
+
+_TOLD = (UNSTORED, UNCONFIRMED, LOST, INVENTED, ALTERED, UNREPORTED)
 
 Whose = tuple[int, int, int, int]
 """(producer id, minute, pub id, kind)"""
@@ -34,6 +37,7 @@ class Finding:
         unconfirmed: stored, and their producers vouch that they were not confirmed.
         lost, invented, altered: what acknowledgements have shown; see the package.
         unreported: stored, and their producers have reported since then without a word about them.
+        unchecked: stored, and too many others were not reported either: nobody kept what the producer has to say.
         first_minute, last_minute: of all that, in minutes since 1970.
         producers: whose, as far as it is known.
         places: (queue, first cursor, last cursor) of refused acknowledgements that nobody has made good.
@@ -45,6 +49,7 @@ class Finding:
     invented: int = 0
     altered: int = 0
     unreported: int = 0
+    unchecked: int = 0
     first_minute: int = 0
     last_minute: int = 0
     producers: list[int] = field(default_factory=list)
@@ -74,13 +79,14 @@ def findings(ledger: Ledger, settled: int) -> dict[tuple[int, int], Finding]:
         if minute == EARLIER:
             continue
         for place, row in places.items():
-            if row[UNSTORED] or row[UNCONFIRMED] or row[LOST] or row[INVENTED] or row[ALTERED]:
+            if any(row[column] for column in _TOLD):
                 one = found.setdefault(place, Finding())
                 one.unstored += row[UNSTORED]
                 one.unconfirmed += row[UNCONFIRMED]
                 one.lost += row[LOST]
                 one.invented += row[INVENTED]
                 one.altered += row[ALTERED]
+                one.unchecked += row[UNREPORTED]
                 one.note(minute)
     _add_accounts(found, ledger, settled)
     for (producer_id, minute, pub_id, mask, _), count in ledger.accounts.unconfirmed.items():
@@ -102,20 +108,18 @@ def findings(ledger: Ledger, settled: int) -> dict[tuple[int, int], Finding]:
 
 
 def _add_accounts(found: dict[tuple[int, int], Finding], ledger: Ledger, settled: int) -> None:
-    whose = _doubtful(ledger, settled)
+    whose, given_up = _doubtful(ledger, settled), GivenUp(ledger)
     for (producer_id, minute, pub_id, group), (count, digest_sum) in _by_group(ledger, whose):
         if count > 0 and not _due(ledger, producer_id, minute, settled):
             continue
-        if not count and not digest_sum & MASK64:
-            continue
-        one = found.setdefault((pub_id, group), Finding())
-        one.note(minute, producer_id)
-        if count > 0:
-            one.unreported += count
-        elif count < 0:
-            one.unstored -= count
-        else:
-            one.altered += 1
+        missing = given_up.missing((minute, pub_id, group), -count) if count < 0 else 0
+        altered = given_up.altered((minute, pub_id, group)) if not count and digest_sum & MASK64 else 0
+        if count > 0 or missing or altered:
+            one = found.setdefault((pub_id, group), Finding())
+            one.note(minute, producer_id)
+            one.unreported += max(count, 0)
+            one.unstored += missing
+            one.altered += altered
 
 
 def _due(ledger: Ledger, producer_id: int, minute: int, settled: int) -> bool:

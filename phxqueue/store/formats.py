@@ -25,12 +25,15 @@ RELOCATION_FORMAT = 11
 WHOLE_FORMAT = 12
 #: Since producers vouch for sequences.
 VOUCH_FORMAT = 15
+#: Since what they vouched for is kept.
+KEPT_FORMAT = 16
 #: These are needed from a command of the version with the same number on; the newest first.
 _FORMAT_OF_VERSION = (KEYS_FORMAT, GROUPS_FORMAT, REPLAY_FORMAT, SETTINGS_FORMAT, FENCE_FORMAT, TIMER_FORMAT)
-_KNOWN = frozenset((FIRST_FORMAT, *_FORMAT_OF_VERSION, LEDGER_FORMAT, RELOCATION_FORMAT, WHOLE_FORMAT, VOUCH_FORMAT))
+_OF_THE_BOOKS = (LEDGER_FORMAT, WHOLE_FORMAT, VOUCH_FORMAT, KEPT_FORMAT)
+_KNOWN = frozenset((FIRST_FORMAT, *_FORMAT_OF_VERSION, RELOCATION_FORMAT, *_OF_THE_BOOKS))
 
 
-def format_of(version: int, *, ledger: bool, whole: bool, relocated: bool, vouched: bool) -> int:
+def format_of(version: int, *, ledger: bool, whole: bool, relocated: bool, vouched: bool, kept: bool) -> int:
     """The format of a state of which commands up to this version were applied.
 
     Args:
@@ -38,7 +41,10 @@ def format_of(version: int, *, ledger: bool, whole: bool, relocated: bool, vouch
         whole: whether they are whole.
         relocated: whether items were written again.
         vouched: whether producers vouched for sequences.
+        kept: whether what they vouched for is kept.
     """
+    if kept:
+        return KEPT_FORMAT
     if vouched:
         return VOUCH_FORMAT
     if whole:

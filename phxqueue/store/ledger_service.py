@@ -32,6 +32,7 @@ from phxqueue.proto.store_pb2 import AddResponse, StoreCommand
 from phxqueue.reconcile.columns import COLUMNS, MASK64
 from phxqueue.reconcile.disputes import Dispute
 from phxqueue.reconcile.findings import open_by_group
+from phxqueue.reconcile.given_up import GivenUp
 from phxqueue.reconcile.kinds import groups_of
 from phxqueue.reconcile.ledger import EARLIER, Ledger
 from phxqueue.reconcile.places import places_of
@@ -42,7 +43,7 @@ from phxqueue.store.group import StoreGroup
 from phxqueue.store.half_table import HalfTable
 from phxqueue.store.positions import Positions
 from phxqueue.store.proposals import Proposals
-from phxqueue.store.queues import LEDGER_VERSION, VOUCH_VERSION, WHOLE_LEDGER_VERSION, StoreQueues
+from phxqueue.store.queues import KEPT_VERSION, LEDGER_VERSION, VOUCH_VERSION, WHOLE_LEDGER_VERSION, StoreQueues
 from phxqueue.store.understood import understood
 
 #: Rows of one report: more than a producer can have in an hour.
@@ -88,7 +89,7 @@ class LedgerService:
     def look(self) -> None:
         """Open the books as soon as every member knows them; have their bounds follow the configuration."""
         group, machine = self._group, self._machine
-        if self._opening is not None or not group.serving() or not group.window_free:
+        if self._opening is not None or not group.proposing() or not group.window_free:
             return
         if not understood(group, machine, LEDGER_VERSION):
             return
@@ -100,7 +101,8 @@ class LedgerService:
         complete = machine.ledger.whole or version < WHOLE_LEDGER_VERSION
         if complete and machine.ledger.bounds == (bounds.retention_minutes, bounds.most_rows):
             return
-        command = StoreCommand(version=version, timestamp_ms=self._timestamp_ms(), ledger=bounds)
+        # Later than all that is stored by now, so that times tell what is in the books: what is stored from then on.
+        command = StoreCommand(version=version, timestamp_ms=self._timestamp_ms() + 1, ledger=bounds)
         self._opening = proposed = group.propose(command.SerializeToString())
         proposed.addBoth(self._settled)
 
@@ -128,9 +130,10 @@ class LedgerService:
             )
         version = LEDGER_VERSION
         if report.vouched_to:
-            if understood(self._group, self._machine, VOUCH_VERSION):
-                version = VOUCH_VERSION
-            else:
+            for later in (VOUCH_VERSION, KEPT_VERSION):
+                if understood(self._group, self._machine, later):
+                    version = later
+            if version == LEDGER_VERSION:
                 report.vouched_after = report.vouched_to = 0
         frame = frame_field(StoreCommand.REPORTS_FIELD_NUMBER, report.SerializeToString())
         return self._proposals.add(frame, (), version).addCallback(_reported)
@@ -248,6 +251,7 @@ def _add_open_accounts(rows: dict[tuple[int, int, int], LedgerRow], ledger: Ledg
             row = rows.get((minute if minute >= ledger.floor else EARLIER, pub_id, group))
             if row is not None:
                 row.unconfirmed += count
+    given_up = GivenUp(ledger)
     for (minute, pub_id, group), (count, digest_sum) in open_by_group(ledger):
         row = rows.get((minute if minute >= ledger.floor else EARLIER, pub_id, group))
         if row is None:
@@ -255,9 +259,11 @@ def _add_open_accounts(rows: dict[tuple[int, int, int], LedgerRow], ledger: Ledg
         if count > 0:
             row.unreported += count
         elif count < 0:
-            row.unstored -= count
+            missing = given_up.missing((minute, pub_id, group), -count)
+            row.unstored += missing
+            row.unreported -= -count - missing
         elif digest_sum & MASK64:
-            row.altered += 1
+            row.altered += given_up.altered((minute, pub_id, group))
 
 
 def _add_open_disputes(rows: dict[tuple[int, int, int], LedgerRow], ledger: Ledger) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from phxqueue.console.alarms import Alarm
 from phxqueue.console.desk import AlarmSink
 from phxqueue.proto.status_pb2 import LedgerStatus
+from phxqueue.reconcile.accounts import MOST_ACCOUNTS
 from phxqueue.reconcile.findings import Finding, findings, unreported_in_all
 from phxqueue.reconcile.ledger import Ledger
 from phxqueue.replica.interfaces import Clock
@@ -80,10 +81,11 @@ class LedgerWatch:
             for (pub_id, group), one in findings(ledger, settled).items():
                 if one.difference:
                     standing[DIFFERENCE, (group_id, pub_id, group)] = one.difference, one
-                if one.unreported:
+                if one.unreported or one.unchecked:
                     unreported[group_id, pub_id, group] = one
         for place in self._still_unreported(unreported):
-            standing[UNREPORTED, place] = unreported[place].unreported, unreported[place]
+            one = unreported[place]
+            standing[UNREPORTED, place] = one.unreported + one.unchecked, one
         for key in [key for key in self._told if key not in standing]:
             del self._told[key]
             why = "the ledger balances, or keeps that minute apart no longer, or another node looks after it"
@@ -125,6 +127,7 @@ class LedgerWatch:
             "invented": one.invented,
             "altered": one.altered,
             "unreported": one.unreported,
+            "unchecked": one.unchecked,
             "producers": [f"{producer:016x}" for producer in one.producers],
             "refused": [f"queue {queue} cursors {first} to {last}" for queue, first, last in one.places],
         }
@@ -141,10 +144,7 @@ class LedgerWatch:
 
 def _cause(kind: str, one: Finding) -> str:
     if kind == UNREPORTED:
-        return (
-            f"{one.unreported} items are stored that their producers, which have reported since, do not know to be: "
-            "their callers were told that the outcome is unknown, and may have enqueued them again"
-        )
+        return "; ".join(_doubts(one))
     parts = {
         "confirmed to producers and not stored": one.unstored,
         "stored and not confirmed to their producers, or stored twice": one.unconfirmed,
@@ -153,6 +153,19 @@ def _cause(kind: str, one: Finding) -> str:
         "altered": one.altered,
     }
     return "; ".join(f"{items} items {what}" for what, items in parts.items() if items)
+
+
+def _doubts(one: Finding) -> Iterator[str]:
+    if one.unreported:
+        yield (
+            f"{one.unreported} items are stored that their producers, which have reported since, do not know to be: "
+            "their callers were told that the outcome is unknown, and may have enqueued them again"
+        )
+    if one.unchecked:
+        yield (
+            f"{one.unchecked} items are stored and were not checked: more than {MOST_ACCOUNTS} sums were waiting for "
+            "the reports of producers"
+        )
 
 
 def _minute(minute: int) -> str:

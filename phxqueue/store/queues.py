@@ -58,7 +58,7 @@ from phxqueue.store.retention import acknowledged_rows
 from phxqueue.store.state import KEYS_VERSION, TIMER_VERSION, QueueState
 
 #: The newest command this program understands; a newer one halts the group until the node is upgraded.
-COMMAND_VERSION = 15
+COMMAND_VERSION = 16
 #: Commands of batches and cursor moves: every program understands them.
 BATCH_VERSION = 1
 #: Commands with `trims`.
@@ -71,6 +71,8 @@ LEDGER_VERSION = 10
 WHOLE_LEDGER_VERSION = 12
 #: Reports that vouch for sequences; books that are opened by such a command keep them from the beginning on.
 VOUCH_VERSION = 15
+#: Reports whose word is kept: what is stored later, and was vouched for, is judged by it.
+KEPT_VERSION = 16
 #: Consumer groups are numbered 1..64: one bit each.
 MAX_CONSUMER_GROUP_ID = 64
 #: The number of EntryKind.VALUE; entries of other kinds (no-ops, membership) are not ours.
@@ -178,7 +180,8 @@ class StoreQueues(QueueState):
         outcomes += [self._replay(replay, instance) for replay in command.replays]
         outcomes += [self._change_group(change, instance) for change in command.groups]
         for report in command.reports if counted else ():
-            self.ledger.report(report, vouched=command.version >= VOUCH_VERSION)
+            vouched, kept = command.version >= VOUCH_VERSION, command.version >= KEPT_VERSION
+            self.ledger.report(report, vouched=vouched, kept=kept)
         if command.half_decisions:
             decided, touched = decide(self, command.half_decisions)
             outcomes += decided
@@ -336,7 +339,7 @@ class StoreQueues(QueueState):
     def _stored_ms(self, producer_id: int, sequence: int) -> int:
         """When a known batch was stored, if the ledger has counted it; else 0."""
         stored_ms = self.window.stored_ms(producer_id, sequence)
-        return stored_ms if self.ledger.opened and stored_ms > self.ledger.opened_ms else 0
+        return stored_ms if self.ledger.opened and stored_ms >= self.ledger.opened_ms else 0
 
     def _move_cursor(self, move: CursorMove, version: int) -> None:
         """Raise a cursor; never lower it, never beyond the end of its queue, not after a replay it knows nothing of."""

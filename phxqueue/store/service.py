@@ -211,6 +211,8 @@ class StoreService:
             raise self._refusal(group)
         if not self._accepting():
             raise disk_full(self._node)
+        if not group.machine.ledger.opened:
+            group.ledger.look()  # before the first batch, so that it is in the books
         return add(request, served, group.intake)
 
     def get(self, request: GetRequest, context: CallContext) -> GetResponse | Deferred[GetResponse]:

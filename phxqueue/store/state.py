@@ -262,6 +262,7 @@ class QueueState:
             whole=self.ledger.whole,
             relocated=bool(self.relocated.queue_ids),
             vouched=self.ledger.accounts.vouching,
+            kept=self.ledger.accounts.vouched_for is not None,
         )
 
     def _write_numbers(self, out: ColumnWriter) -> None:

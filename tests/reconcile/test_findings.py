@@ -6,6 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
@@ -15,11 +16,14 @@ from phxqueue.console.desk import AlarmDesk
 from phxqueue.console.events import EventRing
 from phxqueue.proto.ledger_pb2 import LedgerBounds, ProducedReport, ProducedRow
 from phxqueue.proto.store_pb2 import AckDispute
+from phxqueue.reconcile import accounts
 from phxqueue.reconcile.accounts import MOST_ACCOUNTS
 from phxqueue.reconcile.columns import UNCONFIRMED, UNREPORTED
 from phxqueue.reconcile.findings import findings, unreported_in_all
 from phxqueue.reconcile.kinds import groups_of
-from phxqueue.reconcile.ledger import Ledger, Tally
+from phxqueue.reconcile.ledger import REPORTER_MINUTES, Ledger, Tally
+from phxqueue.reconcile.rows import LedgerRow
+from phxqueue.store.ledger_service import _add_open_accounts, _row
 from phxqueue.store.ledger_watch import LedgerWatch
 from phxqueue.store.served import ServedQueues
 from tests.reconcile.rig import two_pubs
@@ -53,6 +57,7 @@ class Books:
         mask: int = BOTH,
         digest: int = 500,
         vouched: tuple[int, int] = (0, 0),
+        kept: bool = True,
     ) -> None:
         """`vouched`: for the sequences above the first and up to the second."""
         self._sequence += 1
@@ -65,7 +70,8 @@ class Books:
                 rows=[row] if count else [],
                 vouched_after=vouched[0],
                 vouched_to=vouched[1],
-            )
+            ),
+            kept=kept,
         )
 
     def red(self, settled: int = 5) -> dict[tuple[int, int], tuple[int, int]]:
@@ -334,6 +340,138 @@ def test_what_is_unconfirmed_survives_checkpoints_and_stays_in_its_row_when_it_i
         ledger.begin((BEGIN + 61) * 60_000)
         row = ledger.minutes[0][1, 1]
         assert (row[UNCONFIRMED], row[UNREPORTED], ledger.accounts.unconfirmed) == (10, 0, {})
+
+
+def test_what_is_stored_after_its_producer_has_vouched_for_it_is_a_difference_at_once() -> None:
+    """A second copy, and nothing comes from that producer any more."""
+    books = vouching()
+    books.store(sequence=2)
+    books.report(vouched=(0, 2))
+    assert books.red() == {}
+    books.store(5, minute=1, sequence=2)
+    assert books.red(-1) == {(1, 1): (5, 0), (1, 2): (5, 0)}
+    copy = Ledger()
+    copy.load(iter(books.ledger.dump()))
+    assert copy.dump() == books.ledger.dump()
+    books.ledger = copy
+    books.store(5, minute=2, sequence=1)
+    books.store(5, minute=2, sequence=3)
+    assert books.red(-1) == {(1, 1): (10, 0), (1, 2): (10, 0)}, "a later one may be under way"
+
+
+def test_the_word_of_an_earlier_program_is_not_kept() -> None:
+    books = Books()
+    for vouched in ((0, 1), (0, 2)):
+        books.report(0, vouched=vouched, kept=False)
+    books.store(sequence=2)
+    assert books.red(-1) == {}
+    assert books.ledger.accounts.vouched_for is None
+
+
+def test_what_is_stored_late_and_was_doubted_is_not_judged() -> None:
+    books = vouching()
+    books.report(0, vouched=(2, 5))
+    books.store(sequence=2)
+    assert books.red(-1) == {}
+    books.store(pub=2, sequence=3)
+    assert books.red(-1) == {(2, 1): (10, 0), (2, 2): (10, 0)}
+
+
+def test_what_is_stored_late_and_was_reported_before_makes_good_what_was_missing() -> None:
+    books = vouching()
+    books.report(vouched=(0, 2))
+    assert books.red(-1) == {(1, 1): (10, 0), (1, 2): (10, 0)}
+    books.store(sequence=2)
+    assert books.red(-1) == {}
+
+
+def test_what_was_said_before_a_restore_judges_nothing_after_it() -> None:
+    books = vouching()
+    books.report(0, vouched=(0, 5))
+    books.ledger.accounts.restored()
+    books.store(sequence=5)
+    assert books.red(-1) == {}
+
+
+def test_the_word_of_a_producer_is_kept_as_long_as_its_report() -> None:
+    books = vouching()
+    assert books.ledger.accounts.vouched_for == {7: (0, 1)}
+    books.ledger.begin((BEGIN + REPORTER_MINUTES + 1) * 60_000)
+    assert (books.ledger.reports, books.ledger.accounts.vouched_for) == ({}, {})
+
+
+# ---- too many accounts -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def crowded(monkeypatch: pytest.MonkeyPatch) -> Books:
+    """Ten items of the producer in an account that was given up, for there are three others; five in a new one."""
+    monkeypatch.setattr(accounts, "MOST_ACCOUNTS", 3)
+    books = vouching()
+    books.store(sequence=2)
+    for other in range(3):
+        books.ledger.store({Tally(8 + other, 0, 2, BOTH, 0): [1, 1, 1, 1]})
+    books.store(5, digest=250, sequence=3)
+    return books
+
+
+def row_of(ledger: Ledger, minute: int) -> LedgerRow:
+    """As it is told, of pub 1 and group 1."""
+    rows: dict[tuple[int, int, int], Any] = {
+        (minute, *place): _row(minute, *place, numbers) for place, numbers in ledger.minutes[minute].items()
+    }
+    _add_open_accounts(rows, ledger)
+    row = LedgerRow.of(rows[minute, 1, 1])
+    assert row.balance == 0
+    return row
+
+
+def test_what_was_given_up_and_is_reported_whole_is_not_checked_and_no_difference(crowded: Books) -> None:
+    assert findings(crowded.ledger, BEGIN)[1, 1].unchecked == 10
+    crowded.report(15, digest=750)
+    one = findings(crowded.ledger, BEGIN)[1, 1]
+    assert (one.difference, one.unstored, one.unchecked) == (0, 0, 10)
+    row = row_of(crowded.ledger, BEGIN)
+    assert (row.difference, row.produced, row.stored, row.unreported) == (0, 15, 15, 0)
+    crowded.ledger.begin((BEGIN + 61) * 60_000)
+    old = row_of(crowded.ledger, 0)
+    assert (old.difference, old.produced, old.stored, old.unreported) == (0, 15, 15, 0)
+
+
+def test_what_is_missing_beyond_what_was_given_up_is_a_difference(crowded: Books) -> None:
+    crowded.report(17, digest=850)
+    one = findings(crowded.ledger, BEGIN)[1, 1]
+    assert (one.difference, one.unstored) == (2, 2)
+    assert row_of(crowded.ledger, BEGIN).unstored == 2
+    crowded.ledger.begin((BEGIN + 61) * 60_000)
+    assert row_of(crowded.ledger, 0).unstored == 2
+
+
+def test_what_was_given_up_and_is_reported_in_parts_is_not_called_altered(crowded: Books) -> None:
+    crowded.report(5, digest=777)
+    one = findings(crowded.ledger, BEGIN)[1, 1]
+    assert (one.difference, one.unchecked) == (0, 10)
+    assert row_of(crowded.ledger, BEGIN).difference == 0
+
+
+def test_what_was_given_up_does_not_hide_what_is_missing_elsewhere(crowded: Books) -> None:
+    crowded.report(17, pub=3)
+    crowded.report(4, minute=1)
+    found = findings(crowded.ledger, BEGIN)
+    assert {place: one.unstored for place, one in found.items() if one.unstored} == {
+        (3, 1): 17, (3, 2): 17, (1, 1): 4, (1, 2): 4,
+    }  # fmt: skip
+
+
+def test_what_was_not_checked_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "MOST_ACCOUNTS", 1)
+    watched = Watched()
+    watched.books.store(10)
+    watched.books.store(10, minute=1)
+    assert watched.go_by(180) == {"unreported"}
+    [one] = [one for one in watched.desk.alarms.standing.values() if ("group", 1) in one.alarm.subject]
+    assert one.alarm.warning
+    assert "10 items are stored and were not checked" in one.alarm.cause
 
 
 # ---- many accounts ----------------------------------------------------------------------------------------------

@@ -118,3 +118,38 @@ async def test_the_ledger_is_red_where_it_should_be(fault: Any, reconcile: Any, 
         assert {(row.pub_id, row.consumer_group_id, row.difference) for row in rows} == {(1, one, 5) for one in groups}
         assert all(row.balance == 0 for row in rows)
         await books.cluster.settle()
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["silent", "closed"])
+@pytest_twisted.ensureDeferred
+async def test_what_is_stored_again_when_its_producer_says_nothing_any_more_is_red_as_well(
+    closed: bool, logged_errors: Any
+) -> None:
+    """It has vouched for the batch long ago, and nothing comes after it."""
+    books, sent = Books("alarm"), list[AddRequest]()
+
+    def keep(request: AddRequest, store: Store) -> Deferred[Any]:
+        sent.append(AddRequest.FromString(request.SerializeToString()))
+        return store(request)
+
+    async with books.cluster:
+        await goes_by(books, 5)
+        books.on_store = keep
+        producer = books.cluster.producer
+        await producer.enqueue_many([NewItem(1, 1, b"once %d" % number) for number in range(5)])
+        books.on_store = None
+        if closed:
+            await producer.close()
+        await goes_by(books, SETTLED_S)
+        assert books.alarms.raised == {}
+        machine = books.group.state_machine
+        machine.window = machine.window.emptied()
+        await books.add(*sent[0].batches)
+        await goes_by(books, 11)
+        found = {name: one.alarm for name, one in books.alarms.standing.items()}
+        assert set(found) == {f"difference store 1 paxos group 0 pub 1 group {group}" for group in (1, 2)}
+        assert all(alarm.facts["unconfirmed"] == 5 for alarm in found.values())
+        rows = [row for row in await books.ledger() if row.difference]
+        assert {(row.consumer_group_id, row.unconfirmed, row.difference) for row in rows} == {(1, 5, 5), (2, 5, 5)}
+        assert all(row.balance == 0 for row in rows)
+        await books.cluster.settle()

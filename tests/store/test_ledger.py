@@ -35,7 +35,14 @@ from phxqueue.reconcile.rows import LedgerRow, Picture
 from phxqueue.replica.errors import NotServing, OutcomeUnknown
 from phxqueue.store.ledger_service import LedgerService, ledger_bounds
 from phxqueue.store.outcomes import Duplicate
-from phxqueue.store.queues import COMMAND_VERSION, LEDGER_VERSION, StoreQueues, new_history
+from phxqueue.store.queues import (
+    COMMAND_VERSION,
+    KEPT_VERSION,
+    LEDGER_VERSION,
+    VOUCH_VERSION,
+    StoreQueues,
+    new_history,
+)
 from tests.store.fakes import NOW_MS, StoreUnderTest, batch, command
 
 VALUE = 0
@@ -440,6 +447,53 @@ def test_books_of_a_new_store_judge_the_first_that_is_vouched_for_and_restored_o
     machine.apply(machine.applied + 1, VALUE, vouch.SerializeToString())
     assert sum(machine.ledger.accounts.unconfirmed.values()) == (0 if restored else 3)
     assert [count for count, _ in machine.ledger.accounts.open.values()] == ([3] if restored else [])
+
+
+def test_the_first_batch_ever_is_in_the_books() -> None:
+    store = StoreUnderTest(ledger=False)
+    [result] = add(store, sent(3))
+    ledger = store.group.state_machine.ledger
+    assert ledger.opened
+    assert result.timestamp_ms == NOW_MS + 1 == ledger.opened_ms
+    assert [count for count, _ in ledger.accounts.open.values()] == [3]
+    [again] = add(store, sent(3))
+    assert (again.duplicate, again.timestamp_ms) == (True, NOW_MS + 1), "else it would never be reported"
+
+
+def test_a_batch_of_before_the_books_is_never_said_to_be_in_them() -> None:
+    store = StoreUnderTest(ledger=False)
+    store.group.lowest_version = LEDGER_VERSION - 1
+    add(store, sent(3))
+    store.group.lowest_version = COMMAND_VERSION
+    ledger_of(store).look()
+    [again] = add(store, sent(3))
+    assert (again.duplicate, again.timestamp_ms) == (True, 0), "although it was stored in this very millisecond"
+
+
+def test_a_batch_does_not_wait_for_books_that_not_everybody_knows() -> None:
+    store = StoreUnderTest(ledger=False)
+    store.group.lowest_version = LEDGER_VERSION - 1
+    [result] = add(store, sent(3))
+    assert (result.count, result.timestamp_ms, store.group.state_machine.ledger.opened) == (3, 0, False)
+
+
+@pytest.mark.parametrize(("known", "kept"), [(VOUCH_VERSION, None), (KEPT_VERSION, {7: (0, 1)})])
+def test_what_a_producer_vouches_for_is_kept_when_everybody_knows_how(known: int, kept: Any) -> None:
+    store = StoreUnderTest(ledger=False)
+    store.group.lowest_version = known
+    add(store, sent(3))
+    told = request(1, ())
+    told.report.vouched_to = 1
+    ledger_of(store).report(told)
+    store.clock.advance(0)
+    machine = store.group.state_machine
+    assert (machine.ledger.accounts.vouched_for, machine.version) == (kept, known)
+    assert sum(machine.ledger.accounts.unconfirmed.values()) == 3
+    fresh = StoreQueues()
+    checkpoint = machine.checkpoint()
+    fresh.restore(checkpoint.state, checkpoint.segments)
+    assert fresh.state_hash() == machine.state_hash()
+    assert (fresh.ledger.accounts.vouched_for, fresh._format) == (kept, known)
 
 
 def test_bounds_follow_the_configuration() -> None:
