@@ -10,7 +10,8 @@ no acknowledgement is taken, while what was replayed is being delivered, unless 
 handed the last of it out, and stands where that ends: any other may not have heard of the replay.
 
 A claim that what is stored contradicts is an alarm (`reconcile = alarm`), and with `reconcile = strict` it moves
-nothing either: the items come again.
+nothing either: the items come again. Only an acknowledgement that was compared settles what was refused before: one
+that was not (`reconcile` was set to `off` meanwhile) takes it as it was.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from phxqueue.proto.store_pb2 import AckClaim, GetRequest
 from phxqueue.store.batcher import Stretches
 from phxqueue.store.disputes import alarm_name, mismatch_alarm, pubs_in, unreadable_alarm
 from phxqueue.store.entries import ParsedEntry
-from phxqueue.store.passed import note_dispute, note_passed
+from phxqueue.store.passed import note_dispute, note_passed, note_unsettled
 from phxqueue.store.passed_on import DROP_VERSION
 from phxqueue.store.positions import Reader
 from phxqueue.store.reading import Reading
@@ -151,6 +152,8 @@ def _move(request: GetRequest, reading: Reading, *, unproven: bool = False) -> b
     if reading.positions.acknowledge(key, request.prev_cursor, acked):
         generation = reading.machine.replays.generation(key)
         note_passed(request, reading, acked, unproven=unproven)
+        if unproven:
+            note_unsettled(request, reading, acked)
         reading.proposals.move(*key, request.prev_cursor, _dropped(request, reading, acked), generation)
     return True
 

@@ -38,16 +38,44 @@ def note_dispute(
     """Have the ledger note that a claim is contradicted. `pub_id`: for items that the ledger has never seen."""
     if not reading.machine.ledger.opened:
         return
+    stored = claim.start, claim.stop, audit.count, audit.digest_sum & MASK64
+    _propose(request, reading, stored, (claim.count, claim.digest_sum), pub_id=pub_id, refused=refused)
+
+
+def note_unsettled(request: GetRequest, reading: Reading, acked: int) -> None:
+    """The group passes, by an acknowledgement that was not compared, what was refused before and not made good since.
+
+    Have the ledger note that it is accepted as it was, or it would be settled by nothing.
+    """
+    key = request.queue_id, request.consumer_group_id
+    for one in reading.machine.ledger.disputes.known:
+        ours = (one.queue_id, one.consumer_group_id) == key
+        if ours and one.is_open and acked < one.stop <= request.prev_cursor:
+            stored = one.start, one.stop, one.stored_count, one.stored_digest
+            claimed = one.claimed_count, one.claimed_digest
+            _propose(request, reading, stored, claimed, pub_id=one.pub_id, refused=False)
+
+
+def _propose(
+    request: GetRequest,
+    reading: Reading,
+    stored: tuple[int, int, int, int],
+    claimed: tuple[int, int],
+    *,
+    pub_id: int,
+    refused: bool,
+) -> None:
+    """`stored`: first cursor, one past the last, items and digest sum; `claimed`: items and digest sum."""
     key = request.queue_id, request.consumer_group_id
     dispute = AckDispute(
         queue_id=key[0],
         consumer_group_id=key[1],
-        start=claim.start,
-        stop=claim.stop,
-        stored_count=audit.count,
-        stored_digest=audit.digest_sum & MASK64,
-        claimed_count=claim.count,
-        claimed_digest=claim.digest_sum,
+        start=stored[0],
+        stop=stored[1],
+        stored_count=stored[2],
+        stored_digest=stored[3],
+        claimed_count=claimed[0],
+        claimed_digest=claimed[1],
         refused=refused,
         generation=reading.machine.replays.generation(key),
         pub_id=pub_id,

@@ -12,6 +12,7 @@ from phxqueue.config import Reconcile
 from phxqueue.net.status import Status
 from phxqueue.proto.digest import Claim
 from phxqueue.proto.store_pb2 import AckClaim
+from phxqueue.reconcile.findings import findings
 from tests.store.fakes import Call, StoreUnderTest, batch
 
 
@@ -72,6 +73,38 @@ def test_strict_moves_nothing_and_has_the_items_delivered_again() -> None:
     assert [one.first_cursor for one in answer.batches] == [0, 5]
     assert audits(made) == (0, 1, 0, 0)
     assert acknowledge(made, FIRST, SECOND).answer.prev_cursor == 10
+
+
+def reconfigured(made: StoreUnderTest, reconcile: Reconcile) -> None:
+    topic = made.node.topic
+    pubs = tuple(replace(pub, reconcile=reconcile) for pub in topic.pubs)
+    made.service.reconfigure(replace(made.node, topic=replace(topic, pubs=pubs)))
+    made.clock.advance(1)
+
+
+@pytest.mark.parametrize("how", ["off", "unclaimed", "checked"])
+def test_what_strict_has_refused_is_settled_by_nothing_that_is_not_checked(how: str) -> None:
+    """An operator has set `reconcile` to something else: that lets the group go on, and makes nothing right."""
+    made = store("strict")
+    with capturedLogs():
+        acknowledge(made, WRONG)
+    reconfigured(made, "off" if how == "off" else "alarm")
+    if how == "unclaimed":
+        made.get(limit=0, prev_cursor=3)
+        assert made.get(limit=0, prev_cursor=10).answer.prev_cursor == 10
+    else:
+        assert acknowledge(made, FIRST, SECOND).answer.prev_cursor == 10
+    made.clock.advance(1)
+    machine = made.group.state_machine
+    assert machine.acked[1, 1] == 10
+    found = {place: one.lost for place, one in findings(machine.ledger, 0).items()}
+    assert found == ({} if how == "checked" else {(1, 1): 1})
+    assert not machine.ledger.disputes.any_open
+    refused, *accepted = machine.ledger.disputes.known
+    assert (refused.refused, refused.settled) == (True, True)
+    assert [(one.start, one.stop, one.refused, one.claimed_count) for one in accepted] == (
+        [] if how == "checked" else [(0, 5, False, 4)]
+    )
 
 
 def test_strictness_asks_for_claims() -> None:
