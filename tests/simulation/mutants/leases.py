@@ -83,7 +83,7 @@ def lease_forgotten(patch: Patch) -> None:
     wrap(patch, LeaseGiven, "__init__", change)
 
 
-@mutant(454, profiles=("late", *SHORT))
+@mutant(13, profiles=("late", *SHORT))
 def reads_before_catching_up(patch: Patch) -> None:
     """A new master serves reads before it has applied what was chosen before it."""
 

@@ -18,7 +18,7 @@ def emptied_disk_votes(patch: Patch) -> None:
     replace(patch, Membership, "_counts", lambda self, member: True)
 
 
-@mutant(122, profiles=("members",))
+@mutant(17, profiles=("members",))
 def whoever_answers_counts(patch: Patch) -> None:
     """The accepts of learners, and of nodes that were removed, count."""
 
