@@ -18,7 +18,7 @@ def emptied_disk_votes(patch: Patch) -> None:
     replace(patch, Membership, "_counts", lambda self, member: True)
 
 
-@mutant(17, profiles=("members",))
+@mutant(81, profiles=("members",))
 def whoever_answers_counts(patch: Patch) -> None:
     """The accepts of learners, and of nodes that were removed, count."""
 
@@ -36,7 +36,7 @@ def whoever_answers_counts(patch: Patch) -> None:
     replace(patch, Membership, "votes_at", lambda self, instance: True)
 
 
-@mutant(34, profiles=("members",))
+@mutant(81, profiles=("members",))
 def change_in_force_at_once(patch: Patch) -> None:
     """A change counts from the moment it is chosen."""
 
@@ -46,7 +46,7 @@ def change_in_force_at_once(patch: Patch) -> None:
     replace(patch, Membership, "view_at", view_at)
 
 
-@mutant(297, profiles=("members",))
+@mutant(207, profiles=("members",))
 def old_majority_decides(patch: Patch) -> None:
     """Votes are counted under the membership in force when the entry is proposed, whatever instance it is."""
     replace(patch, Membership, "view_at", lambda self, instance: self.current)
