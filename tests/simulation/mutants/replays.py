@@ -54,7 +54,7 @@ def generations_not_in_checkpoint(patch: Patch) -> None:
     lost_with_a_restart(patch, forget)
 
 
-@mutant(31, 41)
+@mutant(21, 41)
 def a_skip_is_answered_and_not_done(patch: Patch) -> None:
     """A replay that passes over items leaves the group where it was."""
 
@@ -66,7 +66,7 @@ def a_skip_is_answered_and_not_done(patch: Patch) -> None:
     then(patch, StoreQueues, "_replay", more)
 
 
-@mutant(31, 41)
+@mutant(21, 41)
 def a_skip_passes_over_one_item_more(patch: Patch) -> None:
     """The group goes on behind the item that it was to go on with."""
 
