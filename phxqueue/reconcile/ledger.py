@@ -142,8 +142,7 @@ class Ledger:
             runs.compact(floor)
         silent = self.minute - REPORTER_MINUTES
         for producer_id in [one for one, (_, heard) in self.reports.items() if heard < silent]:
-            del self.reports[producer_id]
-            self.accounts.forget(producer_id)
+            self._forget_reporter(producer_id)
 
     def _floor_of_rows(self) -> int:
         """The floor that leaves no more rows apart than the bounds say."""
@@ -259,11 +258,8 @@ class Ledger:
     # ---- what is reported --------------------------------------------------------------------------
 
     def report(self, report: ProducedReport, *, vouched: bool = True, kept: bool = True) -> None:
-        """A producer says what was confirmed to it; a report that was taken in before changes nothing.
-
-        Args:
-            vouched: whether the command is one that may vouch for sequences.
-            kept: whether it is one whose word is kept.
+        """A producer says what was confirmed to it; a report that was taken in before changes nothing. It depends on
+        its command whether it may have `vouched` for sequences, and whether its word is `kept`.
         """
         producer_id = report.producer_id
         last, _ = self.reports.pop(producer_id, (0, 0))
@@ -276,9 +272,11 @@ class Ledger:
                 self.accounts.vouch(producer_id, report.vouched_after, report.vouched_to, keep=kept)
         self.reports[producer_id] = max(report.sequence, last), self.minute
         if len(self.reports) > MOST_REPORTERS:
-            oldest = next(iter(self.reports))
-            del self.reports[oldest]
-            self.accounts.forget(oldest)
+            self._forget_reporter(next(iter(self.reports)))
+
+    def _forget_reporter(self, producer_id: int) -> None:
+        del self.reports[producer_id]
+        self.accounts.forget(producer_id)
 
     def _report(self, key: Key, count: int, digest_sum: int, duplicates: int) -> None:
         _, minute, pub_id, mask, kind = key
@@ -296,11 +294,7 @@ class Ledger:
             self.accounts.report(key, count - late, digest_sum)
 
     def _close_account(self, key: Key, count: int, digest_sum: int) -> None:
-        """An account is given up: what it lacks stays in its row.
-
-        What is below zero may be the rest of another one of its minute that was given up before, because there were too
-        many: it was reported whole, and had begun anew. See :mod:`phxqueue.reconcile.given_up`.
-        """
+        """An account is given up: what it lacks stays in its row. `rest`: see :mod:`phxqueue.reconcile.given_up`."""
         _, minute, pub_id, mask, _ = key
         for group in groups_of(mask):
             row = self._at(minute, pub_id, group)

@@ -54,7 +54,7 @@ def generations_not_in_checkpoint(patch: Patch) -> None:
     lost_with_a_restart(patch, forget)
 
 
-@mutant(21, 41)
+@mutant(31, 41)
 def a_skip_is_answered_and_not_done(patch: Patch) -> None:
     """A replay that passes over items leaves the group where it was."""
 
