@@ -39,6 +39,7 @@ producers and consumers, taken in once each) and `delivered` (known to the maste
 - :mod:`~phxqueue.reconcile.given_up`: what cannot be judged, because there were too many accounts.
 - :mod:`~phxqueue.reconcile.places`: where in the queues the items of an account lie.
 - :mod:`~phxqueue.reconcile.disputes`: acknowledgements that what is stored contradicts.
+- :mod:`~phxqueue.reconcile.tally`: what an entry has stored, as it is counted.
 - :mod:`~phxqueue.reconcile.ledger`: the replicated books.
 - :mod:`~phxqueue.reconcile.rows`: rows as they are shown, added up over groups and stores.
 

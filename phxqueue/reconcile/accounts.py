@@ -208,7 +208,12 @@ class Accounts:
             self.unconfirmed[key] = next(numbers)
         words = next(numbers, None)
         if words is not None:
-            self.vouched_for = {next(numbers): (next(numbers), next(numbers)) for _ in range(words)}
+            self.vouched_for = {}
+            for number in range(words):
+                if not number % STEP_ENTRIES:
+                    yield
+                producer_id = next(numbers)
+                self.vouched_for[producer_id] = next(numbers), next(numbers)
 
 
 def _may_share(key: Key, other: Key) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from phxqueue.config import DEAD_LETTER_BASE
 from phxqueue.proto.ledger_pb2 import LedgerBounds, ProducedReport
@@ -45,6 +44,7 @@ from phxqueue.reconcile.columns import (
 from phxqueue.reconcile.disputes import Dispute, Disputes
 from phxqueue.reconcile.kinds import KINDS, Kind, groups_of, kind_of
 from phxqueue.reconcile.runs import Runs
+from phxqueue.reconcile.tally import Tally
 
 #: Producers whose last report is remembered: a constant of the command version.
 MOST_REPORTERS = 1 << 16
@@ -57,17 +57,6 @@ _NONE_PASSED = (0,) * (PASSED_KINDS + 1)
 
 Place = tuple[int, int]
 """(pub id, consumer group id)"""
-
-
-class Tally(NamedTuple):
-    """Batches of one entry that are alike."""
-
-    producer_id: int  # 0: they have no sequence numbers, so nobody will report them
-    queue_id: int
-    pub_id: int
-    mask: int
-    origin: int
-    added: int = 0  # groups that were created at run time, and that the batch does not name
 
 
 class Ledger:

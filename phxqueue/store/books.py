@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from phxqueue.proto.item_pb2 import BatchHeader
-from phxqueue.reconcile.ledger import Ledger, Tally
+from phxqueue.reconcile.ledger import Ledger
+from phxqueue.reconcile.tally import Tally
 
 
 class EntryBooks:

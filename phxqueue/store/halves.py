@@ -15,7 +15,7 @@ from phxqueue.proto.origin import Origin
 from phxqueue.proto.store_pb2 import HalfDecision
 from phxqueue.reconcile import columns
 from phxqueue.reconcile.columns import PREPARED
-from phxqueue.reconcile.ledger import Tally
+from phxqueue.reconcile.tally import Tally
 from phxqueue.store.delayed import append_by_reference
 from phxqueue.store.half_table import COMMITTED, EXPIRED, ROLLED_BACK, Decided, Half, minute_of
 from phxqueue.store.outcomes import HalfOutcome, Outcome, Refusal

@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from phxqueue.net.status import Status
 from phxqueue.proto.item_pb2 import BatchHeader, ItemBatch
+from phxqueue.proto.ledger_pb2 import ProducedReport
 from phxqueue.proto.store_pb2 import (
     AckDispute,
     CursorMove,
@@ -180,8 +181,7 @@ class StoreQueues(QueueState):
         outcomes += [self._replay(replay, instance) for replay in command.replays]
         outcomes += [self._change_group(change, instance) for change in command.groups]
         for report in command.reports if counted else ():
-            vouched, kept = command.version >= VOUCH_VERSION, command.version >= KEPT_VERSION
-            self.ledger.report(report, vouched=vouched, kept=kept)
+            self._take_report(report, command.version)
         if command.half_decisions:
             decided, touched = decide(self, command.half_decisions)
             outcomes += decided
@@ -200,6 +200,9 @@ class StoreQueues(QueueState):
             complete_books(self)
         if command.version >= VOUCH_VERSION:  # else from the first word of a producer on
             self.ledger.accounts.vouching = True
+
+    def _take_report(self, report: ProducedReport, version: int) -> None:
+        self.ledger.report(report, vouched=version >= VOUCH_VERSION, kept=version >= KEPT_VERSION)
 
     def _skip(self, instance: int, message: str) -> Refusal:
         self.unreadable += 1

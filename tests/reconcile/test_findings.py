@@ -21,8 +21,9 @@ from phxqueue.reconcile.accounts import MOST_ACCOUNTS
 from phxqueue.reconcile.columns import UNCONFIRMED, UNREPORTED
 from phxqueue.reconcile.findings import findings, unreported_in_all
 from phxqueue.reconcile.kinds import groups_of
-from phxqueue.reconcile.ledger import REPORTER_MINUTES, Ledger, Tally
+from phxqueue.reconcile.ledger import REPORTER_MINUTES, Ledger
 from phxqueue.reconcile.rows import LedgerRow
+from phxqueue.reconcile.tally import Tally
 from phxqueue.store.ledger_service import _add_open_accounts, _row
 from phxqueue.store.ledger_watch import LedgerWatch
 from phxqueue.store.served import ServedQueues
@@ -351,7 +352,7 @@ def test_what_is_stored_after_its_producer_has_vouched_for_it_is_a_difference_at
     books.store(5, minute=1, sequence=2)
     assert books.red(-1) == {(1, 1): (5, 0), (1, 2): (5, 0)}
     copy = Ledger()
-    copy.load(iter(books.ledger.dump()))
+    assert not any(copy.loading(iter(books.ledger.dump())))
     assert copy.dump() == books.ledger.dump()
     books.ledger = copy
     books.store(5, minute=2, sequence=1)
