@@ -148,7 +148,7 @@ def test_a_signal_cancels_the_command_and_lets_it_clean_up(number: int, status: 
     assert process.stdout is not None
     assert process.stdout.readline() == "running\n"
     process.send_signal(number)
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=100)
     assert output == "cleaned up\n"
     assert process.returncode == status
 

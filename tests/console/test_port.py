@@ -50,9 +50,9 @@ class Rig:
 
 def fetch(port: int, method: str, path: str, context: ssl.SSLContext | None = None) -> tuple[int, Any, bytes]:
     if context is None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     else:
-        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=context)
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=60, context=context)
     try:
         connection.request(method, path, headers={"Connection": "close"})
         response = connection.getresponse()

@@ -81,7 +81,7 @@ def test_twistd_ends_with_one_report_and_no_traceback(role: str, tmp_path: Path)
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert ended.returncode == 1

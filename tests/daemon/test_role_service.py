@@ -274,7 +274,7 @@ class Daemon:
 
     def end(self) -> tuple[int, str]:
         """Wait for the end: exit status and output."""
-        output, _ = self.process.communicate(timeout=30)
+        output, _ = self.process.communicate(timeout=100)
         return self.process.returncode, output
 
     def close(self) -> None:

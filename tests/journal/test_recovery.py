@@ -43,7 +43,7 @@ def submit():
 
 for _ in range(8):
     reactor.callWhenRunning(submit)
-reactor.callLater(15, reactor.stop)
+reactor.callLater(100, reactor.stop)
 reactor.run()
 """
 

@@ -34,8 +34,9 @@ from tests.conftest import LoggedErrors
 from tests.replica.conftest import Certificates
 
 reactor: Any = _reactor
-RPC = RpcSettings(connect_timeout_s=1.0, handshake_timeout_s=1.0, goodbye_linger_s=0.2)
-DIALLING = PeerSettings(reconnect_min=0.005, reconnect_max=0.02, hello_timeout=1.0)
+#: Nothing here waits for a time-out to be over: a machine that stands still for a moment must not make one of it.
+RPC = RpcSettings(connect_timeout_s=15.0, handshake_timeout_s=15.0, goodbye_linger_s=0.2)
+DIALLING = PeerSettings(reconnect_min=0.005, reconnect_max=0.02, hello_timeout=15.0)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -322,7 +323,7 @@ async def test_closing_while_dialling_leaves_nothing_behind(members: Members) ->
 async def test_a_node_of_another_replica_set_is_told_so(members: Members, different: dict[str, Any]) -> None:
     node = await members.node(0)
     connection = await members.dial(node)
-    error = await refused(connection.call(methods.PEER_HELLO, hello(**different), 1.0))
+    error = await refused(connection.call(methods.PEER_HELLO, hello(**different), 15.0))
     assert error.status is Status.PERMISSION_DENIED
     assert "this is cluster 'test' store 1 with 4 Paxos groups" in error.message
     assert "compare the configuration files" in error.message
@@ -369,7 +370,7 @@ async def test_a_member_cannot_pass_for_another(members: Members, certificates: 
     members.addresses[2] = (Address("127.0.0.1", 1),)
     node = await members.node(0, certificates.nodes[0])
     connection = await members.dial(node, certificates.nodes[2])
-    error = await refused(connection.call(methods.PEER_HELLO, hello(node_id=1), 1.0))
+    error = await refused(connection.call(methods.PEER_HELLO, hello(node_id=1), 15.0))
     assert error.status is Status.PERMISSION_DENIED
     assert error.message == "the certificate says store 1 node 2, the caller node 1"
 
@@ -386,7 +387,7 @@ async def test_who_has_not_said_hello_is_not_listened_to(members: Members, logge
     node = await members.node(0)
     connection = await members.dial(node)
     connection.send_one_way(methods.PEER_FRAME, frame(1))
-    await connection.call(methods.PEER_HELLO, hello(), 1.0)
+    await connection.call(methods.PEER_HELLO, hello(), 15.0)
     connection.send_one_way(methods.PEER_FRAME, frame(2))
     await until(lambda: node.heard)
     assert [message.chosen for message in node.heard if isinstance(message, Heartbeat)] == [2]
@@ -396,9 +397,9 @@ async def test_who_has_not_said_hello_is_not_listened_to(members: Members, logge
 async def test_hello_counts_for_its_connection_only(members: Members) -> None:
     node = await members.node(0)
     greeted, other = await members.dial(node), await members.dial(node)
-    await greeted.call(methods.PEER_HELLO, hello(), 1.0)
+    await greeted.call(methods.PEER_HELLO, hello(), 15.0)
     other.send_one_way(methods.PEER_FRAME, frame(1))
-    await refused(other.call(methods.PEER_HELLO, hello(cluster="x"), 1.0))  # by now the frame has been read
+    await refused(other.call(methods.PEER_HELLO, hello(cluster="x"), 15.0))  # by now the frame has been read
     assert node.heard == []
 
 
@@ -407,7 +408,7 @@ async def test_the_sender_is_who_said_hello_whatever_the_frame_says(members: Mem
     node = await members.node(0)
     connection = await members.dial(node)
     members.addresses[2] = (Address("127.0.0.1", 1),)
-    await connection.call(methods.PEER_HELLO, hello(node_id=2), 1.0)
+    await connection.call(methods.PEER_HELLO, hello(node_id=2), 15.0)
     connection.send_one_way(methods.PEER_FRAME, frame(sender=1))
     await until(lambda: node.heard)
     assert (node.heard[0].sender, node.heard[0].receiver) == (2, 0)
@@ -417,7 +418,7 @@ async def test_the_sender_is_who_said_hello_whatever_the_frame_says(members: Mem
 async def test_a_frame_nobody_understands_is_dropped_and_the_next_one_heard(members: Members) -> None:
     node = await members.node(0)
     connection = await members.dial(node)
-    await connection.call(methods.PEER_HELLO, hello(), 1.0)
+    await connection.call(methods.PEER_HELLO, hello(), 15.0)
     strange = PeerFrame(sender=1)
     strange.messages.add(type=99)
     connection.send_one_way(methods.PEER_FRAME, strange)
@@ -468,7 +469,7 @@ async def test_who_is_no_member_any_more_is_dropped_and_not_listened_to(members:
     assert first.links.reachable() == frozenset()
     second.send(0)
     connection = await members.dial(first)
-    error = await refused(connection.call(methods.PEER_HELLO, hello(), 1.0))
+    error = await refused(connection.call(methods.PEER_HELLO, hello(), 15.0))
     assert error.status is Status.PERMISSION_DENIED
     assert "node 1 is not a member of store 1 (`phxqueue members add` makes it one)" in error.message
     assert first.heard == []
@@ -558,19 +559,19 @@ async def test_the_answer_to_a_greeting_says_how_things_were_before_it(members: 
     await node.stop()
     await node.listen()
     connection = await members.dial(node)
-    answer = await connection.call(methods.PEER_HELLO, hello(fresh=True), 1.0)
+    answer = await connection.call(methods.PEER_HELLO, hello(fresh=True), 15.0)
     assert answer.fresh
-    assert not (await connection.call(methods.PEER_HELLO, hello(fresh=True), 1.0)).fresh
+    assert not (await connection.call(methods.PEER_HELLO, hello(fresh=True), 15.0)).fresh
 
 
 @pytest_twisted.ensureDeferred
 async def test_frames_of_an_earlier_incarnation_that_come_late_are_dropped(members: Members) -> None:
     node = await members.node(0)
     old, new = await members.dial(node), await members.dial(node)
-    await old.call(methods.PEER_HELLO, hello(incarnation=5), 1.0)
-    await new.call(methods.PEER_HELLO, hello(incarnation=6), 1.0)
+    await old.call(methods.PEER_HELLO, hello(incarnation=5), 15.0)
+    await new.call(methods.PEER_HELLO, hello(incarnation=6), 15.0)
     old.send_one_way(methods.PEER_FRAME, frame(1))
-    await refused(old.call(methods.PEER_HELLO, hello(cluster="x"), 1.0))  # by now the frame has been read
+    await refused(old.call(methods.PEER_HELLO, hello(cluster="x"), 15.0))  # by now the frame has been read
     new.send_one_way(methods.PEER_FRAME, frame(2))
     await until(lambda: node.heard)
     assert [message.chosen for message in node.heard if isinstance(message, Heartbeat)] == [2]

@@ -65,7 +65,7 @@ def test_a_seed_decides_everything_in_another_process_too() -> None:
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=100,
             check=True,
         ).stdout
         for hash_seed in ("1", "2")
