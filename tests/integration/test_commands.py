@@ -38,6 +38,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Tes
     )
     started = TestedCluster(reactor, tmp_path_factory.mktemp("commands") / "cluster", spec)
     await started.start()
+    await started.master()  # the first election waits for a whole lease: longer than most commands do
     yield started
     await started.close()
 
