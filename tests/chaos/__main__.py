@@ -60,7 +60,8 @@ def main(minutes: float, seed: int | None, only: Sequence[str], directory: Path 
         click.echo(f"everything is kept in {directory}")
         status = 1
     elif status and made:
-        unmount_below(directory.resolve())  # a round that was not given the time to clear up has not done so
+        sandbox.end_others()  # a round that was not given the time to clear up has not done so
+        unmount_below(directory.resolve())
         shutil.rmtree(directory, ignore_errors=True)
     sys.exit(status)
 
