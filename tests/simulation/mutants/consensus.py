@@ -15,7 +15,7 @@ from phxqueue.replica.learn_server import LearnServer
 from tests.simulation.mutants.table import SHORT, Patch, mutant, replace, wrap
 
 
-@mutant(13, profiles=SHORT)
+@mutant(52, profiles=SHORT)
 def lower_ballot_wins(patch: Patch) -> None:
     """Phase 1 takes the value of the lowest ballot instead of the highest."""
 
@@ -60,7 +60,7 @@ def gaps_left_open(patch: Patch) -> None:
     wrap(patch, Phase1, "to_propose", change)
 
 
-@mutant(13, profiles=SHORT)
+@mutant(119, profiles=SHORT)
 def lower_ballot_accepted(patch: Patch) -> None:
     """An acceptor takes Accepts below its promise."""
 
@@ -107,7 +107,7 @@ def chosen_whatever_the_ballot(patch: Patch) -> None:
     replace(patch, Learner, "mark", mark)
 
 
-@mutant(0)
+@mutant(1)
 def teaches_what_is_not_chosen(patch: Patch) -> None:
     """A node answers a lagging peer with everything it has accepted."""
 

@@ -80,7 +80,7 @@ def restore_without(patch: Patch, **forgotten: Any) -> None:
     patch.setattr(node, "Restored", restored)
 
 
-@mutant(13, profiles=("crashing at commits", "everything", *SHORT))
+@mutant(124, profiles=("crashing at commits", "everything", *SHORT))
 def promise_forgotten(patch: Patch) -> None:
     """A node comes back without its promise."""
     restore_without(patch, promised=0)
@@ -92,7 +92,7 @@ def accepts_forgotten(patch: Patch) -> None:
     restore_without(patch, entries={})
 
 
-@mutant(64, profiles=("bit rot",))
+@mutant(61, profiles=("bit rot",))
 def damaged_entry_believed(patch: Patch) -> None:
     """Checksums are not looked at."""
     replace(patch, Entry, "valid", lambda *_, **__: True)

@@ -15,7 +15,7 @@ from phxqueue.replica.group_runtime import GroupRuntime
 from tests.simulation.mutants.table import SHORT, Patch, mutant, replace, wrap
 
 
-@mutant(3)
+@mutant(7)
 def lease_never_ends(patch: Patch) -> None:
     """A master serves reads as long as it believes itself master."""
     replace(patch, Group, "lease_valid", lambda self, now: self.is_master)
@@ -51,7 +51,7 @@ def lease_counts_a_minority(patch: Patch) -> None:
     wrap(patch, LeaseHeld, "recount", change)
 
 
-@mutant(13)
+@mutant(4)
 def lease_binds_nobody(patch: Patch) -> None:
     """A follower promises to whoever asks, though the master it has answered may still serve."""
     replace(patch, Roles, "bound_against", lambda *_, **__: 0.0)
