@@ -51,6 +51,7 @@ The cluster is running. Some things to try, after `. .venv/bin/activate`:
   phxqueue locks list queue/               which consumer owns which queue
   phxqueue echo 'hello again'              then look into logs/consumer.*.log
   seq 1 100000 | phxqueue produce          a message a line
+  phxqueue reconcile --watch 1             what was produced, stored, finished: the last column stays zero
   phxqueue bench producer 0 4 64 100       how fast is it here? (0: no limit; 4 x 64 in flight; 100 bytes)
   kill -9 $(cat run/store.1.pid)           any one of three may go at any time: store, lock, scheduler, consumer
   tail -f logs/*.log
