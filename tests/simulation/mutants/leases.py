@@ -94,7 +94,7 @@ def reads_before_catching_up(patch: Patch) -> None:
     replace(patch, Group, "lease_valid", lease_valid)
 
 
-@mutant(218, 311, profiles=("partitioned", "partitioned and crashing", *SHORT))
+@mutant(435, profiles=("partitioned", "partitioned and crashing", *SHORT))
 def late_heartbeat_renews(patch: Patch) -> None:
     """A heartbeat of a former master binds, and is answered; nothing tells it that it is one no longer."""
 
